@@ -133,7 +133,7 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name. Xlsa has the counts of trainval, test_seen and test_unseen."""
+"""Published datasets by name. Counts of Xlsa are those of trainval, test_seen and test_unseen."""
 
 ALIASES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
@@ -162,7 +162,7 @@ def load_dataset(
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
+        data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
         digest_cache_dir: Folder with cached hashes of image files, so that only new and changed
             files are read. None reads all files.
         folder: Options for image_folder:NAME, ignored for all other datasets.
@@ -206,7 +206,7 @@ def scan_dataset(
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
-        data_root: Folder that contains the datasets' folders. Packaged datasets need none.
+        data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
         folder: Options for image_folder:NAME, ignored for all other datasets.
 
     Returns:
@@ -240,7 +240,7 @@ def scan_dataset(
 
 
 def has_unseen_images(name: str) -> bool:
-    """Return True if unseen classes have training images. Those of xlsa17 datasets have none."""
+    """Return False for datasets of xlsa17, whose unseen classes have no training images."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 

@@ -206,8 +206,8 @@ class ImageDataset(DatasetScan):
     Attributes:
         name: Name in the configuration, e.g. "caltech101" or "image_folder:birds".
         template: Prompt with one {} for a class name.
-        fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Without
-            such names and lists it equals images_fingerprint.
+        fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal
+            to images_fingerprint if there are no such names and lists.
         images_fingerprint: The fingerprint of the scan, or else the hash of the content (see
             hash_dataset). Cached features remain valid as long as it is the same.
     """
@@ -238,7 +238,7 @@ class DatasetSpec(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image to RGB: transparency over white, 16-bit gray reduced to 8 bits."""
+    """Convert an image of any mode to RGB: transparency over white, 16-bit gray cut to 8 bits."""
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
@@ -441,7 +441,7 @@ def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
     Two names have the same token IDs if and only if the results are equal. This holds for every
-    vocabulary, because the last token of a piece differs from the same text inside of a piece.
+    vocabulary, because a token at the end of a piece has another ID than the same text elsewhere.
 
     Names that differ only in case, underscores, white space or HTML entities ("&amp;") have equal
     results. So do names that differ in a space before a digit or a sign ("dog 2" and "dog2").

@@ -42,7 +42,8 @@ class DigestCache:
 
         Args:
             folder: Folder with one cache file per dataset.
-            dataset: Name and location of the dataset in one string. Determines the file's name.
+            dataset: Name and location of the dataset in one string. The name of the cache file is
+                derived from it.
             now: Function that returns the current time in ns, to compare file timestamps with.
         """
         key = hashlib.blake2b(dataset.encode("utf-8", "surrogateescape"), digest_size=8).hexdigest()
@@ -97,9 +98,9 @@ class DigestCache:
 
 
 def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None) -> str:
-    """Hash the content of a dataset, and report copies of images.
+    """Hash the content of a dataset, and report images that occur in several splits or classes.
 
-    These are hashed:
+    The hash covers:
 
     - the class names (those of the folders, even if a file gives the classes other names),
     - the template, and the number of officially seen classes unless it is None,

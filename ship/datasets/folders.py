@@ -45,8 +45,8 @@ def ends_in(suffixes: tuple[str, ...], name: str) -> bool:
 class ImageNet(Published):
     """ImageNet or a test-only variant, with one folder per class.
 
-    Labels follow the lines "<wnid> <name>" of classnames.txt, where a wnid is a WordNet ID. The
-    file is read from data_root/folder, or else from data_root/imagenet.
+    Labels follow the lines "<wnid> <name>" of classnames.txt (wnid: WordNet ID), which is read from
+    data_root/folder, or else from data_root/imagenet.
 
     - ImageNet itself has folders images/train/<wnid> and images/val/<wnid>. The test split is
       images/val. The train and val splits are a fixed subset of images/train (see select_images),

@@ -52,7 +52,7 @@ class ImageFolder:
     """data_root/NAME with one directory per class, and images at any depth below it.
 
     Links are followed, except for links to the folder itself or to one of its parents. A directory
-    that is reachable in several ways is read once per class. Notes and warnings report skipped
+    that several links lead to is read once per class. Notes and warnings report skipped
     files, and classes with images in several subfolders.
 
     If there are subfolders train/, val/ and test/, they are the splits and contain the class
@@ -64,9 +64,9 @@ class ImageFolder:
     Attributes:
         class_names: File of class names. None uses class_names.csv or class_names.txt in the
             folder, or else the names of the directories.
-        split: File in CoOp's format with the class and split of each image, which replaces those of
-            the directories. Its key `few_shot` may list the training images of each seed. None uses
-            the directories.
+        split: File in CoOp's format that lists the images with their class and split; the names of
+            directories then have no meaning. Its key `few_shot` may list the training images of
+            each seed. None uses the directories.
         split_seed: Seed of the 50/20/30 split, hashed together with each path. 0 hashes the paths
             only.
     """
@@ -211,7 +211,7 @@ class _Reader:
         other_names = [name for name in names if name not in SPLITS]
         misnamed: list[str] = []
         if not has_splits:
-            # Directories that are all named like splits are an incomplete split.
+            # If all directories are named like splits, the rest of train, val and test is missing.
             misnamed = self._find_misnamed_splits(names) if other_names else names
         if misnamed:
             rule = "name them train, val (may be empty) and test"
@@ -251,7 +251,7 @@ class _Reader:
         """Return the directories that look like splits.
 
         These are "train" (in any case) and the directories that share at least two names of
-        subfolders with it. If there is no such pair, the list is empty.
+        subfolders with it. The list is empty if there are no such directories besides "train".
         """
         train = next((name for name in directories if name.lower() == "train"), None)
         folders = set(list_directories(self.folder / train)) if train else set()

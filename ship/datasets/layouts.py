@@ -34,7 +34,7 @@ _DRIVE: Final = re.compile(r"[A-Za-z]:/")
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of lists and folders, before their files are checked.
+    """The images that lists or folders name, before their files are checked.
 
     Attributes:
         scan: DatasetScan without splits, faults and differences.
@@ -262,7 +262,7 @@ class Aircraft(Published):
                     bad_lines.append(repr(line))
                 else:
                     rows.append((split, f"{image}.jpg", label))
-            if variants:  # otherwise every line is a consequence of that fault
+            if variants:  # without variants, every line would be reported
                 faults.add(path, "line", bad_lines, "must be '<id> <variant of variants.txt>'")
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
         return Listing(scan, folder / self.images, folder, rows)

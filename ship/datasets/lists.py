@@ -212,7 +212,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
         faults: List that the faults of the file are added to.
 
     Returns:
-        The lines. If the file is unreadable or has none, this is a fault and the list is empty.
+        The lines. Empty, with a fault, if the file is unreadable or has no such lines.
     """
     lines: list[str] = []
     with faults.catch(path):

@@ -70,8 +70,8 @@ class Xlsa(Published):
         folder: Folder of res101.mat and att_splits.mat, below data_root.
         images: Folder of the images, below data_root.
         counts: Published numbers of images in trainval, test_seen and test_unseen.
-        root_folder: The files contain paths on the authors' machine, which are used from below the
-            last folder with this name. "" uses only the file names.
+        root_folder: Folder in the paths of the files, which are those of the authors' machine. Only
+            the part below its last occurrence is used. "" uses only the file names.
         names_file: JSON file {"<class number>": "<name>"} below data_root, which is read if
             att_splits.mat has no names. "" if there is no such file.
     """
@@ -137,7 +137,7 @@ class Xlsa(Published):
 
 
 def _read_numbered_names(path: Path, faults: Faults) -> list[str]:
-    """Read class names from {"1": "pink primrose", ...}."""
+    """Read class names by number from a JSON file {"1": "pink primrose", ...}."""
     names: list[str] = []
     with faults.catch(path):
         document = read_object(path)
@@ -245,7 +245,7 @@ class _MatFile:
         return vector.astype(np.int64) - 1
 
     def get_texts(self, name: str) -> list[str]:
-        """Return the texts of a cell array, or the rows of a char matrix. [] after a fault."""
+        """Return the texts of a cell array, or the rows of a char matrix. Empty after a fault."""
         value = self.variables.get(name)
         texts = [text.strip() for text in value] if isinstance(value, list) else []
         empty_cells = [f"{name}[{i + 1}]" for i, text in enumerate(texts) if not text]

@@ -23,7 +23,7 @@ def build_finetuner(
 
     Args:
         config: Settings of the fine-tuner.
-        task: Task whose classes it classifies.
+        task: Task with the classes and the training images.
         synthesizer: Source of synthetic features. None trains without them.
         clip: Frozen backbone.
         seeds: Seeds of the task.

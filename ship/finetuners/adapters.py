@@ -1,36 +1,40 @@
 """Adapters of the zero-shot classifier: CLIP-Adapter, the linear adapter (RLA) and Tip-Adapter.
 
-CLIP-Adapter (arXiv:2110.04544) is a bottleneck MLP, mixed in by a ratio: x' = normalize(ratio *
-A(x) + (1 - ratio) * x) with A(x) = ReLU(W_2 ReLU(W_1 x)) (sec. 3.2; the second ReLU and the missing
-biases follow the authors' code). The logits are logit_scale * x' T^T with the zero-shot text
-features T. A is homogeneous, so unit-norm features give the same result as the authors' raw ones.
+CLIP-Adapter (arXiv:2110.04544) mixes the output of a bottleneck MLP into the image feature: x' =
+normalize(ratio * A(x) + (1 - ratio) * x) with A(x) = ReLU(W_2 ReLU(W_1 x)) (sec. 3.2; the second
+ReLU and the missing biases follow the authors' code). The logits are logit_scale * x' T^T with the
+zero-shot text features T. As A(c x) = c A(x) for c > 0, unit-norm features give the same result as
+the authors' unnormalized ones.
 
-The regularized linear adapter is one square map near the identity: x' = normalize(W x), loss =
-cross-entropy + penalty_weight / shots * |W - I|^2 (squared Frobenius norm). Source: Fahes et al.,
-the RLA of arXiv:2410.05270 (ProLIP; there it is the competing method without weights of the image
-tower), and their code (github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with
-epsilon 1e-4, 300 full-batch steps with new crops in every step, cosine learning rate to 0. The
-penalty decreases with the shots, so no validation images are needed. Here a batch may be smaller
+The regularized linear adapter (RLA) is a square matrix W that is kept near the identity: x' =
+normalize(W x), loss = cross-entropy + penalty_weight / shots * |W - I|^2 (squared Frobenius norm).
+Source: Fahes et al. (ProLIP, arXiv:2410.05270), who compare their method with it, and their code
+(github.com/astra-vision/ProLIP, methods/RegLinearAdapter.py): Adam with epsilon 1e-4, 300
+full-batch steps with new crops in every step, cosine learning rate to 0. The weight of the penalty
+decreases with the shots, so it need not be tuned on validation images. Here a batch may be smaller
 than the training set (`batch_size`).
 
 These two use `synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in
 steps.
 
-Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x W^T +
+Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x T^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
 one-hot labels. Synthetic features are added to the cache as further keys. Tip-Adapter-F trains the
-keys, also on the synthetic features.
+keys on all of these features.
 
-Tip-Adapter-F trains with the configured alpha and beta. Both are chosen on the selection split. The
-official code (github.com/gaopengcuhk/Tip-Adapter) trains with init_alpha, which depends on the
-dataset (search_spaces/authors.yaml has the values), and init_beta = 1. It chooses alpha and beta
-on validation features, on ImageNet on test features. On all datasets it picks Tip-Adapter-F's epoch
-on the test set and reports the better of the two test accuracies.
+Tip-Adapter-F trains with the configured alpha and beta. For inference, both variants choose alpha
+and beta on the selection split (`tune_on_validation`). The official code
+(github.com/gaopengcuhk/Tip-Adapter) differs:
 
-Both variants use `synthetic.per_class`, the number of synthetic keys per class. These are drawn
-once, whatever `synthetic.resample` is, and Tip-Adapter-F trains on the same features.
-`synthetic.loss_weight` weights their loss in Tip-Adapter-F, and does not affect Tip-Adapter.
-`synthetic.ratio` has no effect.
+- It trains with init_beta = 1 and an init_alpha that depends on the dataset
+  (search_spaces/authors.yaml has the values).
+- It chooses alpha and beta on validation features, but on ImageNet on test features.
+- It picks Tip-Adapter-F's epoch on the test set, and reports the higher of two test accuracies:
+  with the initial and with the chosen alpha and beta.
+
+Both variants use `synthetic.per_class`, the number of synthetic keys per class, which are drawn
+once, whatever `synthetic.resample` is. `synthetic.loss_weight` is their loss weight in
+Tip-Adapter-F, and does not affect Tip-Adapter. `synthetic.ratio` has no effect.
 """
 
 from typing import Any
@@ -120,7 +124,8 @@ class LinearAdapter(Finetuner):
         return self.zero_shot(F.normalize(images @ self.map, dim=-1))
 
 
-# Values that selection tries in addition to the configured pair. Alpha 0 ignores the cache.
+# Values that selection tries in addition to the configured pair. Alpha 0 ignores the cache, so it
+# is tried with one beta only.
 ALPHAS = (0.0, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0)
 BETAS = (1.0, 2.0, 5.5, 10.0)
 
@@ -161,7 +166,7 @@ class Cache(nn.Module):
 
 
 class TipAdapter(Finetuner):
-    """The training-free cache. It ignores `synthetic.loss_weight`.
+    """The training-free cache, which ignores `synthetic.loss_weight`.
 
     Attributes:
         trains_keys: Whether the keys are trained.
@@ -209,10 +214,10 @@ class TipAdapterF(TipAdapter):
         return torch.optim.AdamW, {"lr": self.config.lr, "eps": 1e-4}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
-        """Return the mean of weight * loss over the rows, divided by `mean_weight`.
+        """Return the mean of weight * loss over the batch, divided by `mean_weight`.
 
-        A row then counts the same in every batch, whichever rows it is batched with. Without
-        weights this is the mean loss.
+        A row therefore counts the same in every batch, whatever the weights of the other rows are.
+        Without weights, this is the mean loss.
         """
         loss = super().loss(features, labels, weights)
         return loss if weights is None else loss * weights.mean() / self.mean_weight

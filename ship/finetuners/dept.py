@@ -7,23 +7,23 @@ prompt features each have their own scale and bias, initialized to 1 and 0. With
 
     loss = (1 - v) prompt cross-entropy + v head cross-entropy (+ kg_weight * L_kg of KgCoOp).
 
-The head's cross-entropy is a mean over the image features and the text features of their classes,
-which count the same. The gradient of a text feature reaches the prompts. The prompts are CoOp's or
-KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_scale times that of the prompts.
-Defaults are the authors'.
+The head's cross-entropy is averaged over the image features of a batch and, with equal weight, the
+text features of their classes. The latter also pass gradients to the prompts. The prompts are
+CoOp's or KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_scale times that of
+the prompts. Defaults are the authors'.
 
-The head classifies the seen (base) classes, and only their features go through it. Under
-base-to-new these are the real features: synthetic features, which are of new classes, only train
-the prompts. Synthetic features of seen classes (few_shot) go through the head with their weight.
+The head classifies the seen (base) classes only, so features of other classes do not train it. If
+some classes are unseen, all synthetic features are of these classes and train only the prompts. If
+all classes are seen (few_shot), synthetic features also train the head, with their loss weight.
 
-Testing: base classes are ranked by (1 - v) prompt + v head logits, new classes by the prompts'
-logits. The authors never let the two groups compete. Here all classes share one softmax: the
+At inference, the logits of base classes are (1 - v) prompt + v head, and those of new classes are
+the prompts'. The authors never let the two groups compete. Here all classes share one softmax: the
 prompts decide the total probability of the base classes, and the head only distributes it among
 them. The head is not trained on new classes, so it cannot decide whether an image belongs to one.
 
-Differences from the authors: their head gets features that are not normalized; this one gets
-`head_norm` times the unit-norm features. This one starts at 0 instead of at random values, so that
-the order of the classes has no effect on the start.
+Differences from the authors' head: it gets `head_norm` times the unit-norm features instead of
+unnormalized ones, and it starts at 0 instead of random values, so that the order of the classes has
+no effect on the start.
 """
 
 from typing import Any
@@ -83,7 +83,7 @@ class BaseHead(nn.Module):
     ) -> Float[Tensor, ""]:
         """Return the weighted mean cross-entropy of images and of their classes' text features.
 
-        Features of unseen classes do not count.
+        Features of unseen classes are left out of the mean.
 
         Args:
             features: Image features with unit norm.
@@ -95,8 +95,8 @@ class BaseHead(nn.Module):
         text_losses = self._losses(self(text, self.text), classes).gather(0, labels)
         losses = self._losses(self(features, self.image), labels) + text_losses
         counted = self.seen.gather(0, labels).to(losses.dtype)
-        weights = counted if weights is None else counted * weights
-        return (losses * weights).sum() / (2 * weights.sum())
+        row_weights = counted if weights is None else counted * weights
+        return (losses * row_weights).sum() / (2 * row_weights.sum())
 
     def _losses(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Return the cross-entropy of each row, 0 for rows of unseen classes."""
@@ -115,31 +115,32 @@ class DePT(PromptTuned):
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return SGD, with head_lr_scale times the learning rate for the head."""
         kind, settings = super().optimizer()
-        # The contexts are the first parameter.
+        # The contexts are the first parameter, and all others are the head's.
         factors = [1.0] + [self.config.head_lr_scale] * len(list(self.head.parameters()))
         return kind, {**settings, "factors": factors}
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
         """Return (1 - v) * prompt cross-entropy + v * head cross-entropy (+ kg_weight * L_kg)."""
-        text, share, distance = self.text_features(), self._share, None
+        text, penalty = self.text_features(), None
         if isinstance(self.config, KgCoOpDePTConfig):
-            distance = self.config.kg_weight * self.knowledge_distance(text)
+            penalty = self.config.kg_weight * self.knowledge_distance(text)
         logits = self.logit_scale * features @ text.T
-        by_prompt = self.cross_entropy(logits, labels, weights)
-        by_head: Tensor = self.head.loss(features, text, labels, weights)
-        loss = (1 - share) * by_prompt + share * by_head
-        return loss if distance is None else loss + distance
+        prompt_loss = self.cross_entropy(logits, labels, weights)
+        head_loss: Tensor = self.head.loss(features, text, labels, weights)
+        loss = (1 - self._share) * prompt_loss + self._share * head_loss
+        return loss if penalty is None else loss + penalty
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return the prompts' logits for unseen classes, and fused logits for seen classes.
 
-        The fused logits are shifted per image, so that the seen classes have the same total
-        probability as under the prompts' logits.
+        The fused logits, (1 - v) prompt + v head, are shifted per image, so that the seen classes
+        have the same total probability as under the prompts' logits.
         """
         prompt = super().logits(images, choice)
         head = self.head(images, self.head.image)
         share, seen = self._share, self.head.seen
         # The head's logits of unseen classes are -inf, and share * -inf is NaN if the share is 0.
         fused = (1 - share) * prompt + share * head.masked_fill(~seen, 0.0)
-        mass = [x.masked_fill(~seen, -torch.inf).logsumexp(1, True) for x in (prompt, fused)]
-        return torch.where(seen, fused + mass[0] - mass[1], prompt)
+        prompt_total = prompt.masked_fill(~seen, -torch.inf).logsumexp(1, keepdim=True)
+        fused_total = fused.masked_fill(~seen, -torch.inf).logsumexp(1, keepdim=True)
+        return torch.where(seen, fused + prompt_total - fused_total, prompt)

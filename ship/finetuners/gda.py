@@ -13,11 +13,11 @@ shared precision P.
   (ship.generators.gaussians). With `new_classes: zero_shot` these classes only have their zero-shot
   logit.
 
-Each view of an image is a row. w and b are centered over the classes that share a precision. This
-shifts all scores of such a group by the same number per image, so comparisons within a group do not
-change. The authors never compare seen with new classes. Here their scores are made comparable only
-by this centering and the zero-shot logits. A single class without features (protocol single_unseen)
-is centered on itself, so it only has its zero-shot logit, whatever `new_classes` is.
+Every view of an image is a row. w and b are centered over the classes that share a precision, which
+does not change the ranking within such a group. The authors never compare seen with new classes;
+here the groups are made comparable only by this centering. If there is a single class without
+features (protocol single_unseen), centering makes its w and b 0, so it only has its zero-shot
+logit, whatever `new_classes` is.
 
 alpha is chosen on the selection split. The authors choose it by accuracy on base classes, which is
 `selection: base_val`. `synthetic.per_class` and `synthetic.loss_weight` apply: synthetic features
@@ -25,7 +25,7 @@ are drawn once, whatever `synthetic.resample` is, and each counts as `loss_weigh
 `synthetic.ratio` has no effect.
 
 The discriminant is computed once, on the CPU and in double precision, because an ill-conditioned
-covariance loses digits. It is therefore the same on every device.
+covariance loses digits. The result therefore does not depend on the device.
 """
 
 from dataclasses import dataclass
@@ -53,7 +53,7 @@ class GDA(Finetuner):
         bias: Centered b, (n_cls,). 0 for classes without a Gaussian.
     """
 
-    training_data = "fixed"  # reads only task.fixed_rows: nothing is trained
+    training_data = "fixed"  # the constructor reads all features from task.fixed_rows
     weight: Tensor
     bias: Tensor
 
@@ -114,7 +114,7 @@ class Rows:
 def _training_rows(task: SeedTask) -> Rows:
     """Return the rows to fit, one per view, on the CPU and in double precision.
 
-    A synthetic feature has as many rows as an image has views, all of them equal.
+    A synthetic feature is repeated once per view of an image, so that both count the same.
     """
     rows = task.fixed_rows
     views = rows.features.shape[1]
@@ -147,28 +147,30 @@ def shared_precision(
 ) -> Float[Tensor, "feature feature"]:
     """Return the inverse of the covariance that all classes share.
 
-    Below, d is the size of a feature, and the scatter is the weighted sum of outer products of
-    (row - class mean). Without any scatter the precision is d * I, which classifies by the nearest
-    mean.
+    Below, d is the size of a feature, n is the total weight of the rows, and the scatter is the
+    weighted sum of outer products of (row - class mean). Without any scatter the precision is
+    d * I, which classifies by the nearest mean.
 
     Args:
         rows: Rows of all classes, at least one.
-        estimate: Estimate of the precision. "ks" is d * ((n - 1) S + tr(S) I)^-1 with S = scatter /
-            (n - 1) and the total weight n (arXiv:2402.04087, eq. 4; n - 1 is at least 1). "pinv" is
-            the pseudoinverse of the mean over classes of their unbiased covariances. Classes with a
-            total weight of at most 1, such as those with a single image, are left out.
+        estimate: Estimate of the precision:
+
+            - "ks" is d * ((n - 1) S + tr(S) I)^-1 with S = scatter / (n - 1), where n - 1 is raised
+              to at least 1 (arXiv:2402.04087, eq. 4).
+            - "pinv" is the pseudoinverse of the mean of the unbiased covariances of the classes
+              with a total weight above 1.
         shrinkage: s in the inverse of (1 - s) S + s tr(S) / d * I with S = scatter / n
             (scikit-learn's definition). None uses `estimate` instead.
     """
-    size, n, class_weights = rows.features.shape[1], float(rows.weights.sum()), rows.class_weights
+    size, n = rows.features.shape[1], float(rows.weights.sum())
     identity = torch.eye(size, dtype=rows.features.dtype)
     residuals = rows.features - rows.means()[rows.labels]
     row_weights = rows.weights
     if shrinkage is None and estimate == "pinv":
-        is_included = class_weights > 1 + 1e-9
-        degrees = torch.where(is_included, class_weights - 1, torch.inf)
-        degrees = degrees * is_included.sum().clamp_min(1)
-        row_weights = rows.weights / degrees[rows.labels]
+        class_weights = rows.class_weights
+        has_spread = class_weights > 1 + 1e-9
+        degrees = torch.where(has_spread, class_weights - 1, torch.inf)
+        row_weights = row_weights / (degrees * has_spread.sum().clamp_min(1))[rows.labels]
     scatter = residuals.T @ (row_weights.unsqueeze(1) * residuals)
     trace = scatter.trace()
     if float(trace) <= 1e-12 * float(row_weights.sum().clamp_min(1e-300)):

@@ -4,19 +4,20 @@ Logistic regression is CLIP's own probe (arXiv:2103.00020, sec. 3.2): logits = l
 b. By default it starts at W = text features, b = 0 (as in WiSE-FT, arXiv:2109.01903). Classes
 without features, real or synthetic, are not in the loss and keep their initial weights.
 
-ZS-LP and CLAP are probes of cosines: logits = logit_scale * x w^T / |w|. The weights w_c start at
-the text features. Source: Silva-Rodriguez et al., arXiv:2312.12730 (ZS-LP in sec. 3, CLAP in sec.
+ZS-LP and CLAP classify by cosines: logits = logit_scale * x w^T / |w|. The weights w_c start at the
+text features. Source: Silva-Rodriguez et al., arXiv:2312.12730 (ZS-LP in sec. 3, CLAP in sec.
 4) and their code (github.com/jusiro/CLAP, trainers/adapters.py, constraint "l2"): SGD with momentum
 0.9, learning rate 0.1, cosine to 0, 300 epochs in batches of 256; nothing is chosen on validation
 images.
 
-CLAP's loss adds the mean over classes of lambda_c |w_c - t_c|^2. lambda_c is the mean probability
-that zero-shot CLIP assigns to class c on the class's own training images, so classes with a good
-text feature stay close to it. The multipliers are constant, as in the authors' results.
+CLAP's loss adds `penalty_weight` times the mean over classes of lambda_c |w_c - w0_c|^2, where w0_c
+is the start. lambda_c is the mean probability that zero-shot CLIP assigns to class c on the class's
+own training images, so classes with a good text feature stay close to it. The multipliers lambda_c
+stay constant during training, as in the authors' results.
 
-The authors start from text features that are not normalized, and their norm determines the effect
-of a learning rate and of a penalty on a cosine. Here the start is `init_norm` times the unit-norm
-text features. The authors' warm-up epoch is omitted. Additions: classes without real or synthetic
+The effect of a learning rate and of a penalty on a cosine depends on the norm of the weights. The
+authors start from unnormalized text features; here w0_c is `init_norm` times the unit-norm text
+feature. The authors' warm-up epoch is omitted. Additions: classes without real or synthetic
 features are not part of the loss or the penalty; a class with only synthetic features has the mean
 of the other classes' lambda_c.
 
@@ -24,25 +25,29 @@ Unlike these two, logistic regression does not normalize its weights, so all log
 grow. It has a bias per class and is trained with AdamW. All three use `synthetic.ratio`,
 `.resample` and `.loss_weight`, like all fine-tuners that train in steps.
 
-LP++ adds a linear probe and the text features, with a trained multiplier per class:
-
-logits_k = x^T (w_k + alpha_k t_k), without CLIP's factor. Source: Huang, Shakeri et al.,
+LP++ adds the text features to the weights of a linear probe, with a trained multiplier per class:
+logits_k = x^T (w_k + alpha_k t_k), without CLIP's logit_scale. Source: Huang, Shakeri et al.,
 arXiv:2404.02285, and their code (github.com/FereshteShakeri/FewShot-CLIP-Strong-Baseline,
-methods/linear_probe_p2.py), whose values are used where the code is more specific than the paper:
+methods/linear_probe_p2.py), which is followed where it is more specific than the paper:
 
 - w_k starts at the sum of the class's features. alpha starts at `alpha_scale` times the cosine
   between an image and the text feature of its class, averaged over each class and then over the
-  classes, so it is the same for all of them.
+  classes, so it is the same for all classes.
 - Each epoch is one step of full-batch gradient descent, with momentum 0.9 and the learning rate
   4 / lambda_max(mean of x x^T) for w. Every tenth step also updates alpha, without momentum, with
   the rate 1 / (4 max_k mean of (x^T t_k)^2). Both rates follow from bounds of the loss's curvature
-  with the code's factors 4 and 1/4, so no learning rate has to be chosen. `lr_scale` scales both.
+  (with the factors 4 and 1/4 of the code), so no learning rate has to be chosen. `lr_scale` scales
+  both.
 
-Differences from the code: its bias, which starts at random values, is omitted, as in the paper. It
-selects the last of the best epochs on `shots` validation images per class. It never resets alpha's
-gradient, so each of its steps of alpha follows the sum of all gradients so far. Here all views of
-an image count and share its weight. Classes without features keep their initial w = 0, so their
-logit is alpha * x^T t.
+Differences from the code:
+
+- The code has a bias, which starts at random values. It is omitted here, as in the paper.
+- The code selects the last of the best epochs on `shots` validation images per class. Here the
+  configured `selection` applies.
+- The code never resets alpha's gradient, so an update of alpha follows the sum of all gradients so
+  far. Here it follows the current gradient.
+- All views of an image are rows, which share the weight of the image.
+- Classes without features keep their initial w = 0, so their logit is alpha * x^T t.
 
 LP++ uses `synthetic.per_class` and `.loss_weight`: synthetic features are drawn once, whatever
 `synthetic.resample` is, and each counts as `loss_weight` images in the loss, the start and the
@@ -95,7 +100,7 @@ class LinearProbe(Finetuner):
 
 
 class ZSLP(Finetuner):
-    """A probe of cosines without penalty.
+    """A linear probe that classifies by cosines, without a penalty.
 
     Attributes:
         weight: Unnormalized weights, (n_cls, feature).
@@ -164,6 +169,7 @@ def zero_shot_confidence(
     return torch.where(numbers > 0, means, means.sum() / (numbers > 0).sum())
 
 
+# Number of steps of w per update of alpha.
 ALPHA_EVERY = 10
 
 
@@ -175,10 +181,10 @@ class LPPlusPlus(Finetuner):
         alpha: Multiplier of each class's text feature, (n_cls,).
         features: Training features, one row per view.
         labels: Label of each row.
-        shares: Weight of each row.
+        shares: Loss weight of each row: that of its image, divided by the number of views.
         weight_rate: Learning rate of w.
         alpha_rate: Learning rate of alpha.
-        velocity: Momentum of w.
+        velocity: Momentum buffer of w, as in torch.optim.SGD.
         done: Number of finished steps.
     """
 
@@ -201,7 +207,7 @@ class LPPlusPlus(Finetuner):
         shares = (rows.weights / views).repeat_interleave(views)
         sums = torch.zeros_like(self.text).index_add(0, labels, shares.unsqueeze(1) * features)
         mass = torch.zeros_like(self.text[:, 0]).index_add(0, labels, shares)
-        cosine, *rates = self._constants(features, shares, sums, mass)
+        cosine, *rates = self._compute_constants(features, shares, sums, mass)
         self.weight = nn.Parameter(sums)
         self.alpha = nn.Parameter(config.alpha_scale * sums.new_tensor(cosine).expand_as(mass))
         buffers = {
@@ -216,8 +222,10 @@ class LPPlusPlus(Finetuner):
         for name, value in buffers.items():
             self.register_buffer(name, value, persistent=False)
 
-    def _constants(self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor) -> list[float]:
-        """Return the mean cosine to the class's text feature, and the rates of w and alpha.
+    def _compute_constants(
+        self, x: Tensor, share: Tensor, sums: Tensor, mass: Tensor
+    ) -> list[float]:
+        """Return the cosine that alpha starts from, and the rates of w and alpha.
 
         Args:
             x: Features, one row per view.
@@ -231,12 +239,12 @@ class LPPlusPlus(Finetuner):
         cosine = (means * text[has_rows]).sum(1).mean()
         if self.class_mask is not None:
             text = text[self.class_mask.cpu()]
-        second = x.T @ (share.unsqueeze(1) * x)
-        squares = ((x @ text.T).square() * share.unsqueeze(1)).sum(0)
+        second_moment = x.T @ (share.unsqueeze(1) * x)
+        mean_squares = ((x @ text.T).square() * share.unsqueeze(1)).sum(0)
         return [
             float(cosine),
-            4 / float(torch.linalg.eigvalsh(second)[-1]),
-            1 / (4 * float(squares.max())),
+            4 / float(torch.linalg.eigvalsh(second_moment)[-1]),
+            1 / (4 * float(mean_squares.max())),
         ]
 
     def epoch(self) -> Float[Tensor, ""]:
@@ -253,11 +261,13 @@ class LPPlusPlus(Finetuner):
         """Return the weighted mean cross-entropy of all features."""
         # Padding has weight 0, but its label -1 must be replaced by a class of the loss.
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
-        return self.cross_entropy(self._scores(self.features, weight, alpha), labels, self.shares)
+        return self.cross_entropy(
+            self._compute_logits(self.features, weight, alpha), labels, self.shares
+        )
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return x^T (w_k + alpha_k t_k)."""
-        return self._scores(images, self.weight, self.alpha)
+        return self._compute_logits(images, self.weight, self.alpha)
 
-    def _scores(self, features: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
+    def _compute_logits(self, features: Tensor, weight: Tensor, alpha: Tensor) -> Tensor:
         return features @ (weight + alpha.unsqueeze(1) * self.text).T

@@ -19,20 +19,20 @@ unit-norm text features of the learned and of the hand-written prompts (`templat
 distance and weight 8 are the paper's (as restated in later papers). The authors' code
 (github.com/htyao89/KgCoOp) also has weight 8, but for 1 - cos, which is half the squared distance:
 this is weight 4 here. All other defaults are those of the code. The mean is over the classes in the
-cross-entropy: the base classes without synthetic features (the only case in the authors' code), all
-classes with them.
+cross-entropy: without synthetic features (the only case in the authors' code) the base classes,
+with them all classes.
 
 TCP (Yao et al., arXiv:2311.18231) adds knowledge of the class to the prompts. The text feature t_c
 of each class's hand-written prompt goes through a small net,
 Linear(d / 4, n_ctx * width)(QuickGELU(Linear(d, d / 4)(t_c))). Its output replaces the n_ctx
-learned contexts, which all classes share until then, between two blocks of the text tower: before
-block 8 of 12, counted from 0. A new class gets its tokens from its name. The loss is KgCoOp's, with
-the distance to t_c. Defaults are those of the authors' code
+contexts in the middle of the text tower: before block 8 of 12, counted from 0, or after two thirds
+of the blocks in a tower of another depth. The earlier blocks get learned contexts, which all
+classes share. A new class gets its tokens from its name. The loss is KgCoOp's, with the distance to
+t_c. Defaults are those of the authors' code
 (github.com/htyao89/Textual-based_Class-aware_prompt_tuning, trainers/tcp.py): 50 epochs in batches
-of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). The
-words that their prompts have after the class name on some datasets (on UCF101 before it) are
-omitted. In a tower of another depth the contexts are replaced after two thirds of the blocks, as in
-the authors' tower.
+of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 times 1 - cos). On
+some datasets, the authors' prompts have further words after the class name (on UCF101 before it),
+which are omitted here.
 
 All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see dassl_rate).
 """
@@ -56,9 +56,9 @@ MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
 TCP_EPSILON: Final = 1e-3
-# CoCoOp's maximum number of prompts per pass through the text tower, unless a single image has more
-# prompts. It bounds memory at inference and in training, where each part has its own backward pass:
-# about 2.3 MiB per prompt on ViT-B/16's tower with names of six tokens.
+# CoCoOp's maximum number of prompts per pass through the text tower; a single image may have more.
+# In training, each pass has its own backward pass. Memory per prompt is about 2.3 MiB on ViT-B/16's
+# tower with names of six tokens.
 PROMPTS_AT_ONCE: Final = 1024
 
 
@@ -80,7 +80,7 @@ class PromptTuned(Finetuner):
         ctx: Trained context vectors, (n_ctx, width).
     """
 
-    stream = "coop"  # shared, so that competing methods start alike and see the same batches
+    stream = "coop"  # shared by all subclasses, so that they train on the same batches
     ctx: nn.Parameter
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -127,7 +127,7 @@ class PromptTuned(Finetuner):
 
 
 class CoOp(PromptTuned):
-    """Cross-entropy through the learned prompts (CoOp, eq. 2).
+    """Contexts trained with the cross-entropy (CoOp, eq. 2), shared or one per class.
 
     Class-specific contexts (CSC), (n_cls, n_ctx, width), all start from the same vectors, so shared
     and class-specific contexts start as the same classifier. (CoOp's code draws random starts for
@@ -161,9 +161,10 @@ class CoCoOp(PromptTuned):
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine to the prompts conditioned on each image."""
-        return torch.cat([self._scores(part) for part in images.split(self.microbatch_size)])
+        parts = images.split(self.microbatch_size)
+        return torch.cat([self._compute_logits(part) for part in parts])
 
-    def _scores(self, images: Tensor) -> Tensor:
+    def _compute_logits(self, images: Tensor) -> Tensor:
         tokens = self.expand(F.relu(self.reduce(images)))
         text = self.prompts.encode_classifiers(self.ctx + tokens.unsqueeze(1), self.microbatch_size)
         return self.logit_scale * (text @ images.unsqueeze(2)).squeeze(2)
@@ -181,7 +182,7 @@ class KgCoOp(PromptTuned):
 
 
 class TCP(KgCoOp):
-    """Contexts and a net that computes class-specific tokens.
+    """Shared contexts, and a net that computes the class-specific tokens that replace them.
 
     Attributes:
         net: Layers `reduce` and `expand` from a class's text feature to its tokens, initialized as
@@ -221,7 +222,7 @@ def find_inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
     """Return the number of text tower blocks before the class-specific tokens.
 
     Args:
-        layer: Number from the settings. None means two thirds of the blocks, rounded down.
+        layer: The setting `layer`. None means two thirds of the blocks, rounded down.
         clip: Backbone with the text tower.
 
     Raises:

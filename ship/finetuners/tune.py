@@ -44,10 +44,10 @@ class BatchedFinetuner(BatchedTraining):
         seeds: Sequence[int],
     ) -> None:
         stream = kind.training_data == "stream"
-        self._each_step = synthesizer if stream else None
+        self._step_synthesizer = synthesizer if stream else None
         fixed = None if stream else synthesizer
         rows, self._weights = add_synthetic_rows(task, fixed)
-        self._weighted = fixed is not None and fixed.weighted
+        self._has_weights = fixed is not None and fixed.weighted
         tasks = []
         for seed_index, n in enumerate(rows.counts):
             values = (x[seed_index, :n] for x in (rows.features, rows.labels, self._weights))
@@ -58,7 +58,7 @@ class BatchedFinetuner(BatchedTraining):
             )
         super().__init__(kind, config, tasks, clip, seeds)
         self.inference_grid = self.prototype.inference_grid
-        self._lengths: tuple[int, ...] = ()
+        self._schedule_lengths: tuple[int, ...] = ()
         if kind.training_data == "custom":
             require_settings(config, "epochs")
             self.epochs = config.epochs
@@ -67,7 +67,7 @@ class BatchedFinetuner(BatchedTraining):
             self.epochs = config.epochs
             if self.epochs:
                 self._train_by_steps(config, rows, seeds)
-                self._lengths = (self.epochs,) * len(seeds)
+                self._schedule_lengths = (self.epochs,) * len(seeds)
 
     def shorten_schedules(self, lengths: Sequence[int]) -> None:
         """Set the epoch at which each seed's learning-rate schedule ends.
@@ -75,8 +75,8 @@ class BatchedFinetuner(BatchedTraining):
         Args:
             lengths: Last epoch of each seed's schedule. 0 for a seed whose training is discarded.
         """
-        # A schedule of 0 epochs has no rates, so such a seed gets a schedule of 1 epoch.
-        self._lengths = tuple(max(1, n) for n in lengths)
+        # lr_at is not defined for a schedule of 0 epochs, so the schedule has at least 1.
+        self._schedule_lengths = tuple(max(1, n) for n in lengths)
 
     def loss(
         self,
@@ -96,16 +96,16 @@ class BatchedFinetuner(BatchedTraining):
         """
         loss: Tensor = self.stack("loss", features, labels, weights)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
-            what = f"{type(self.prototype).__name__}.loss"
+            function = f"{type(self.prototype).__name__}.loss"
             shape = tuple(loss.shape[1:]) if isinstance(loss, Tensor) else type(loss).__name__
-            raise TypeError(f"{what} must return a scalar tensor, got {shape}")
+            raise TypeError(f"{function} must return a scalar tensor, got {shape}")
         return loss
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch: a pass over the training rows, or the method's own `epoch`.
 
         Returns:
-            The mean loss of the epoch by the name "loss". Empty if there is nothing to train.
+            The mean loss of the epoch, under the key "loss". Empty if there is nothing to train.
         """
         if not self.epochs:
             return {}
@@ -117,7 +117,7 @@ class BatchedFinetuner(BatchedTraining):
     def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
         self._optimizer.zero_grad()
         loss: Tensor | float = 0.0
-        for part in self._losses(*self._batch(step)):
+        for part in self._split_loss(*self._batch(step)):
             # The sum over seeds gives each seed the gradient of its own loss.
             part.sum().backward()
             loss = loss + part.detach()
@@ -135,27 +135,27 @@ class BatchedFinetuner(BatchedTraining):
             step: Number of the step, counted from 0 over all epochs.
         """
         by_length = {}
-        for n in set(self._lengths):
+        for n in set(self._schedule_lengths):
             epoch = min(step, n * self.steps - 1) / self.steps
             by_length[n] = self.prototype.lr_at(base, epoch, n)
-        return [by_length[n] for n in self._lengths]
+        return [by_length[n] for n in self._schedule_lengths]
 
     def _batch(self, step: int) -> tuple[Tensor, Tensor, Tensor | None]:
         """Return the features, labels and loss weights of a step. Weights None mean 1 for all."""
         indices = to_device(self._batches.at(step), self._weights.device)
         features, labels = self._rows.batch(indices, self._views.at(step))
-        if self._each_step is not None:
-            return self._each_step.join(features, labels, step)
+        if self._step_synthesizer is not None:
+            return self._step_synthesizer.join(features, labels, step)
         # Weights of 1 are omitted, so that rounding is the same as in a run without weights.
-        return features, labels, gather_rows(self._weights, indices) if self._weighted else None
+        return features, labels, gather_rows(self._weights, indices) if self._has_weights else None
 
-    def _losses(
+    def _split_loss(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Iterator[Float[Tensor, " seed"]]:
-        """Yield the parts of the loss, whose sum is each seed's loss.
+        """Yield parts of the loss. Their sum is the loss of each seed.
 
         A part has at most `microbatch_size` rows over all seeds. If there are more seeds than that,
-        a part has one row of each of some seeds, and is 0 for the others.
+        a part has one row for each of a subset of the seeds, and is 0 for all other seeds.
         """
         n_seeds, n = labels.shape
         limit = self.prototype.microbatch_size
@@ -164,10 +164,11 @@ class BatchedFinetuner(BatchedTraining):
             return
         weights = torch.ones_like(features[..., 0]) if weights is None else weights
         shares = weights / weights.sum(1, keepdim=True)
+        n_rows = max(1, limit // n_seeds)
         for first in range(0, n_seeds, limit):
             seeds = slice(first, min(first + limit, n_seeds))
-            step = max(1, limit // n_seeds)
-            for rows in (slice(start, start + step) for start in range(0, n, step)):
+            for start in range(0, n, n_rows):
+                rows = slice(start, start + n_rows)
                 batch = (x[seeds, rows] for x in (features, labels, weights))
                 part = self.stack("loss", *batch, seeds=seeds) * shares[seeds, rows].sum(1)
                 yield F.pad(part, (first, n_seeds - seeds.stop))
@@ -218,9 +219,10 @@ class BatchedFinetuner(BatchedTraining):
 def add_synthetic_rows(
     task: Task, synthesizer: Synthesizer | None
 ) -> tuple[Task, Float[Tensor, "seed n"]]:
-    """Insert synthetic features before the task's images, `per_class` of each class to synthesize.
+    """Insert synthetic features before the task's images, `per_class` for each class to synthesize.
 
-    All views of a synthetic feature are equal. Rows are padded: each seed uses the first `counts`.
+    A synthetic feature is repeated once per view. Seeds with fewer rows are padded at the end: only
+    the first `counts` rows of each seed are valid.
 
     Args:
         task: Task with the images.

@@ -7,9 +7,9 @@ class is the normalized mean of its sentences' unit-norm features.
 
 Random words test whether the content of the descriptions matters, as in WaffleCLIP (Roth et al.,
 arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " followed by as
-many random words as the description has. All classes use the same words in their first description,
-in their second, and so on. The words are drawn from the whole file, which is one of the variants in
-the authors' code. Their main variant uses words of a list and random characters.
+many random words as the description has. The i-th descriptions of all classes use the same random
+words. Words are drawn from the whole file, which is one of the variants in the authors' code. Their
+main variant draws words from a list, and adds random characters.
 """
 
 import json
@@ -25,7 +25,7 @@ from ship.seeds import SeedRng
 from ship.tasks import SeedTask
 from ship.templates import ENSEMBLE, fill_templates
 
-# Values of the setting `templates`. "dataset" is missing: the task already has these text features.
+# Values of the setting `templates`, except for "dataset", whose text features the task has already.
 _TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
 
 
@@ -49,8 +49,8 @@ class ZeroShot(Finetuner):
             text = average_features(
                 clip, fill_templates(_TEMPLATES[config.templates], task.class_names)
             )
-        # Text features from a file are saved with the trial; others are recomputed by the backbone.
-        # ship.trial.model sets descriptions to "" to load the saved ones without the file.
+        # Text features of a file's descriptions are saved with the trial, because the file may be
+        # missing later. ship.trial.model sets `descriptions` to "" to load them without the file.
         is_saved = config.descriptions is not None
         self.register_buffer("text_features", text.to(task.features.dtype), persistent=is_saved)
 
@@ -64,7 +64,7 @@ def read_class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) 
 
     Args:
         config: Settings with the file and the seed of random words.
-        class_names: Names of the classes. Case is ignored in the file.
+        class_names: Names of the classes. They are looked up in the file ignoring case.
 
     Raises:
         ValueError: The file cannot be read, does not have the expected content, or lacks classes.
@@ -77,7 +77,7 @@ def read_class_descriptions(config: ZeroShotConfig, class_names: Sequence[str]) 
     sentences = [list(by_name[name.casefold()]) for name in class_names]
     if config.random_words is None:
         return sentences
-    return _random_sentences(class_names, sentences, descriptions, config.random_words)
+    return _make_random_sentences(class_names, sentences, descriptions, config.random_words)
 
 
 def _read_descriptions(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequence[str]]]:
@@ -96,13 +96,13 @@ def _read_descriptions(config: ZeroShotConfig) -> tuple[str, Mapping[str, Sequen
     return name, descriptions
 
 
-def _random_sentences(
+def _make_random_sentences(
     class_names: Sequence[str],
     sentences: Sequence[Sequence[str]],
     pool: Mapping[str, Sequence[str]],
     seed: int,
 ) -> list[list[str]]:
-    """Return each class's sentences with their words replaced by random ones.
+    """Replace each sentence by "a photo of a NAME, " and the same number of random words.
 
     Args:
         class_names: Names of the classes.
@@ -120,7 +120,7 @@ def _random_sentences(
     return [
         [
             f"a photo of a {name}, {' '.join(row[: len(text.split())])}"
-            for text, row in zip(texts, random_words, strict=False)
+            for text, row in zip(texts, random_words, strict=False)  # a class may have fewer texts
         ]
         for name, texts in zip(class_names, sentences, strict=True)
     ]

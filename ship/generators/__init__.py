@@ -1,4 +1,4 @@
-"""Build generators of synthetic image features, for classes without images and others.
+"""Build generators of synthetic image features, for classes with and without images.
 
 `GENERATORS` (ship.configs) maps each name to its settings class, which refers to the method.
 """
@@ -36,13 +36,13 @@ def build_generator(
         seeds: Seeds of the task.
 
     Returns:
-        The generator. None if the settings have no method, which means no synthetic features.
+        The generator, or None if the settings have no method (no synthetic features).
 
     Raises:
         TypeError: The settings refer to something other than a generator, or lack a setting that
             training requires.
-        ValueError: The methods of the seeds differ in a plain attribute, or early stopping is on,
-            but a seed has no validation images.
+        ValueError: The methods of the seeds differ in a plain attribute; or early stopping is on
+            and a seed has no validation images.
     """
     kind = config.load_method()
     if kind is None:

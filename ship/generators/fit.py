@@ -22,7 +22,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     """A feature source with one generator per seed, all fitted together.
 
     Raises:
-        ValueError: Early stopping is on, but a seed has no validation images.
+        ValueError: Early stopping is on and a seed has no validation images.
     """
 
     prototype: Generator
@@ -46,21 +46,21 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         if self.prototype.patience is not None:
             patience, warmup = self.prototype.patience, self.prototype.warmup
             self._stopping = EarlyStopping(patience, warmup, task.n_seeds, device)
-            self._held_out = self._validation(seeds)
+            self._held_out = self._load_validation(seeds)
 
-    def _validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
+    def _load_validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
         """Return the inputs of the held-out loss, each with one entry per seed.
 
         Each image has the same noise vector in all epochs, which makes epochs comparable. Using the
-        posterior mean as z would do so, too, but would bias the ELBO: the posterior's variance adds
-        to the squared error.
+        posterior mean as z would also make them comparable, but would bias the ELBO: its squared
+        error would not include the posterior's variance.
         """
         held_out = self._task.load_validation()
         counts = [len(images.labels) for images in held_out]
-        if without := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
+        if lacking := [seed for seed, n in zip(seeds, counts, strict=True) if n == 0]:
             raise ValueError(
                 "generator.early_stopping requires validation images of the seen classes, "
-                f"but seeds {without} have none. Set it to null to train all epochs"
+                f"but seeds {lacking} have none. Set it to null to train all epochs"
             )
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
@@ -91,9 +91,9 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """Train one epoch: a pass over the seen classes' features, each in a random view.
 
         Returns:
-            The means of the epoch's losses, and the metrics at its end. Early stopping adds
-            held_out_loss. With early stopping, seeds that have stopped report the values of their
-            best epoch, and so do all seeds in the last epoch. Empty if there is nothing to fit.
+            Mean losses of the epoch and metrics at its end, by name. Empty if there is nothing to
+            fit. Early stopping adds held_out_loss; seeds that have stopped then report the values
+            of their best epoch, as do all seeds in the last epoch.
         """
         if not self.epochs:
             return {}
@@ -108,7 +108,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         return metrics
 
     def _batch(self, number: int) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Return the features, class IDs and noise of a step. Noise is None if there is none."""
+        """Return the features, class IDs and noise of a batch. Noise is None if its size is 0."""
         features, labels = self._task.batch(self._batches.at(number), self._views.at(number))
         return features, labels, self._draw_noise(self._batch_size, self._noise.at(number))
 
@@ -129,7 +129,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """Take an optimizer step on one of the method's losses and return its values by name.
 
         Args:
-            loss: Name of the method's loss function.
+            loss: Name of the method's loss function, e.g. "loss".
             optimizer: Optimizer of the parameters to train.
             batch: Inputs of the loss, (seed, n, ...) each.
             shared: Further inputs, which are the same for all seeds.
@@ -139,9 +139,10 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         """
         values: dict[str, Tensor] = self.stack(loss, *batch, shared=shared)
         if not isinstance(values, dict) or "loss" not in values:
-            name, got = type(self.prototype).__name__, type(values).__name__
-            got = f"keys {list(values)}" if isinstance(values, dict) else got
-            raise TypeError(f"{name}.{loss} must return a dict with the key 'loss', got {got}")
+            is_dict = isinstance(values, dict)
+            actual = f"keys {list(values)}" if is_dict else type(values).__name__
+            function = f"{type(self.prototype).__name__}.{loss}"
+            raise TypeError(f"{function} must return a dict with the key 'loss', got {actual}")
         optimizer.zero_grad()
         # The sum over seeds gives each seed the gradient of its own mean loss.
         values["loss"].sum().backward()
@@ -151,14 +152,15 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def _keep_best(
         self, stopping: "EarlyStopping", metrics: Mapping[str, Tensor]
     ) -> dict[str, Float[Tensor, " seed"]]:
-        """Record the epoch, and restore the best epoch of seeds whose training is over.
+        """Update early stopping, and restore the best epoch of seeds whose training is over.
 
         Args:
             stopping: State of early stopping.
             metrics: Metrics of the epoch, (seed,) each.
 
         Returns:
-            The metrics and held_out_loss, with those of the best epoch for the restored seeds.
+            The metrics and held_out_loss: of the best epoch for restored seeds, of this epoch for
+            all others.
         """
         held_out_loss = self.stack.call_in_turn("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
@@ -176,7 +178,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
     def sample(
         self, class_ids: Int[Tensor, "seed n"], rng: SeedRng
     ) -> Float[Tensor, "seed n feature"]:
-        """Return one unit-norm feature per class ID. They are drawn in chunks to bound memory.
+        """Return one unit-norm feature per class ID, computed in chunks to bound memory.
 
         Args:
             class_ids: Indices into the task's classes.
@@ -215,8 +217,8 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
 class EarlyStopping(SeedState):
     """Each seed's epoch with the lowest held-out loss, and whether the seed has stopped.
 
-    A stopped seed keeps training with the batch, because its share of a step cannot be omitted.
-    This has no effect, because its best state is restored after each epoch.
+    A stopped seed is still trained, because a step always trains all seeds. This has no effect,
+    because the seed's best state is restored after each epoch.
     """
 
     def __init__(self, patience: int, warmup: int, n_seeds: int, device: torch.device) -> None:
@@ -224,7 +226,7 @@ class EarlyStopping(SeedState):
 
         Args:
             patience: Number of epochs without a lower loss after which a seed stops.
-            warmup: Number of epochs before patience starts counting.
+            warmup: Number of epochs that do not count towards the patience.
             n_seeds: Number of seeds.
             device: Device of the trained tensors.
         """
@@ -243,7 +245,7 @@ class EarlyStopping(SeedState):
         Args:
             epoch: 1-based epoch.
             loss: Held-out loss, (seed,).
-            tensors: Tensors of the epoch to keep, (seed, ...) each.
+            tensors: Tensors to keep for the seeds that improved, (seed, ...) each.
         """
         best = self.tensors.get("loss")
         improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))

@@ -23,8 +23,8 @@ from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, KnnG
 from ship.methods import Draw, Features, Generator, Labels, Noise, SeedTask
 from ship.methods.stack import plus_product
 
-# Minimum weight of the identity in a covariance, which is singular with fewer images than
-# dimensions.
+# Minimum weight of the identity in a covariance. Without the identity, the covariance would be
+# singular for fewer images than dimensions.
 MIN_SHRINKAGE = 1e-6
 
 
@@ -33,8 +33,8 @@ class GaussianText(Generator):
 
     If the setting `scale` is null, the scale is fitted: it is the RMS deviation per dimension of
     un-augmented training features from their class means, with n - n_classes degrees of freedom. If
-    every class has one image, (image - text feature) and its mean over the classes take the place
-    of the feature and the class mean, with n - 1 degrees of freedom.
+    every class has one image, it is the RMS deviation of (image - text feature) from the mean of
+    these differences, with n - 1 degrees of freedom.
 
     Attributes:
         scale: Standard deviation per dimension, a scalar.
@@ -62,13 +62,13 @@ class GaussianText(Generator):
 
 
 class GaussianBase(Generator):
-    """Features of a Gaussian that is transferred from the seen classes to all classes.
+    """Features drawn from one Gaussian per class, with moments that the seen classes determine.
 
     The mean is text feature + mean over the seen classes of (class mean - text feature). The
     covariance is the pooled within-class covariance of un-augmented training features, shrunk
     towards isotropy. If every class has one image, it is the covariance of (image - text feature).
-    A generator that does not beat this baseline has learned no more than two moments (LP-DiF's
-    critique).
+    A generator that is no better than this baseline has learned nothing beyond two moments (the
+    critique in LP-DiF).
 
     Attributes:
         shift: Mean of (class mean - text feature), (feature,).
@@ -113,14 +113,15 @@ def modality_shift(
 def within_class_rows(
     features: Features, labels: Labels, text_features: Float[Tensor, "n_cls feature"]
 ) -> Float[Tensor, "m feature"]:
-    """Return m = n - n_classes independent rows with mean 0 and the within-class covariance.
+    """Return n - n_classes rows whose mean outer product is the within-class covariance.
 
     The rows are Helmert contrasts of each class's features. Their mean outer product is the
-    unbiased pooled covariance, and no pair of images counts twice (as residuals +r and -r would).
+    unbiased pooled covariance. Unlike residuals, they are uncorrelated: a class of two images has
+    one row instead of the residuals +r and -r.
 
-    If every class has one image, there is no variation within classes. The rows are then contrasts
-    of (image - text feature) over all images: the deviation of a class from the mean modality
-    shift.
+    If every class has one image, there is no variation within classes. The n - 1 rows are then
+    contrasts of (image - text feature) over all images, so they describe how classes deviate from
+    the mean modality shift.
 
     Args:
         features: Image features, unit norm.
@@ -141,11 +142,12 @@ def within_class_rows(
     residuals = features[order] - means[groups]
     counts = groups.bincount()
     row_in_class = torch.arange(len(groups)) - (counts.cumsum(0) - counts)[groups]
-    # The residuals of a class sum to 0, so the running sum only has the class's previous rows.
-    before = residuals.cumsum(0) - residuals
-    later = row_in_class > 0
-    j = row_in_class[later].to(features.dtype).unsqueeze(1)
-    rows: Tensor = (before[later] - j * residuals[later]) / (j * (j + 1)).sqrt()
+    # The residuals of earlier classes sum to 0, so this is the sum of the class's previous rows.
+    previous_sum = residuals.cumsum(0) - residuals
+    has_previous = row_in_class > 0
+    j = row_in_class[has_previous].to(features.dtype).unsqueeze(1)
+    contrasts = previous_sum[has_previous] - j * residuals[has_previous]
+    rows: Tensor = contrasts / (j * (j + 1)).sqrt()
     return rows
 
 
@@ -154,16 +156,17 @@ def shrunk_cholesky(
 ) -> Float[Tensor, "feature feature"]:
     """Return the lower triangular L with L L^T = (1 - s) * covariance + s * variance * identity.
 
-    The variance is the mean over dimensions. If it is 0, L is 0.
+    The covariance is the mean outer product of the rows, and the variance is its mean diagonal
+    element. If the variance is 0, L is 0.
 
     Args:
-        rows: Rows with mean 0.
-        shrinkage: s in [0, 1], raised to at least MIN_SHRINKAGE. None uses Ledoit-Wolf's estimate.
+        rows: Rows with expectation 0.
+        shrinkage: s in [0, 1], raised to at least MIN_SHRINKAGE. None estimates it (Ledoit-Wolf).
     """
     if shrinkage is None:
-        # The estimate requires at least two rows.
-        best = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True) if len(rows) > 1 else 1
-        shrinkage = float(best)
+        shrinkage = 1.0  # the estimate requires at least two rows
+        if len(rows) > 1:
+            shrinkage = float(ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True))
     s = max(MIN_SHRINKAGE, shrinkage)
     covariance = rows.T @ rows / len(rows)
     variance = covariance.trace() / len(covariance)
@@ -202,7 +205,7 @@ def _class_means(
     return classes, sums / counts.unsqueeze(1)
 
 
-# The authors' numbers of nearest views per class, and of copies of its text feature in its mean.
+# The authors' values: nearest views per class, and copies of the text feature in the class mean.
 NEIGHBORS = 64
 TEXT_COPIES = 16
 # Number of classes whose neighbors are in memory at once: 33 MB for features of size 512.
@@ -234,7 +237,7 @@ def neighbor_means(
     k: int = NEIGHBORS,
     copies: int = TEXT_COPIES,
 ) -> Float[Tensor, "m feature"]:
-    """Return the mean of each class's nearest views and of copies of its text feature.
+    """Return, for each class, the mean of its nearest views and of copies of its text feature.
 
     Args:
         views: Image features of other classes, unit norm.
@@ -257,8 +260,8 @@ def neighbor_precision(
     """Return the mean over the classes of d ((k - 1) S_c + tr(S_c) I)^-1.
 
     S_c is the covariance (divided by k - 1) of the class's k nearest views around its text feature,
-    and d is the size of a feature. Each matrix is a multiple of the identity plus one of rank k, so
-    Woodbury's formula reduces the inverse to a k x k system.
+    and d is the size of a feature. Each matrix is a multiple of the identity plus a matrix of rank
+    k, so Woodbury's formula reduces the inverse to a k x k system.
 
     Args:
         views: Image features of other classes, unit norm.
@@ -277,7 +280,7 @@ def neighbor_precision(
         centers = text_part if around_text else rows.mean(1)
         deviations = rows - centers.unsqueeze(1)
         trace = deviations.square().sum((1, 2)) / max(k - 1, 1)
-        trace = torch.where(trace > 1e-12, trace, 1.0)  # without scatter: d times the identity
+        trace = torch.where(trace > 1e-12, trace, 1.0)  # without scatter, the result is d * I
         gram = deviations @ deviations.mT
         gram.diagonal(dim1=1, dim2=2).add_(trace.unsqueeze(1))
         solved = torch.cholesky_solve(deviations, torch.linalg.cholesky(gram))
@@ -314,9 +317,9 @@ class KnnGaussian(Generator):
         super().__init__(config, task, clip, draw)
         self.noise_size = self.text.shape[1]
         views, text = seen_views(task), self.text.cpu().double()
-        without = text if bool(task.seen.all()) else text[~task.seen.cpu()]
+        class_text = text if bool(task.seen.all()) else text[~task.seen.cpu()]
         precision = neighbor_precision(
-            views, without, config.neighbors, around_text=config.center == "text"
+            views, class_text, config.neighbors, around_text=config.center == "text"
         )
         covariance = torch.cholesky_inverse(torch.linalg.cholesky(precision))
         factor = torch.linalg.cholesky(covariance)
@@ -325,7 +328,9 @@ class KnnGaussian(Generator):
         self.register_buffer("means", torch.empty(0), persistent=False)
 
     def precompute(self) -> dict[str, Tensor]:
-        """Return the class means, which exist also for classes that were added after loading.
+        """Return the class means, computed from the views and the text features.
+
+        A loaded model can therefore sample classes that it was not fitted for.
 
         Raises:
             ValueError: There are no training images.

@@ -1,4 +1,4 @@
-"""Draw features for a fine-tuner: from generators, from real images, or from a mixture of both."""
+"""Sources of features for a fine-tuner: generators, real images, or a mixture of both."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,18 +16,18 @@ from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
 
-# The random start of a mixture is one of this many equally spaced numbers in [0, 1).
-_STARTS: Final = 2**30
+# Number of equally spaced numbers in [0, 1) from which MixedWithReal draws its random start.
+_N_STARTS: Final = 2**30
 
 
 class FeatureSource:
-    """Base class of sources, which return unit-norm features for class IDs, for all seeds.
+    """Base class of sources that return a unit-norm feature per class ID, for all seeds at once.
 
-    A source that has to be fitted overrides the functions that fit it.
+    By default, a source has nothing to fit. Otherwise it overrides the functions that fit it.
 
     Attributes:
-        epochs: Number of epochs of the fit, one per call of `train_epoch`. 0 means that there is
-            nothing to fit.
+        epochs: Number of epochs of the fit, one per call of `train_epoch`. 0 if there is nothing to
+            fit.
     """
 
     epochs: int = 0
@@ -40,12 +40,12 @@ class FeatureSource:
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return mean losses and other metrics by name.
 
-        A seed that has stopped early keeps its best parameters while the other seeds are trained.
+        Seeds that have stopped early keep their best parameters. Empty if there is nothing to fit.
         """
         return {}
 
     def stop_seeds(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds as stopped. Values computed from their state are no longer valid.
+        """Treat failed seeds as stopped, and discard values that were computed from their state.
 
         Args:
             seed_indices: Indices of the seeds that have failed.
@@ -69,10 +69,10 @@ class FeatureSource:
     def learned(self) -> Mapping[str, Part] | None:
         """Return the state that `sample()` needs besides the backbone and the classes.
 
-        A new source with this state draws the same features. Tensors are (seed, ...) each.
+        A new source that loads this state draws the same features. Tensors are (seed, ...) each.
 
         Returns:
-            The state, or None if the source draws real images, which are not saved.
+            The state, or None if the source draws real images: they are not saved.
         """
         return None
 
@@ -82,7 +82,8 @@ class RealImages(FeatureSource):
 
     The settings can degrade the features. With mean_shift d and spread_scale s, a feature x of a
     class with mean m (over its images in all views) becomes (1 - d) m + d a + s (x - m),
-    normalized. a is the class's text feature, or a random unit vector (`shift_target: noise`).
+    normalized. The target a is the class's text feature, or a random unit vector per class
+    (`shift_target: noise`).
     """
 
     def __init__(
@@ -90,12 +91,12 @@ class RealImages(FeatureSource):
     ) -> None:
         by_seed, n_cls = task.load_unseen(), len(task.class_names)
         self._features = pad_sequence([images.features for images in by_seed], batch_first=True)
-        self._count = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
-        self._first = self._count.cumsum(1) - self._count
+        self._counts = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
+        self._offsets = self._counts.cumsum(1) - self._counts
         self._spread = config.spread_scale
         self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
-            means = _padded_class_means(self._features, self._first, self._count)
+            means = _padded_class_means(self._features, self._offsets, self._counts)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
@@ -108,14 +109,14 @@ class RealImages(FeatureSource):
     ) -> Float[Tensor, "seed n feature"]:
         """Return features of the classes' few-shot images, each in a random view.
 
-        If a class is requested several times, its images are used in turn from a random one on, so
-        that no image repeats before all have been used.
+        If a class is requested several times, its images are used in turn, starting from a random
+        one, so that no image repeats before all have been used.
         """
-        first = self._first.gather(1, class_ids)
-        count = self._count.gather(1, class_ids)
-        firsts, before = _count_occurrences(class_ids)
-        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, firsts)
-        images = draw_views(self._features, first + (starts + before) % count, rng)
+        offsets = self._offsets.gather(1, class_ids)
+        counts = self._counts.gather(1, class_ids)
+        first_positions, n_before = _count_occurrences(class_ids)
+        starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, first_positions)
+        images = draw_views(self._features, offsets + (starts + n_before) % counts, rng)
         if self._shifted_means is None:
             return images
         means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)
@@ -123,10 +124,10 @@ class RealImages(FeatureSource):
 
 
 class MixedWithReal(FeatureSource):
-    """A generator, with a share of each class's features replaced by those of real images.
+    """A generator in which real images provide a share of each class's features.
 
     If n features of a class are requested at once, share * n are real, rounded up or down at
-    random. They are evenly spaced among the n features, from a random start.
+    random. They are evenly spaced among the n features, with a random start.
     """
 
     def __init__(
@@ -163,9 +164,9 @@ class MixedWithReal(FeatureSource):
     ) -> Float[Tensor, "seed n feature"]:
         """Return one feature per class ID, from the generator or from a real image."""
         synthetic, real = self._generator.sample(class_ids, rng), self._real.sample(class_ids, rng)
-        firsts, before = _count_occurrences(class_ids)
-        start = rng.integers(_STARTS, class_ids.shape[1]).gather(1, firsts).double() / _STARTS
-        cumulative = start + self._share * before
+        first_positions, n_before = _count_occurrences(class_ids)
+        steps = rng.integers(_N_STARTS, class_ids.shape[1]).gather(1, first_positions)
+        cumulative = steps.double() / _N_STARTS + self._share * n_before
         is_real = (cumulative + self._share).floor() > cumulative.floor()
         return torch.where(is_real.unsqueeze(-1), real, synthetic)
 
@@ -173,7 +174,7 @@ class MixedWithReal(FeatureSource):
 def _count_occurrences(
     ids: Int[Tensor, "seed n"],
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
-    """Return the index of each ID's first occurrence in its row, and how often it occurred before.
+    """Return, for each entry, the position of its ID's first occurrence and the number before it.
 
     Args:
         ids: IDs of each seed.
@@ -185,19 +186,25 @@ def _count_occurrences(
     begins[:, 1:] = sorted_ids[:, 1:] != sorted_ids[:, :-1]
     starts = torch.where(begins, positions, 0).cummax(1).values
     empty = torch.empty_like(ids)
-    where = empty.scatter(1, order, order.gather(1, starts))
-    return where, empty.scatter(1, order, positions - starts)
+    first_positions = empty.scatter(1, order, order.gather(1, starts))
+    return first_positions, empty.scatter(1, order, positions - starts)
 
 
 def _padded_class_means(
     features: Float[Tensor, "seed m view feature"],
-    first: Int[Tensor, "seed n_cls"],
-    count: Int[Tensor, "seed n_cls"],
+    offsets: Int[Tensor, "seed n_cls"],
+    counts: Int[Tensor, "seed n_cls"],
 ) -> Float[Tensor, "seed n_cls feature"]:
-    """Return the mean of each class's images in all views, 0 for classes without images."""
+    """Return the mean of each class's images in all views, 0 for classes without images.
+
+    Args:
+        features: Images of each seed, ordered by class and padded.
+        offsets: Index of each class's first image.
+        counts: Number of images of each class.
+    """
     sums = F.pad(features.mean(2).cumsum(1), (0, 0, 1, 0))
-    total = gather_rows(sums, first + count) - gather_rows(sums, first)
-    return total / count.clamp_min(1).unsqueeze(-1)
+    total = gather_rows(sums, offsets + counts) - gather_rows(sums, offsets)
+    return total / counts.clamp_min(1).unsqueeze(-1)
 
 
 # Maps class IDs, (seed, n), and a random stream to features, (seed, n, feature).
@@ -207,7 +214,7 @@ Sample = Callable[[Tensor, SeedRng], Tensor]
 class Synthesizer:
     """Synthetic training features of a task, drawn by the `sample()` of a fitted generator.
 
-    The features are of the task's unseen classes, or of all classes if every class is seen
+    The classes to synthesize are the task's unseen classes, or all classes if every class is seen
     (few_shot).
 
     Attributes:
@@ -227,7 +234,7 @@ class Synthesizer:
         self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
-        self._pool: tuple[Tensor, Tensor] | None = None
+        self._pool: tuple[Tensor, Tensor] | None = None  # lets fixed_set() draw
         self._pool = None if config.resample else self.fixed_set()
 
     def join(
@@ -238,13 +245,14 @@ class Synthesizer:
     ) -> tuple[Float[Tensor, "seed m feature"], Int[Tensor, "seed m"], Float[Tensor, "seed m"]]:
         """Append synthetic features and labels to the real ones of a step.
 
-        There are `ratio` times as many synthetic features as real ones. Their labels are drawn
-        uniformly from the classes to synthesize, as in the code of SHIP's authors.
+        There are `synthetic.ratio` times as many synthetic features as real ones, at least one.
+        With `synthetic.resample` their labels are drawn uniformly from the classes to synthesize,
+        as in the code of SHIP's authors. Otherwise they are picked at random from fixed_set().
 
         Args:
             features: Real features of the step.
             labels: Label of each real feature.
-            step: Number of the step, which selects the random streams.
+            step: Number of the step, which determines the random numbers.
 
         Returns:
             The features, their labels, and their loss weights.
@@ -261,7 +269,7 @@ class Synthesizer:
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
     def fixed_set(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
-        """Return `per_class` features of every class to synthesize, class by class, and labels."""
+        """Return `synthetic.per_class` features of each class to synthesize, and their labels."""
         if self._pool is not None:
             return self._pool
         labels = self._classes.repeat_interleave(self._per_class, dim=1)

@@ -2,7 +2,8 @@
 
 Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code: one instance bias r is
 added to L global context vectors. The generating prompt is [SOT] (ctx_1 + r) ... (ctx_L + r) [class
-name] . [EOT]. The WGAN uses it, too. The variants of PromptDecoder are an ablation of this prompt.
+name] . [EOT]. The WGAN uses the same decoder. The variants in PromptDecoder are ablations of this
+prompt.
 
 MlpVAE decodes with a trained MLP instead of CLIP, which is an ablation of SHIP's main idea. Its
 decoder gets the class's text feature, as f-VAEGAN's decoder gets attributes (arXiv:1903.10132).
@@ -24,7 +25,7 @@ from ship.methods.prompts import Linear, Prompts, make_initial_context
 
 # A latent dimension counts as active above this variance (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
-# Features per pass through the encoder when active dimensions are counted. Bounds memory on
+# Features per pass through the encoder when active dimensions are counted. It bounds memory on
 # ImageNet.
 ENCODED_AT_ONCE = 4096
 
@@ -79,8 +80,9 @@ class VAE(Generator):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the negative ELBO up to constants: squared error + kl_weight * KL(q || N(0, I)).
 
-        The loss counts the KL of each latent dimension as at least free_bits nats, so a smaller KL
-        has no gradient (arXiv:1606.04934, sec. C.8). The reported KL is the true one, in nats.
+        In the loss, the KL of each latent dimension (batch mean) counts as at least free_bits nats,
+        so a smaller KL has no gradient (arXiv:1606.04934, sec. C.8). The reported KL is the true
+        one, in nats.
         """
         if self.encoder is None or noise is None:
             error = _squared_error(self.sample(labels, noise), features)
@@ -106,7 +108,7 @@ class VAE(Generator):
             features: Features of all training images without augmentation, unit norm.
 
         Returns:
-            active_units. Empty without an encoder.
+            The number of active dimensions, under the key "active_units". Empty without an encoder.
         """
         if self.encoder is None:
             return {}
@@ -115,7 +117,7 @@ class VAE(Generator):
         return {"active_units": active.sum().to(features.dtype)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Decode z ~ N(0, I). Without z all features of a class are equal."""
+        """Decode the noise as z. Without z, all features of a class are equal."""
         features: Tensor = self.decoder(noise, class_ids)
         return features
 
@@ -167,7 +169,7 @@ class MlpVAE(VAE):
 
     def __init__(self, config: MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        rng = draw("vae/weights")  # the prompt VAE's: both start from the same encoder
+        rng = draw("vae/weights")  # as in PromptVAE, so that both start from the same encoder
         self.encoder = Encoder(clip.feature_dim, config, rng)
         self.decoder = MlpDecoder(config, task.text_features, rng)
 
@@ -177,7 +179,7 @@ FIXED_WORDS = "a photo of a"
 
 
 class PromptDecoder(nn.Module):
-    """A decoder that turns z into a prompt and encodes it with the frozen text tower.
+    """A decoder that turns z into a prompt, and encodes the prompt with the frozen text tower.
 
     The setting `prompt` selects the prompt:
 
@@ -189,7 +191,7 @@ class PromptDecoder(nn.Module):
     - "noise": like "instance_bias", but z is random and does not depend on the image (cf. the
       random vectors that CaPT, arXiv:2506.23856, uses in place of image features).
     - "global": learned contexts without z.
-    - "fixed": the embeddings of words. Nothing is learned.
+    - "fixed": the embeddings of `ctx_init`, or of FIXED_WORDS if it is null. Nothing is learned.
 
     Attributes:
         ctx: Global contexts, (L, width).

@@ -95,7 +95,7 @@ class WGAN(Generator):
         """
         text, share = self.text[class_ids], mix.unsqueeze(-1)
         estimate = (self.critic(real, text) - self.critic(synthetic, text)).mean()
-        # No score depends on another row: each row of this gradient is that of the row's own score.
+        # Scores do not depend on other rows, so each row of this is the gradient of its own score.
         slope = torch.func.grad(lambda x: self.critic(x, text).sum())(
             share * real + (1 - share) * synthetic
         )
@@ -119,7 +119,7 @@ class WGAN(Generator):
         return {"loss": loss}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Decode z ~ N(0, I) for the classes."""
+        """Decode the noise, z ~ N(0, I), for the classes."""
         features: Tensor = self.generator(noise, class_ids)
         return features
 
@@ -127,7 +127,7 @@ class WGAN(Generator):
 class BatchedWGAN(BatchedGenerator):
     """The WGANs of all seeds, with n_critic steps of the critic before each generator step.
 
-    An epoch has as many generator steps as one pass over the features has batches. Its metrics are
+    An epoch has one generator step per batch of a pass over the features. Its metrics are
     critic_loss, wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the
     critic's steps, and generator_loss, averaged over the generator's steps.
     """
@@ -148,8 +148,8 @@ class BatchedWGAN(BatchedGenerator):
         """Take the critic's steps and one generator step, and return their values by name.
 
         A critic step uses real features and as many synthetic ones of the same classes. The
-        generator step uses the classes of the last critic step. The gradients that it adds to the
-        critic are reset before the critic's next step.
+        generator step uses the classes of the last critic step. It also adds gradients to the
+        critic, which are reset before the critic's next step.
         """
         sums: dict[str, Tensor] = {}
         for number in range(step * self._n_critic, (step + 1) * self._n_critic):

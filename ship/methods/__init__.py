@@ -1,8 +1,8 @@
 """Methods written for one seed, as in their papers, and run for all seeds at once.
 
 - `base`: the base classes of a method.
-- `stack`: the methods of all seeds as one, run under `torch.vmap`.
-- `prompts`: learned prompts and their encoding by the text tower.
+- `stack`: runs the methods of all seeds as one, under `torch.vmap`, and trains them.
+- `prompts`: learned prompts, and their encoding by the text tower.
 
 The package exports the names that a method needs.
 """

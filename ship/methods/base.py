@@ -3,8 +3,8 @@
 A method is an `nn.Module` with the constructor arguments (settings, SeedTask, FrozenCLIP, Draw).
 
 - Parameters are trained, unless `requires_grad` is False.
-- All other tensors that differ between seeds must be buffers. Register a buffer as persistent if it
-  contains something that the method has learned: persistent buffers are saved with the model.
+- All other tensors that differ between seeds must be buffers. Persistent buffers are saved with the
+  model: use them for what the method has learned.
 - Plain attributes must be the same for all seeds; `ship.methods.stack` checks this.
 
 The caller handles epochs, optimizers, batches, random streams, checkpoints and saved files.
@@ -79,12 +79,11 @@ class Method(nn.Module):
         stream: Prefix of the random streams that choose batches, views and noise. Methods with the
             same prefix train on the same batches. Defaults to `config.name`.
         vmapped: Whether all seeds run at once under `torch.vmap`. Set it to False if the method
-            reads the values of tensors (`.item()`, `if x > 0`) or has sizes that depend on them.
+            reads the values of tensors (`.item()`, `if x > 0`) or has sizes that depend on values.
             The seeds then run one after the other, with the same results.
-        rows: Name of the persistent buffer, or of the submodule, whose tensors have one row per
-            image. A saved state may then have another number of rows than the method that loads
-            it. None if there is no such buffer. Seeds with fewer rows are padded: integers with
-            -1, all other tensors with 0.
+        rows: Name of the persistent buffer or submodule whose tensors have one row per image. A
+            saved state can then be loaded whatever its number of rows is. Seeds with fewer rows are
+            padded: integers with -1, all other tensors with 0. None if there are no such tensors.
         config: Settings of the method.
         text: Zero-shot text features of the classes, unit norm, (n_cls, feature).
         logit_scale: CLIP's factor on cosines.
@@ -102,12 +101,12 @@ class Method(nn.Module):
     vmapped: ClassVar[bool] = True
     rows: ClassVar[str | None] = None
 
-    def __init_subclass__(cls, **settings: Any) -> None:
-        super().__init_subclass__(**settings)
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
         if "forward" in vars(cls):
             raise TypeError(
-                f"{cls.__name__}.forward cannot be overridden: functions are called through it. "
-                "Rename your function"
+                f"{cls.__name__}.forward cannot be overridden: all functions are called through "
+                "Method.forward. Rename your function"
             )
 
     def __init__(self, config: Any, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -128,10 +127,9 @@ class Method(nn.Module):
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return the class of the optimizer and its keyword arguments, which must include "lr".
 
-        The optimizer must be elementwise, e.g. SGD, Adam or AdamW. An optional argument "factors"
-        has a factor on the learning rate per trained parameter, in the order of `parameters()`.
-
-        Defaults to AdamW with the rate `config.lr` and without weight decay.
+        The optimizer must be elementwise, e.g. SGD, Adam or AdamW. The optional argument "factors"
+        is a list with a learning-rate factor for each trained parameter, in the order of
+        `parameters()`. Defaults to AdamW with the rate `config.lr` and without weight decay.
         """
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": 0}
 
@@ -142,7 +140,7 @@ class Method(nn.Module):
 
         Args:
             name: Name of the function.
-            inputs: Its arguments.
+            inputs: Arguments of the function.
         """
         return getattr(self, name)(*inputs)
 
@@ -161,7 +159,7 @@ class Finetuner(Method):
     Attributes:
         training_data: Where the training data come from.
 
-            - "stream": Every step gets a batch of images, to which synthetic features are added.
+            - "stream": Every step gets a batch of images with synthetic features added.
             - "fixed": Synthetic features are drawn once, before the method is built. The
               constructor reads them and the images from `task.fixed_rows`. If the method has
               parameters, they are trained on batches of these rows.
@@ -169,10 +167,11 @@ class Finetuner(Method):
         stateful_buffers: Names of the buffers that `epoch` changes in addition to the parameters.
         inference_grid: Inference options that selection chooses from, such as a cache's alpha. All
             entries have the same names. Selection evaluates each entry, and picks the best one for
-            each seed. The first entry is used in training, without selection, and in a tie.
-        microbatch_size: Maximum number of rows, over all seeds, of one backward pass. A limit
-            bounds memory, and requires a loss that is a weighted mean over rows. None means no
-            limit.
+            each seed. The first entry is used in training and if there is no selection, and wins
+            ties.
+        microbatch_size: Maximum number of rows, over all seeds, of one backward pass, to bound
+            memory. None means no limit. Any limit requires a loss that is a weighted mean over
+            rows.
         class_mask: Mask of the classes in the loss, (n_cls,). Without synthetic features these are
             the seen classes. With synthetic features it is None, which means all classes.
 
@@ -217,8 +216,8 @@ class Finetuner(Method):
         Args:
             base: Learning rate set in `optimizer()`.
             epoch: Number of finished epochs, including the finished fraction of the current one.
-            epochs: Length of the schedule. It is below the configured number of epochs if selection
-                chose an earlier epoch and the method is retrained up to it.
+            epochs: Length of the schedule in epochs. It is shorter than configured if the method is
+                retrained up to an earlier epoch that selection chose.
         """
         return base * (1 + math.cos(math.pi * min(1.0, epoch / epochs))) / 2
 
@@ -270,7 +269,7 @@ class Generator(Method):
             `loss()` and `sample()` is None.
         patience: Number of epochs without a lower validation loss after which a seed stops and
             returns to its best epoch. None means no early stopping.
-        warmup: Number of epochs before `patience` starts counting.
+        warmup: Number of epochs that do not count towards `patience`.
 
     Example:
         >>> class TextNoise(Generator):
@@ -296,8 +295,8 @@ class Generator(Method):
             features: Image features of the seen classes, unit norm.
             labels: Label of each feature, an index into the task's classes.
             noise: Noise of each feature, or None if `noise_size` is 0.
-            epoch: 1-based epoch, for warm-up schedules. It is infinity for the validation loss,
-                which is computed as after the warm-up.
+            epoch: 1-based epoch, for warm-up schedules. For the validation loss it is infinity, so
+                that any warm-up is over.
 
         Returns:
             Scalar tensors by name, including "loss".
@@ -318,8 +317,8 @@ class Generator(Method):
         Override it for values that follow from the learned state but are too slow to compute in
         every `sample()`. It is called before the first `sample()` after each change of the state.
 
-        Register these tensors as non-persistent buffers, so that they are not saved: the state may
-        be loaded for other classes than those of the training.
+        Register these tensors as non-persistent buffers, so that they are not saved: a saved state
+        may be loaded for other classes, for which they have other values.
         """
         return {}
 

@@ -1,6 +1,6 @@
 """Learned prompts [SOT] context [class name] . [EOT], and the linear layers that compute them.
 
-Methods call them for one seed. Under vmap the prompts of all seeds are encoded in one pass: a
+Methods use this module for one seed. Under vmap the prompts of all seeds are encoded in one pass: a
 causal text tower (ship.clip.causal) packs prompts with a shared prefix, and groups the prompts of
 all seeds by length.
 """
@@ -23,8 +23,8 @@ PROMPTS_AT_ONCE = 8192
 class Prompts:
     """Prompts for a list of class names with n_ctx context vectors each.
 
-    Functions decorated with `batched_over_seeds` document tensors with the leading seed axis that
-    their code gets. Callers omit this axis.
+    Functions decorated with `batched_over_seeds` have a leading seed axis in their signatures.
+    Callers omit this axis.
 
     Raises:
         ValueError: n_ctx leaves no room for a class name.
@@ -46,25 +46,28 @@ class Prompts:
         self,
         ctx: Float[Tensor, "seed n n_ctx width"],
         class_ids: Int[Tensor, "seed n"],
-        on_names: Float[Tensor, "seed n width"] | None = None,
+        name_offsets: Float[Tensor, "seed n width"] | None = None,
     ) -> Float[Tensor, "seed n feature"]:
         """Return unit-norm features of n prompts. Without gradients they are encoded in chunks.
 
         Args:
             ctx: Context vectors of each prompt.
             class_ids: Class of each prompt.
-            on_names: Vector to add to every class name token of each prompt. Defaults to none.
+            name_offsets: Vector of each prompt to add to all tokens of its class name. Defaults to
+                none.
         """
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))
         if torch.is_grad_enabled() or class_ids.shape[1] <= step:
-            return self._encode(ctx, class_ids, on_names)
+            return self._encode(ctx, class_ids, name_offsets)
         contexts = ctx.split(step, dim=1)
-        name_parts = [None] * len(contexts) if on_names is None else on_names.split(step, dim=1)
+        name_parts = (
+            [None] * len(contexts) if name_offsets is None else name_offsets.split(step, dim=1)
+        )
         chunks = zip(contexts, class_ids.split(step, dim=1), name_parts, strict=True)
         return torch.cat([self._encode(*chunk) for chunk in chunks], dim=1)
 
-    def _encode(self, ctx: Tensor, class_ids: Tensor, on_names: Tensor | None) -> Tensor:
-        flat = None if on_names is None else on_names.flatten(0, 1)
+    def _encode(self, ctx: Tensor, class_ids: Tensor, name_offsets: Tensor | None) -> Tensor:
+        flat = None if name_offsets is None else name_offsets.flatten(0, 1)
         prompts, eot = self._parts.assemble(ctx.flatten(0, 1), class_ids.flatten(), flat)
         return self._tower.encode(prompts, eot).reshape(*class_ids.shape, -1)
 
@@ -98,36 +101,38 @@ class Prompts:
     def encode_classifiers(
         self, ctx: Float[Tensor, "seed n n_ctx width"], microbatch_size: int
     ) -> Float[Tensor, "seed n n_cls feature"]:
-        """Return unit-norm features of all classes for each of n contexts. The name comes last.
+        """Return unit-norm features of all classes for each of n contexts. Names are at the end.
 
         Args:
             ctx: Contexts, each shared by all classes.
             microbatch_size: Number of contexts, over all seeds, per pass through the tower.
         """
         flat = ctx.flatten(0, 1)
-        features = torch.cat([self._shared(part, None, 0) for part in flat.split(microbatch_size)])
+        features = torch.cat(
+            [self._encode_all_seeds(part, None, 0) for part in flat.split(microbatch_size)]
+        )
         return features.reshape(*ctx.shape[:2], *features.shape[1:])
 
-    def _shared(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
+    def _encode_all_seeds(self, ctx: Tensor, tokens: Tensor | None, depth: int) -> Tensor:
         """Encode the prompts of all classes for each context. `ctx` is (seed, n_ctx, width)."""
         names, lengths = self._parts.names, self._parts.host_lengths
         return self._tower.encode_shared(self._parts.prefix(ctx), names, lengths, tokens, depth)
 
-    _encode_shared = batched_over_seeds(_shared)
+    _encode_shared = batched_over_seeds(_encode_all_seeds)
 
 
 def make_initial_context(
     clip: FrozenCLIP, n_ctx: int, words: str | None, rng: Rng
 ) -> Float[Tensor, "n_ctx width"]:
-    """Return initial context vectors: random ones, followed by the embeddings of the words.
+    """Return initial context vectors: the embeddings of words, preceded by random vectors.
 
-    Random vectors are normal with a standard deviation of 0.02. If the words have more than n_ctx
-    tokens, the first tokens are omitted.
+    Random vectors are normal with a standard deviation of 0.02, as many as are needed for n_ctx
+    vectors in total. If the words have more than n_ctx tokens, the first tokens are omitted.
 
     Args:
         clip: Backbone with the tokenizer and the token embeddings.
         n_ctx: Number of context vectors.
-        words: Words to start from. None makes all vectors random.
+        words: Words to embed. None makes all vectors random.
         rng: Random stream of the seed.
     """
     ctx = 0.02 * rng.normal(n_ctx, clip.text_width)
@@ -139,7 +144,7 @@ def make_initial_context(
 
 
 class Linear(nn.Module):
-    """An affine map, initialized as in SHIP's code: normal weights of this std, biases 0."""
+    """An affine map, initialized as in SHIP's code: weights N(0, std^2), biases 0."""
 
     def __init__(self, n_in: int, n_out: int, rng: Rng, std: float = 0.02) -> None:
         super().__init__()
@@ -154,7 +159,7 @@ class Linear(nn.Module):
 def make_uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:
     """Return a layer initialized as torch.nn.Linear: weights and biases U(-b, b), b = n_in^-1/2.
 
-    Uniform numbers are computed from normal ones by the normal distribution function.
+    Rng draws normal numbers only. Their distribution function maps them to uniform ones.
     """
     layer = Linear(n_in, n_out, rng, std=1.0)
     with torch.no_grad():

@@ -1,9 +1,9 @@
 """Run the methods of all seeds as one: `Stack` stacks their tensors and calls them under vmap.
 
-A function *batched over seeds* is written with a leading seed axis, but called from code of one
+A function *batched over seeds* is written with a leading seed axis, but called from code for one
 seed. Under vmap it is called once, with the tensors of all seeds. It can therefore save work across
 seeds (packing, grouping by length, fused kernels), and autograd records its operations directly
-instead of vmap's decomposition. The mechanism is the public `vmap` rule of a
+instead of vmap's decomposition. It is implemented by the public `vmap` rule of a
 `torch.autograd.Function` whose forward is never run.
 
 Gradients are computed outside of vmap, by the backward pass of the sum of the seeds' losses.
@@ -51,14 +51,14 @@ def inside_vmap() -> Iterator[None]:
 
 
 def batched_over_seeds(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Return a function that code of one seed can call in place of one written for all seeds.
+    """Wrap a function that is written for all seeds, so that code for one seed can call it.
 
-    The given function gets and returns tensors with a leading seed axis, which the caller's tensors
-    do not have. Under vmap it is called once, with all seeds. Otherwise the axis has length 1.
+    Callers of the wrapper omit the leading seed axis of arguments and result. Under vmap the
+    function is called once, with all seeds. Otherwise its seed axis has length 1.
 
     Args:
-        function: Function of tensors with a leading seed axis. All other arguments are the same for
-            all seeds.
+        function: Function of tensors with a leading seed axis, which returns such a tensor. Other
+            arguments are the same for all seeds.
     """
 
     def call(*inputs: Any) -> Tensor:
@@ -74,7 +74,7 @@ class _BatchedOverSeeds(torch.autograd.Function):
     @staticmethod
     def forward(*_: Any) -> Tensor:
         raise RuntimeError(
-            "a function batched over seeds supports no other transform than torch.vmap"
+            "a function batched over seeds supports no transform other than torch.vmap"
         )
 
     @staticmethod
@@ -95,7 +95,7 @@ class _BatchedOverSeeds(torch.autograd.Function):
 
 
 plus_product = batched_over_seeds(torch.baddbmm)
-"""Return bias + x @ weight for one seed."""
+"""Return bias + x @ weight for the arguments (bias, x, weight) of one seed."""
 
 
 def _move_seeds_first(value: Any, axis: int | None, n: int) -> Any:
@@ -108,11 +108,11 @@ class Stack:
     """Methods of one class, one for each seed.
 
     Attributes:
-        prototype: Method of the first seed, whose plain attributes are those of all seeds. Its
-            tensors have no values.
+        prototype: Method of the first seed. Its plain attributes are the same for all seeds, and
+            its tensors have no values.
         state: All parameters and buffers by name, (seed, ...) each.
         trained: Parameters that require gradients, by name.
-        learned: Parameters and persistent buffers by name. Those of the module `rows` are one
+        learned: Parameters and persistent buffers by name. The tensors of `Method.rows` form one
             entry.
 
     Raises:
@@ -168,7 +168,7 @@ class Stack:
             name: Name of the method's function.
             batched: Inputs with a leading seed axis. None is passed on unchanged.
             shared: Further inputs, which are the same for all seeds.
-            seeds: Seeds to call the function for. `batched` has only these seeds.
+            seeds: Seeds to call the function for. `batched` must have only these seeds.
 
         Returns:
             The function's result with a leading seed axis.
@@ -206,7 +206,7 @@ class Stack:
         Args:
             name: Name of the method's function.
             inputs: Inputs, each with one entry per seed. Entries may differ in size.
-            seeds: Seeds to call the function for. The inputs have entries for only these seeds.
+            seeds: Seeds to call the function for. Inputs must have entries for only these seeds.
 
         Returns:
             The function's results, stacked along a leading seed axis. All seeds must return the
@@ -224,7 +224,7 @@ class Stack:
 
 
 class _Rows:
-    """Tensors with the same number n of rows, (seed, n, ...). A loaded state may have another n."""
+    """Tensors (seed, n, ...) with the same number n of rows. A state to load may have another n."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
         self._tensors = tensors
@@ -256,7 +256,7 @@ def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
 def _require_alike(first: nn.Module, second: nn.Module) -> None:
     """Raise ValueError if two seeds' methods differ in their modules or plain attributes.
 
-    The plain attributes of the first seed are used for all seeds.
+    This is required because all seeds run with the modules and plain attributes of the first seed.
     """
     modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
     if list(modules) != list(counterparts):
@@ -308,7 +308,7 @@ class BatchedTraining:
 
     Attributes:
         stack: The methods of all seeds.
-        prototype: Method of the first seed, whose plain attributes are those of all seeds.
+        prototype: Method of the first seed. Its plain attributes are the same for all seeds.
         epochs: Number of epochs to call `train_epoch` for. 0 if nothing is trained in epochs.
         steps: Number of steps per epoch.
     """
@@ -339,7 +339,7 @@ class BatchedTraining:
         name, device = self.prototype.stream, rows.features.device
         self._rows, self._batch_size = rows, min(config.batch_size, rows.rows_per_epoch)
         drop_last = getattr(config, "drop_last", False)
-        # The number of steps depends on the configuration only, not on the images a seed draws.
+        # rows_per_epoch depends on the configuration only, and so does the number of steps.
         n_full_batches, n_remaining = divmod(rows.rows_per_epoch, self._batch_size)
         self.steps = n_full_batches if drop_last or not n_remaining else n_full_batches + 1
         self._batches = BatchStream(

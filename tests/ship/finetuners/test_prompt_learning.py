@@ -70,13 +70,13 @@ def test_cocoop_in_parts_equals_a_single_pass(
     def run() -> tuple[dict[str, torch.Tensor], torch.Tensor]:
         settings = {"batch_size": 4, "epochs": 1, "lr": 0.05, "reduction": 2}
         actual = built("cocoop", settings, task, clip64, 0.5)
-        encode = actual.prototype.prompts._shared
+        encode = actual.prototype.prompts._encode_all_seeds
 
         def watched(ctx: torch.Tensor, *inner: Any) -> torch.Tensor:
             sizes.append(8 * len(ctx))
             return encode(ctx, *inner)  # type: ignore[no-any-return]
 
-        monkeypatch.setattr(actual.prototype.prompts, "_shared", watched)
+        monkeypatch.setattr(actual.prototype.prompts, "_encode_all_seeds", watched)
         return trained(actual).state_dict(), actual.logits(few, {})
 
     whole = run()

@@ -72,7 +72,7 @@ def test_selection_authors_saves_the_best_age_of_each_seed(
 
     def watching(finetuner: Any, eval_set: Any, protocol: Any) -> Any:
         metrics, choice = evaluate(finetuner, eval_set, protocol)
-        learned = finetuner._each_step._sample.__self__.learned()["bias.weight"]
+        learned = finetuner._step_synthesizer._sample.__self__.learned()["bias.weight"]
         seen.append((finetuner.logits(eval_set.images.features, {}), learned.detach().clone()))
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
