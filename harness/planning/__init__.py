@@ -1,8 +1,8 @@
 """Plan a study: which configurations it requests, which are left to run, and how long they take.
 
-This package computes configuration keys and the plan, finds finished rows that leave the report when
-a study changes, finds reusable results of other studies, and defines the outcome of a run. It does
-not write to the store, but caches the fingerprints of backbones in the cache folder.
+This package computes configuration keys and the plan, finds finished rows that leave the report
+when a study changes, finds reusable results of other studies, and defines the outcome of a run. It
+does not write to the store, but caches the fingerprints of backbones in the cache folder.
 """
 
 from harness.planning.changes import StaleRows, find_stale_rows, refuse_changes

@@ -105,7 +105,7 @@ def _list_finished_controls(
     configurations: Iterable[Configuration], history: RunHistory
 ) -> set[str]:
     """Return the IDs of finished controls, and of controls that equal a configuration."""
-    names = {
+    control_ids = {
         _make_control_id(run.control, run.assignment)
         for run in history.runs
         if run.control in COMPETING and run.state is State.COMPLETE
@@ -130,6 +130,9 @@ def find_best(
         maker: Maker of the study's configurations.
         configurations: Configurations of the study's space.
         history: Run history of the study.
+
+    Returns:
+        One configuration, several if they are tied, or [] if none has a score.
     """
     scores: list[tuple[float, Configuration]] = []
     for configuration in configurations:
