@@ -1,4 +1,7 @@
-"""All charts of a study in reading order. factor.py makes the charts of single factors."""
+"""All charts of a study in reading order.
+
+The charts of single factors are made in factor.py, and the tradeoff chart in tradeoff.py.
+"""
 
 from collections.abc import Iterator
 
@@ -13,9 +16,11 @@ from reports.formatting import DASH, p_text
 from reports.report import Report
 from reports.study import Study, metric_heading
 
-TOGETHER, TRAINING, CONFIGURATIONS = "together", "training", "configurations"  # sections
-MAX_CURVES = 60  # configurations with a curve, best selection scores first
-MIN_POINTS = 4  # configurations in a scatter plot
+# Sections of the page.
+SECTION_TOGETHER, SECTION_TRAINING = "together", "training"
+SECTION_CONFIGURATIONS = "configurations"
+MAX_CURVES = 60  # maximum number of curves; those with the best selection scores are kept
+MIN_POINTS = 4  # minimum number of configurations in a chart of a quality measure
 # Axis titles of the quality measures that have a chart.
 _QUALITY_AXES = {
     "cosine_to_mean": "cosine of synthetic to real class means",
@@ -27,7 +32,8 @@ def study_charts(report: Report) -> list[Chart]:
     """Return the charts of a study in reading order.
 
     Args:
-        report: Report of the study. Most charts of a study over datasets show its averages.
+        report: Report of the study. If it is a study over datasets, most charts show averages over
+            datasets.
     """
     study, metric = report.study, report.metric
     analyzed_study = analysis.compute_if_available(analysis.select_analyzed_study, study, metric)
@@ -36,14 +42,17 @@ def study_charts(report: Report) -> list[Chart]:
         charts += _importance_chart(analyzed_study, report.importance)
     charts += _curves_chart(study)
     if analyzed_study:
-        charts += tradeoff_chart(analyzed_study, metric, (CONFIGURATIONS, "tradeoff"))
+        charts += tradeoff_chart(analyzed_study, metric, (SECTION_CONFIGURATIONS, "tradeoff"))
         charts += _cost_chart(analyzed_study, metric)
         charts += _quality_charts(analyzed_study, metric)
     return charts
 
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
-    """Yield the chart of the importance of factors and pairs, for a grid with intervals."""
+    """Yield the chart of the importance of factors and pairs. Nothing if no share is known.
+
+    For a grid the chart has intervals, for a sampled study it has none.
+    """
     names = tables.short_names(study)
     heading = metric_heading(study.protocol, importance.design.metric)
     values = [
@@ -60,38 +69,42 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
         return
     values.sort(key=lambda value: -value["share"])
     y = vega.level_axis("effect", None, values, axis={})
-    unit = f"% of the variance of {heading}"
-    caption = (
-        f"Share of the variance of {heading} between configurations, with 95% intervals over seeds"
-    )
-    tooltip = vega.interval_tooltip(
-        {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
-    )
     if importance.design.is_sampled:
-        count = len(importance.design.configurations)
-        unit = f"% of importance for {heading}, {count} configurations"
-        caption = (
-            f"Importance for {heading} by Optuna's PED-ANOVA over {count} configurations, without"
-            " a test"
+        n_configurations = len(importance.design.configurations)
+        x_title = f"% of importance for {heading}, {n_configurations} configurations"
+        measure = (
+            f"Importance for {heading} by Optuna's PED-ANOVA over {n_configurations}"
+            " configurations, without a test"
         )
         tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
-    x = vega.number_axis("share", unit, {"domain": [0, 100]})
-    kind = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
-    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": kind}
+    else:
+        x_title = f"% of the variance of {heading}"
+        measure = (
+            f"Share of the variance of {heading} between configurations, with 95% intervals over"
+            " seeds"
+        )
+        tooltip = vega.interval_tooltip(
+            {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
+        )
+    x = vega.number_axis("share", x_title, {"domain": [0, 100]})
+    color = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
+    ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": color}
     layers = [
         vega.make_layer("rule", ends, strokeWidth=1.5),
-        vega.point_layer({"x": x, "y": y, "color": kind, "tooltip": tooltip}, name="shares"),
+        vega.point_layer({"x": x, "y": y, "color": color, "tooltip": tooltip}, name="shares"),
     ]
     shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
-    caption = f"{caption}: {shares}."
-    place, title, height = (TOGETHER, "importance"), "Importance of factors", 24 * len(values)
-    yield vega.make_chart(study, place, title, caption, layers, height=height, values=values)
+    caption = f"{measure}: {shares}."
+    place, height = (SECTION_TOGETHER, "importance"), 24 * len(values)
+    yield vega.make_chart(
+        study, place, "Importance of factors", caption, layers, height=height, values=values
+    )
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:
-    """Yield the chart of learning curves, one per configuration, if the store has any.
+    """Yield the chart of learning curves, one per configuration. Nothing if the store has none.
 
-    A curve has a band if its configuration has several runs.
+    The curve of a configuration with several runs has a band: 95% intervals over these runs.
     """
     points = analysis.learning_curves(study)
     if not points:
@@ -133,12 +146,12 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     )
     options: Spec = {"height": 180, "subtitle": "selection, not test", "values": values}
     yield vega.make_chart(
-        study, (TRAINING, "curves"), "Learning curves", caption, layers, **options
+        study, (SECTION_TRAINING, "curves"), "Learning curves", caption, layers, **options
     )
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield the chart of the test metric against seconds per seed; none with one configuration."""
+    """Yield the chart of the test metric against seconds per seed, for at least two points."""
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
@@ -167,12 +180,15 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
         " wall-clock seconds per seed. Pareto-optimal: no other configuration has as good a"
         " selection score in as few seconds." + note
     )
-    place, title = (CONFIGURATIONS, "cost"), f"Cost against {heading}"
+    place, title = (SECTION_CONFIGURATIONS, "cost"), f"Cost against {heading}"
     yield vega.make_chart(study, place, title, caption, layers)
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield charts of the metric against quality measures, with a point per configuration."""
+    """Yield charts of the metric against quality measures, with a point per configuration.
+
+    Measures with fewer than MIN_POINTS points have no chart.
+    """
     heading, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
         name, axis_title = f"{QUALITY}{measure.metric}", _QUALITY_AXES.get(measure.metric, "")
@@ -195,7 +211,7 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
             f"Each point is a configuration with synthetic features: test {heading} against"
             f" {axis_title}, means over seeds. An association need not be causal." + note
         )
-        place = (CONFIGURATIONS, f"quality-{measure.metric}")
+        place = (SECTION_CONFIGURATIONS, f"quality-{measure.metric}")
         title = f"{heading} against {axis_title}"
         layers = [vega.point_layer(encoding, name="configurations", size=45, color=vega.MEAN)]
         yield vega.make_chart(study, place, title, caption, layers, values=values)
