@@ -43,9 +43,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     if not typical and (unknown or plan.n_proposals):
         return None
     mean_seconds = _mean_seconds(typical or finished)
-    seconds_by_key = {
-        key: _mean_seconds(key_runs) for key, key_runs in runs_by_key.items()
-    }
+    seconds_by_key = {key: _mean_seconds(key_runs) for key, key_runs in runs_by_key.items()}
     n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
     trials = divide_work(study, plan.work, plan.history, n_slots)
 

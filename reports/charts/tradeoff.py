@@ -8,7 +8,7 @@ from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.study import Study, metric_heading
 
-MIN_LINES = 3  # minimum number of lines of equal harmonic mean, apart from those too short
+MIN_LINES = 3  # the plot is at least this many times as large as the step between lines
 STEPS = 40  # number of steps in which such a line crosses the plot horizontally
 MIN_LINE_POINTS = 8  # lines with fewer points, in the corners of the plot, are left out
 # Kinds of points, in the order of the legend.

@@ -11,7 +11,7 @@ from reports.tables import is_percent, join_rules, uses_test_images
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
-# Five of Okabe and Ito's colors, and three that differ from them also under color blindness.
+# Five of Okabe and Ito's colors, and three others. The latter are not blue, gray or light yellow.
 COLORS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
