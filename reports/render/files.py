@@ -263,7 +263,7 @@ def make_publication(report: Report) -> Publication:
     for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
-    # MLflow's list of experiments shows this text without rendering
+    # MLflow's list of experiments shows this as plain text, without rendering Markdown
     paragraphs = [*map(escape_markdown, report.answer.lines), study.description]
     return Publication(
         metrics=metrics,

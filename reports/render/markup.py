@@ -9,7 +9,7 @@ from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
 from reports.formatting import STACKED, break_heading, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
-# Text at the start of a line that Markdown interprets as a heading, a quotation or a list.
+# Characters at the start of a line that Markdown interprets as a heading, quotation or list.
 _BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
 _NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
 _COMMANDS = {

@@ -1,7 +1,7 @@
 """HTML pages of one study, of two compared studies, and of several studies.
 
-All text is escaped. A page contains its scripts, which are from this package or from vl-convert, and
-loads nothing from the network.
+All text is escaped. Pages contain their scripts, which are from this package or from vl-convert,
+and load nothing from the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
