@@ -42,7 +42,13 @@ def _section(
         root_options: Items of the main command's options, which are not repeated.
     """
     options = _options(command)
-    context = command.context_class(command, info_name=heading.lstrip("# "))
+    usage = [heading.lstrip("# ")]
+    if hasattr(command, "usage"):
+        usage.append(command.usage)
+    else:
+        usage += map(_placeholder, _arguments(command))
+        usage += ["[OPTIONS]"] if options else []
+        usage += ["[COMMAND ...]"] if hasattr(command, "commands") else []
     yield f"{heading}\n"
     yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
     for paragraph in command.help.split("\n\n"):
@@ -81,17 +87,16 @@ def _default(option: Any) -> str:
 def _epilog(text: str) -> Iterator[str]:
     """Yield the parts of an epilog, whose examples and exit codes become lists.
 
-    An example is a paragraph with "  # " between the command and its meaning. A paragraph that
-    begins with a digit is an exit code.
+    An example is a paragraph with `  # ` between the command and its meaning; all examples are
+    below the paragraph "Examples:". A paragraph that begins with a digit is an exit code.
     """
     paragraphs = [paragraph for paragraph in text.split("\n\n") if paragraph]
-    examples = [paragraph for paragraph in paragraphs if "  # " in paragraph]
+    examples = [paragraph.split("  # ") for paragraph in paragraphs if "  # " in paragraph]
     codes = [paragraph for paragraph in paragraphs if paragraph[0].isdecimal()]
     for paragraph in paragraphs:
-        if paragraph not in examples and paragraph not in codes:
+        if "  # " not in paragraph and paragraph not in codes:
             yield wrapped(paragraph) + "\n"
         if paragraph == "Examples:":
-            pairs = [example.split("  # ") for example in examples]
-            yield bullets(f"`{command}`: {meaning}" for command, meaning in pairs)
+            yield bullets(f"`{command}`: {meaning}" for command, meaning in examples)
     if codes:
         yield bullets(re.sub(r"^(\d+)", r"`\1`", code) for code in codes)

@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
 import typer
 
@@ -32,11 +32,17 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class ReportCommand(Command):
-    """The command ship-report, which needs either names or --all."""
+    """The command ship-report.
+
+    Attributes:
+        usage: Text of the usage line after the command's name.
+    """
+
+    usage: ClassVar = "(NAME... | --all) [OPTIONS]"
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line."""
-        return ["[OPTIONS]", "NAME...", "|", "--all"]
+        """Return the usage line: with either names or --all."""
+        return [self.usage]
 
 
 class Format(enum.StrEnum):
@@ -58,10 +64,9 @@ class Output:
     """Options for the output of a report.
 
     Attributes:
-        formats: Formats to print. If empty, the terminal's format is printed, and files are always
-            written.
-        out: Folder for the files. If None, no files are written with `formats`, and without
-            `formats` they are written to the default folder.
+        formats: Formats to print. If empty, the terminal format is printed, and files are written
+            to the default folder if `out` is None.
+        out: Folder of the files. If it is None and `formats` is not empty, no files are written.
         notes: Whether to print the notes that explain the columns.
         width: Width of printed tables in characters. None for the terminal's width.
     """
@@ -77,12 +82,12 @@ class Output:
         default_folder: str,
         write: Callable[[Path], list[Path]],
     ) -> None:
-        """Print a report and write its files (see the attributes).
+        """Print a report and write its files; see `formats` and `out` for what and where.
 
         Args:
             report: The report.
             default_folder: Name of the default folder, which is in the working directory.
-            write: Function that writes the files into a folder and returns their paths.
+            write: Function that writes the files to a folder and returns their paths.
         """
         from reports.render import FILE_WIDTH, print_report, report_text
 
@@ -90,7 +95,7 @@ class Output:
             if self.out is not None:
                 write(self.out)
             width = self.width or FILE_WIDTH
-            texts = [report_text(output_format, report, width) for output_format in self.formats]
+            texts = (report_text(format_, report, width) for format_ in self.formats)
             typer.echo("\n".join(texts), nl=False)
             return
         folder = self.out or Path.cwd() / default_folder
@@ -110,9 +115,9 @@ def render_paired(
         output: Options for the output.
 
     Raises:
-        ReportError: If a study cannot be read, or if the studies cannot be compared (one line with
-            all reasons).
-        EmptyStudyError: If a study has no ended run yet. It is a ReportError.
+        ReportError: If the studies cannot be read or compared. The message is one line with all
+            reasons.
+        EmptyStudyError: If no run of a study has ended yet. It is a ReportError.
     """
     from reports.render import paired_files, paired_name, write_files
     from reports.report import make_paired_report
@@ -128,15 +133,14 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     """Write an overview page of several studies and a page per study, and print the overview.
 
     Args:
-        names: Names of the studies. If empty, all studies of the store.
+        names: Names of the studies. If empty, all studies of the store with a run that has ended.
         tracking_uri: MLflow tracking URI. Defaults to MLFLOW_TRACKING_URI, else ./mlflow.db.
         out: Folder of the pages.
 
     Raises:
-        ReportError: If the store or a named study cannot be read, or if the folder cannot be
-            written (one line).
-        EmptyStudyError: If the store has no study, or if no study has an ended run yet. It is a
-            ReportError.
+        ReportError: If the store cannot be read, a named study is unknown, or the folder cannot be
+            written. The message is one line.
+        EmptyStudyError: If there is nothing to report. It is a ReportError.
     """
     from harness.store import default_tracking_uri
     from reports.render import overview_files, write_files
@@ -146,11 +150,10 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     files, lines, left_out = overview_files(make_reports(uri, names))
     n_studies = len(files) - 1
     if not n_studies:
-        if not left_out:
-            raise EmptyStudyError(f"{redacted(uri)}: the store has no study")
-        are_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
-        error_class = EmptyStudyError if are_empty else ReportError
-        raise error_class("; ".join(map(str, left_out)))
+        is_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
+        error_class = EmptyStudyError if is_empty else ReportError
+        reasons = "; ".join(map(str, left_out))
+        raise error_class(reasons or f"{redacted(uri)}: the store has no study")
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     noun = "study" if n_studies == 1 else "studies"
@@ -163,16 +166,16 @@ class Prepared:
 
     Attributes:
         report: The report.
-        publication: The report's form for the study's own run in MLflow.
+        publication: The parts of the report that the study's own MLflow run shows.
     """
 
     report: "Report"
     publication: Publication
 
     def show(self, out: Path) -> None:
-        """Print the report and write its files into a folder.
+        """Print the report and write its files to a folder.
 
-        If the folder already has this report's page (see Report.stamp), no files are written.
+        If the page in the folder already is the page of this report, no files are written.
         """
         from reports.render import is_page_of, print_report, write_files
 
@@ -194,8 +197,9 @@ def prepare(
             load_records).
 
     Raises:
-        ReportError: If the store cannot be read, or if the study is unknown (one line).
-        EmptyStudyError: If the study has no ended run yet. It is a ReportError.
+        ReportError: If the store cannot be read, or if the study is unknown. The message is one
+            line.
+        EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     from reports.render import make_publication
     from reports.report import make_report
@@ -208,7 +212,10 @@ def prepare(
 @app.command("ship-report", cls=ReportCommand, epilog=_EPILOG)
 def report(
     names: Annotated[
-        list[str] | None, typer.Argument(metavar="NAME", help="Names of one or more studies.")
+        list[str] | None,
+        typer.Argument(
+            metavar="NAME", help="Names of one or more studies. Required, unless --all is given."
+        ),
     ] = None,
     *,
     all_: Annotated[
@@ -238,7 +245,8 @@ def report(
             metavar="FORMAT",
             help="Print the report in this format: terminal, markdown, latex or csv. latex and "
             "csv contain only the tables; csv is one CSV of all tables, with a `table` column. "
-            "Files are then written only if --out is given, too. Repeatable.",
+            "With --format, files are written only if --out is also given; they are in all "
+            "formats, with one CSV per table. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -259,7 +267,7 @@ def report(
         ),
     ] = False,
     notes: Annotated[
-        bool, typer.Option("--notes", help="Print the notes that explain the columns, too.")
+        bool, typer.Option("--notes", help="Also print the notes that explain the columns.")
     ] = False,
     width: Annotated[
         int | None,
@@ -275,7 +283,8 @@ def report(
         bool,
         typer.Option(
             "--paired",
-            help="Compare two studies A and B seed by seed: B - A of each configuration in both.",
+            help="Compare two studies A and B seed by seed. Prints the difference B - A for each "
+            "configuration that both have.",
         ),
     ] = False,
     external: Annotated[
@@ -283,9 +292,9 @@ def report(
         typer.Option(
             "--external",
             metavar="FILE.csv",
-            help="Add results from outside the store. The file has the columns configuration, "
-            "seed (a whole number of at most 9 digits), and metrics in percent; also dataset, in a "
-            "study over datasets.",
+            help="Add results from outside the store. Columns of the file: configuration, seed (a "
+            "whole number of at most 9 digits), a column per metric, in percent, and dataset, if "
+            "this is a factor of the study.",
         ),
     ] = None,
     published: Annotated[
@@ -299,7 +308,7 @@ def report(
 ) -> None:
     """Print a study's report and write its files (Markdown, LaTeX, HTML, PNG, SVG, PDF, CSV).
 
-    The folder ./NAME-report gets the whole report in each format, and one CSV per table.
+    The files are written to the folder NAME-report in the working directory.
 
     With several names, or with --all, print and write an overview of the studies that links to a
     page per study. With --paired, compare two studies instead.
@@ -311,8 +320,8 @@ def report(
     has_several = all_ or len(study_names) > 1
     output = Output(format_ or (), out, notes, width)
     if paired and (all_ or len(study_names) != 2 or len({*study_names}) != 2):
-        names_text = "--all" if all_ else " ".join(study_names) or "none"
-        refuse([f"--paired needs the names of two different studies, got {names_text}"])
+        value = "--all" if all_ else " ".join(study_names) or "none"
+        refuse([f"--paired needs the names of two different studies, got {value}"])
     if paired and (figures or published or external):
         refuse(["--paired cannot be combined with --figures, --published or --external"])
     has_single_study_options = any((format_, figures, metric, published, notes, width, external))

@@ -1,4 +1,7 @@
-"""The subcommands of ship-sweep. For a fast --help, functions import heavy modules themselves."""
+"""The subcommands of ship-sweep.
+
+Heavy modules are imported inside the functions, so that --help is fast.
+"""
 
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +27,11 @@ def add_commands(app: typer.Typer) -> None:
 
 
 def list_studies() -> None:
-    """List the packaged studies."""
+    """List the packaged studies.
+
+    To use one, give its name to --space, or copy its YAML with ship-sweep copy. The study
+    `template` is a YAML in which every key is explained.
+    """
     from harness.cli import lists
 
     lists.print_studies()
@@ -37,7 +44,7 @@ def copy_study(
 ) -> None:
     """Copy the YAML of a packaged study into the working directory.
 
-    The YAML of the study `template` explains every key.
+    The study `template` is a YAML in which every key is explained.
     """
     from harness.study_files import copy_packaged
 
@@ -47,7 +54,10 @@ def copy_study(
 
 
 def list_options(*, plugin: Plugins = None) -> None:
-    """List the keys of a study's YAML, and the methods, datasets and protocols to choose from."""
+    """List the keys of a study's YAML, and the methods, datasets and protocols to choose from.
+
+    For a YAML to edit, in which every key is explained, run ship-sweep copy template.
+    """
     from harness.cli import lists
     from harness.config import load_plugins
 
@@ -87,7 +97,8 @@ def check_by_name(
 ) -> None:
     """Check that a generator, fine-tuner, dataset or metric works in a study.
 
-    Use it to test a plugin. The exit code is 1 if a check fails.
+    Use it to test a plugin. The exit code is 1 if a check fails. To find damaged images and copies
+    in a dataset, use ship-data check.
     """
     from harness.cli import lists
     from harness.config import load_plugins
@@ -101,8 +112,9 @@ def prefetch_study(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads: the weights of the study's backbones, and missing images if ship-data "
-            "can download them. features: also extract the features into the cache.",
+            help="downloads: the weights of the study's backbones, and missing images of datasets "
+            "that ship-data get can download. features: the same, and then extract the features "
+            "into the cache.",
         ),
     ],
     *,
@@ -115,7 +127,7 @@ def prefetch_study(
 ) -> None:
     """Prepare a study: download its weights and images, and optionally extract its features.
 
-    If the nodes of a cluster have no network access, run this first on a machine that has it.
+    If the nodes of a cluster have no network access, run this first on a machine with access.
     """
     import harness.study
     from harness.cli.exits import require_choice
@@ -146,18 +158,18 @@ def predict_images(
         typer.Option(
             "--config",
             metavar="KEY=VALUE",
-            help="Level of a factor by its full or short name, such as "
-            "generator.n_ctx=16 or n_ctx=16. "
-            "Repeatable. The levels have to select a single configuration. Factors that change "
-            "the classes, such as dataset, always need a level; if no others have one, the "
-            "configuration with the best selection score is used.",
+            help="Level of a factor, to select the configuration, e.g. n_ctx=16 (short for "
+            "generator.n_ctx=16). Repeatable. Defaults to the configuration with the best "
+            "selection score. A factor whose levels have different classes, such as dataset, has "
+            "no default: select one of its levels.",
         ),
     ] = None,
     plugin: Plugins = None,
 ) -> None:
     """Classify images with the trained models of a study that ran with save_models: true.
 
-    The study is read from the MLflow store $MLFLOW_TRACKING_URI, or else ./mlflow.db.
+    The models are read from the MLflow store $MLFLOW_TRACKING_URI, or else from mlflow.db in the
+    working directory.
 
     Writes STUDY-predictions.csv to the working directory. The exit code is 2 if an image cannot be
     decoded; the file then contains the predictions for the other images.
@@ -175,7 +187,7 @@ def print_cluster_recipe(
         typer.Argument(
             metavar="NAME",
             help="slurm: a batch script. kuberay: a Kubernetes manifest. docker: a Dockerfile. "
-            "readme: which one to use, and what the nodes have to share.",
+            "readme: how to choose between them, and what the nodes have to share.",
         ),
     ],
 ) -> None:

@@ -1,4 +1,4 @@
-"""How a command of ship-sweep ends: its exit code, and errors of the user as lines on stderr."""
+"""How a command of ship-sweep ends: its exit code, and user errors as lines on stderr."""
 
 import os
 from collections.abc import Iterator
@@ -21,25 +21,26 @@ RESUME_ADVICE = "run the same command to resume"
 
 @contextmanager
 def print_user_errors() -> Iterator[None]:
-    """Print errors of the user that the context raises to stderr, without a traceback, and exit.
+    """Print user errors raised in the context to stderr, without a traceback, and exit.
 
-    Exit codes are:
+    The exit code is
 
     - 130 after an interrupt;
-    - 3 if a running study was ended and can be resumed: its store did not respond for the timeout,
-      Ray died, or another driver took over the study;
+    - 3 if a running study has stopped and can be resumed: its store did not respond within the
+      timeout, Ray died, or another driver took over the study;
     - 2 after any other error of the user or of a plugin, including a store that does not respond
-      at the start, and one that refuses a read or write.
+      at the start, or that refuses a read or write.
 
     Other exceptions are bugs, and are raised again.
 
     Raises:
-        typer.Exit: The context raised an error of the user.
+        typer.Exit: The context raised a user error or was interrupted.
     """
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
-    # Read when Ray is imported. Without it, Ray assumes that a driver's parent is its raylet. If
-    # the raylet dies, Ray ends a driver whose parent is process 1, as in a container (Ray 2.60.0,
-    # src/ray/raylet_ipc_client/raylet_ipc_client.cc, ShutdownIfLocalRayletDisconnected).
+    # Read when Ray is imported. If unset, Ray assumes that the driver's parent process is the
+    # raylet. In a container the parent is often process 1, and then Ray ends the driver when the
+    # raylet dies (Ray 2.60.0, src/ray/raylet_ipc_client/raylet_ipc_client.cc,
+    # ShutdownIfLocalRayletDisconnected).
     os.environ.setdefault("RAY_RAYLET_PID", str(os.getpid()))
     try:
         yield
@@ -62,7 +63,7 @@ def exit_with(code: int, message: str) -> NoReturn:
 
 
 def require_choice(name: str, value: str, choices: tuple[str, ...]) -> None:
-    """Check the value of an argument.
+    """Check that the value of an argument is one of its choices.
 
     Raises:
         ConfigError: The value is not one of the choices.

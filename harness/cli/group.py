@@ -1,12 +1,12 @@
-"""The classes of ship-sweep's commands: errors, and messages for misplaced arguments."""
+"""The classes of ship-sweep's commands, which print user errors and explain misplaced arguments."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 from harness.command import Command, CommandGroup, refuse
 
 
 class SweepCommand(Command):
-    """A subcommand of ship-sweep. Errors of the user are printed without a traceback."""
+    """A subcommand of ship-sweep. User errors are printed without a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command.
@@ -21,7 +21,17 @@ class SweepCommand(Command):
 
 
 class SweepGroup(CommandGroup):
-    """The main command `ship-sweep --space FILE`, and its subcommands."""
+    """The main command `ship-sweep --space FILE`, and its subcommands.
+
+    Attributes:
+        usage: Text of the usage line after the command's name.
+    """
+
+    usage: ClassVar = "--space FILE [OPTIONS] | COMMAND [ARGS]..."
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line: with either --space or a subcommand."""
+        return [self.usage]
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the parts of the usage line, which has the main command and the subcommands."""
@@ -50,6 +60,7 @@ class SweepGroup(CommandGroup):
         """Return the message for an argument that is no subcommand, with a suggestion."""
         from harness.study_files import list_packaged_names
 
+        # in `--set shots 4`, shots is the value of --set, and 4 is read as a subcommand
         key = next((text for text in ctx.params["overrides"] or () if "=" not in text), None)
         if key is not None:
             return f"--set: no equals sign, got '{key} {name}'. Use --set {key}={name}"
@@ -60,6 +71,6 @@ class SweepGroup(CommandGroup):
 
 
 def _used_options(ctx: Any) -> list[str]:
-    """Return the options that the command line has before the subcommand."""
+    """Return the options that were given before the subcommand."""
     sources = {param.opts[0]: ctx.get_parameter_source(param.name) for param in ctx.command.params}
     return [option for option, source in sources.items() if source.name == "COMMANDLINE"]

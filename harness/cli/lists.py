@@ -27,17 +27,18 @@ _DEPENDENT_DEFAULTS = {
     "sampler": "default grid; tpe if a factor is a range without step or levels",
     "dataset": f"default below for backbone {config.BACKBONE}, else required",
 }
-_ON_BACKBONES = (
-    "backbone: pocket, or NAME:PRETRAINED, where PRETRAINED is a tag of the table or the path of a "
-    "checkpoint. A repository of open_clip on the Hugging Face Hub is hf-hub:ORG/MODEL, e.g. "
+_BACKBONE_NOTES = (
+    "backbone: pocket, NAME:PRETRAINED, where PRETRAINED is a tag from the table or the path of a "
+    "checkpoint, or hf-hub:ORG/MODEL for an open_clip repository on the Hugging Face Hub, e.g. "
     "hf-hub:imageomics/bioclip.",
-    "size: dimension of a feature; context: maximum tokens in a prompt (n_ctx is at most 3 less, "
-    "for start, end and a class name of one token); cost: floating-point operations of the text "
-    "encoder per prompt in a step of CoOp, relative to ViT-B-16. Encoders without a causal mask "
-    "(SigLIP, CLIPA, most of MobileCLIP) compute their whole context for each prompt.",
-    "Published weights that were trained with QuickGELU use it even without -quickgelu in the name "
-    "(ViT-B-16:openai), and so do checkpoints in OpenAI's own format. Any other checkpoint uses "
-    "QuickGELU only if the backbone's name ends in -quickgelu.",
+    "size: dimension of a feature. context: maximum number of tokens in a prompt; n_ctx is at most "
+    "3 less, because of the start token, the end token and the class name. cost: floating-point "
+    "operations of the text encoder per prompt in a training step of CoOp, relative to ViT-B-16. "
+    "Encoders without a causal mask (SigLIP, CLIPA, most of MobileCLIP) compute their whole "
+    "context for each prompt.",
+    "Published weights that were trained with QuickGELU, and checkpoints in OpenAI's own format, "
+    "always use QuickGELU, even without -quickgelu in the name (e.g. ViT-B-16:openai). Any other "
+    "checkpoint uses QuickGELU only if the backbone's name ends in -quickgelu.",
 )
 
 
@@ -50,8 +51,8 @@ def print_studies() -> None:
 
 
 def print_options() -> None:
-    """Print the keys of a YAML and their choices, with the descriptions of the config classes."""
-    for key, rows in _option_tables().items():
+    """Print the keys of a YAML and their choices, with descriptions from the config classes."""
+    for key, rows in _make_option_tables().items():
         names = Column(no_wrap=True, min_width=15)
         table = Table(names, Column(), title=key, title_justify="left", box=None, show_header=False)
         table.title_style = "bold"
@@ -63,13 +64,13 @@ def print_options() -> None:
 
 
 def print_backbones(*, show_all: bool = False) -> None:
-    """Print a table of the backbones that prompts can drive.
+    """Print a table of the supported backbones.
 
     Args:
-        show_all: Whether to include the architectures without published weights, and those that are
-            refused, with the reasons.
+        show_all: Whether to include the architectures without published weights, and unsupported
+            ones with the reason.
     """
-    # narrow enough for the longest tag in 80 characters, because a broken tag cannot be copied
+    # so narrow that every tag fits on a line of 80 characters, because a split tag cannot be copied
     headings = ("size", "context", "cost")
     sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))
@@ -79,7 +80,7 @@ def print_backbones(*, show_all: bool = False) -> None:
         weights = "packaged" if row.name == "pocket" else ", ".join(row.tags)
         if show_all or (weights and not row.refusal):
             refusal = f"refused: {row.refusal}" if row.refusal else ""
-            cost = "" if refusal else _cost(row.name)
+            cost = "" if refusal else _format_cost(row.name)
             cells = (str(row.feature_dim), str(row.context_length), cost)
             text = escape(refusal or weights or "only a checkpoint's path")
             table.add_row(row.name, *cells, text, style="dim" if refusal else None)
@@ -87,11 +88,11 @@ def print_backbones(*, show_all: bool = False) -> None:
     if not show_all:
         hidden = f"{len(rows) - table.row_count} more architectures with --all: those without "
         _print(f"{hidden}published weights, and unsupported ones with the reason.")
-    _print(*map(escape, _ON_BACKBONES))
+    _print(*map(escape, _BACKBONE_NOTES))
 
 
-def _cost(backbone: str) -> str:
-    """Return the relative cost of a prompt as text with two digits."""
+def _format_cost(backbone: str) -> str:
+    """Return a backbone's cost per prompt, relative to ViT-B-16, as text such as "1.0" or "25"."""
     cost = compute_prompt_cost(backbone)
     return f"{cost:.1f}" if cost < 10 else f"{cost:.0f}"
 
@@ -100,18 +101,18 @@ def run_check(name: str, data_root: Path | None) -> None:
     """Run the checks of a generator, fine-tuner, dataset or metric, and print the results.
 
     Args:
-        name: Its name in a YAML. It may be packaged or from a plugin.
-        data_root: Folder of the datasets.
+        name: Name in a YAML, either packaged or from a plugin.
+        data_root: Folder that contains the datasets' folders. None if they are not needed.
 
     Raises:
-        UserError: Nothing has this name.
-        typer.Exit: A check fails.
+        UserError: There is no generator, fine-tuner, dataset or metric with this name.
+        typer.Exit: A check failed.
     """
     from ship.testing import check_dataset, check_finetuner, check_generator, check_metric
 
-    folder = name.startswith(PREFIX)
+    is_image_folder = name.startswith(PREFIX)
     names = [*GENERATORS, *FINETUNERS, *DATASETS, *METRICS]
-    if not folder and name not in names:
+    if not is_image_folder and name not in names:
         rule = "must be a generator, fine-tuner, dataset or metric"
         fault = Fault("NAME", rule, name, suggestion=nearest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
@@ -120,11 +121,11 @@ def run_check(name: str, data_root: Path | None) -> None:
     checks = {
         "generator": check_generator(name) if generator and generator.method else (),
         "fine-tuner": check_finetuner(name) if name in FINETUNERS else (),
-        "dataset": check_dataset(name, data_root) if folder or name in DATASETS else (),
+        "dataset": check_dataset(name, data_root) if is_image_folder or name in DATASETS else (),
         "metric": check_metric(name) if name in METRICS else (),
     }
-    for kind, findings in checks.items():
-        for line in map(str, findings):
+    for kind, results in checks.items():
+        for line in map(str, results):
             typer.echo(printable(f"{kind} {name}: {line}"))
             n_failed += line.startswith("FAILED")
     typer.echo(f"failed checks: {n_failed}" if n_failed else "all checks passed")
@@ -139,54 +140,56 @@ def _print(*items: Table | str) -> None:
         console.print(item)
 
 
-def _option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
-    """Return the tables of ship-sweep options: title -> rows of a name and its description."""
-    datasets = [(name, _dataset_line(spec)) for name, spec in DATASETS.items()]
-    study = _fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
+def _make_option_tables() -> Mapping[str, Iterable[tuple[str, str]]]:
+    """Return the tables of `ship-sweep options`: title -> rows of (name, description)."""
+    datasets = [(name, _describe_dataset(spec)) for name, spec in DATASETS.items()]
+    study = _list_fields(config.StudyConfig, _DEPENDENT_DEFAULTS)
     return {
-        "keys of a trial": _fields(TrialConfig, _DEPENDENT_DEFAULTS),
-        f"defaults of backbone {config.BACKBONE}": _backbone_defaults(),
+        "keys of a trial": _list_fields(TrialConfig, _DEPENDENT_DEFAULTS),
+        f"defaults of backbone {config.BACKBONE}": _list_backbone_defaults(),
         "keys of a study": (row for row in study if row[0] in config.STUDY_KEYS),
-        "a factor of space": _fields(config.Factor),
-        "resources": _fields(config.Resources),
-        "log": _fields(config.Log),
-        "generator": _variants(GENERATORS),
-        "finetuner": _variants(FINETUNERS),
-        "dataset": [*datasets, (f"{PREFIX}NAME", _first_line(ImageFolder))],
-        "synthetic": _fields(SyntheticConfig),
+        "a factor of space": _list_fields(config.Factor),
+        "resources": _list_fields(config.Resources),
+        "log": _list_fields(config.Log),
+        "generator": _list_variants(GENERATORS),
+        "finetuner": _list_variants(FINETUNERS),
+        "dataset": [*datasets, (f"{PREFIX}NAME", _get_first_line(ImageFolder))],
+        "synthetic": _list_fields(SyntheticConfig),
         "protocol": ((name, rules.summary) for name, rules in PROTOCOLS.items()),
         "objective": ((name, ", ".join(OBJECTIVES[name])) for name in PROTOCOLS),
         "sampler": config.SAMPLERS.items(),
-        "scheduler": _variants(config.SCHEDULERS),
+        "scheduler": _list_variants(config.SCHEDULERS),
         "selection": config.SELECTIONS.items(),
     }
 
 
-def _backbone_defaults() -> Iterable[tuple[str, str]]:
+def _list_backbone_defaults() -> Iterable[tuple[str, str]]:
     """Yield a row for each group or method of the packaged backbone's defaults."""
     for path, defaults in config.load_defaults().items():
         settings = ", ".join(f"{key} {show(value)}" for key, value in defaults.items())
         yield path or "a trial", settings
 
 
-def _dataset_line(spec: Any) -> str:
+def _describe_dataset(spec: Any) -> str:
     """Return the description of a dataset."""
     folder = getattr(spec, "folder", None)
     if folder is None:
-        return getattr(spec, "description", "") or _first_line(type(spec))
+        return getattr(spec, "description", "") or _get_first_line(type(spec))
     return f"{spec.classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
 
 
-def _variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
+def _list_variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:
     """Yield a row for each variant of a group, followed by rows for its options."""
     for name, settings in choices.items():
-        yield name, _first_line(settings)
-        for field, line in _fields(settings):
+        yield name, _get_first_line(settings)
+        for field, line in _list_fields(settings):
             yield f"  .{field}", line
 
 
-def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterable[tuple[str, str]]:
-    """Yield a row for each option of a config class: its description and default.
+def _list_fields(
+    settings: Any, defaults: Mapping[str, str] | None = None
+) -> Iterable[tuple[str, str]]:
+    """Yield a row for each option of a config class: its name, and its description and default.
 
     Args:
         settings: The config class.
@@ -194,11 +197,14 @@ def _fields(settings: Any, defaults: Mapping[str, str] | None = None) -> Iterabl
     """
     for name, field in settings.model_fields.items():
         if name != "name" or field.is_required():  # a variant's name is shown in its own row
-            yield name, f"{field.description} ({(defaults or {}).get(name) or _default(field)})"
+            yield (
+                name,
+                f"{field.description} ({(defaults or {}).get(name) or _format_default(field)})",
+            )
 
 
-def _default(field: Any) -> str:
-    """Return text about the default of an option."""
+def _format_default(field: Any) -> str:
+    """Return the default of an option as text, e.g. "default 16" or "required"."""
     if field.is_required():
         return "required"
     value = field.get_default(call_default_factory=True)
@@ -207,6 +213,6 @@ def _default(field: Any) -> str:
     return f"default {show(value)}"
 
 
-def _first_line(settings: Any) -> str:
+def _get_first_line(settings: Any) -> str:
     """Return the first line of a class's docstring."""
     return (settings.__doc__ or "").strip().splitlines()[0]

@@ -1,10 +1,10 @@
-"""ship-sweep: run a study as its YAML defines it, and print its table.
+"""ship-sweep: run a study as its YAML defines it, and print its report.
 
     ship-sweep --space prompt_len.yaml
     ship-sweep --space prompt_len.yaml --set dataset=caltech101 --data-root ~/data
 
-harness.cli.commands has the subcommands. Heavy modules (torch, ray, mlflow, pydantic) are imported
-inside the functions, so that --help is fast.
+The subcommands are in harness.cli.commands. Heavy modules (torch, ray, mlflow, pydantic) are
+imported inside the functions, so that --help is fast.
 """
 
 from typing import Annotated, Any
@@ -23,6 +23,8 @@ _EPILOG = (
     "ship-sweep --space prompt_len.yaml --set seeds=3  # run it with fewer seeds\n\n"
     "Run the same command again to resume an incomplete study. Its results are in the MLflow store "
     "$MLFLOW_TRACKING_URI, or else in mlflow.db in the working directory.\n\n"
+    "ship-report prints the reports of studies in the store. ship-data lists, downloads and checks "
+    "datasets.\n\n"
     "Exit codes:\n\n"
     "0: the study is complete, or the command succeeded\n\n"
     "1: a check failed, or an unexpected error occurred\n\n"
@@ -42,7 +44,6 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
-    subcommand_metavar="[COMMAND]",
     epilog=_EPILOG,
 )
 add_commands(app)
@@ -99,10 +100,11 @@ def sweep(
         bool,
         typer.Option(
             "--dry-run",
-            help="Run nothing. Print the state of each configuration and the seeds to run, the "
-            "smallest difference that the seeds can detect, and the remaining time. Difference and "
-            "time are estimated from finished trials. Before the first one, the cost of the trials "
-            "on a GPU is printed, unless the backbone is the packaged one.",
+            help="Run nothing. Print the state of each configuration (done, to run, pruned or "
+            "failed), the seeds to run, the smallest difference that the seeds can detect, and the "
+            "remaining time. Difference and time are estimated from finished trials. Until a trial "
+            "has finished, the cost of the trials on a GPU is also printed, unless the backbone is "
+            "the packaged one.",
         ),
     ] = False,
     no_reuse: Annotated[
@@ -128,7 +130,11 @@ def sweep(
     verbose: Verbose = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Run a study: train each configuration and seed that the store lacks, and print a report."""
+    """Run a study: train each configuration and seed that the store lacks, and print a report.
+
+    The report's files are written to the folder NAME-report in the working directory, where NAME is
+    the study's name.
+    """
     if context.invoked_subcommand is not None:
         return
     if version:

@@ -18,8 +18,8 @@ from reports.cells import level_text
 from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, ImageFile, UndecodableError
 
-MAX_LISTED = 10  # maximum number of configurations that an error lists
-# Limits of MLflow's retries: a store that does not answer is reported after seconds, not minutes.
+MAX_LISTED = 10  # configurations listed in an error
+# Limits MLflow's retries, so that a store that does not respond is reported within seconds.
 STORE_LIMITS = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "15"}
 
 
@@ -39,22 +39,21 @@ def predict(
     Args:
         study: Name of the study.
         images: An image file, or a folder that is searched for images at any depth.
-        config: Levels of factors as KEY=VALUE, which select one configuration. Defaults to the
-            configuration with the best selection score. A factor that changes the classes (such
-            as the dataset) requires a level. If only such factors are listed, the best selection
-            score among the configurations with these levels decides.
+        config: Levels of factors as KEY=VALUE, which select one configuration. A factor whose
+            levels have different classes, such as the dataset, requires a level. If there are no
+            levels of other factors, the configuration with the best selection score is used.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
 
     Returns:
         One row per image, ordered by path: image (path, relative to the folder), class,
         probability (0 to 1), second_class, second_probability, seeds (number of models),
-        seeds_agreeing (number of models that predict this class), error (why the image could not
-        be decoded; the other columns are null then).
+        seeds_agreeing (number of models that predict this class), error (null, or why the image
+        could not be decoded; then all other columns except image are null).
 
     Raises:
         UserError: There is no such study, configuration, folder or image; no models were saved; the
-            study has a model for each target; or no image can be decoded.
+            study's protocol is cross_dataset; or no image can be decoded.
         ReportError: The store or the study cannot be read.
         ship.trial.TrainedError: The saved models cannot be used.
 
@@ -76,15 +75,16 @@ def predict(
     runs = dict(zip(rows["seed"].to_list(), rows["run_id"].to_list(), strict=True))
     names = [path.relative_to(root).as_posix() if path != root else path.name for path in files]
     reader = store.open_store(uri)
-    run_ids = [
-        run
-        for run in dict.fromkeys(runs.values())  # a run may have several seeds
-        if not reader.read(partial(store.has_trained_models, run_id=run))
+    runs_without_models = [
+        run_id
+        for run_id in dict.fromkeys(runs.values())  # a run may have several seeds
+        if not reader.read(partial(store.has_trained_models, run_id=run_id))
     ]
-    if run_ids:  # setting save_models later does not rerun a finished run
+    if runs_without_models:
+        # the study needs another name, because save_models does not cause finished runs to rerun
         raise UserError(
-            f"study {study}: no saved models of run {', '.join(run_ids)}, which ran without "
-            "save_models: true, or whose files have been moved. To save models, rerun with "
+            f"study {study}: no saved models of run {', '.join(runs_without_models)}, which ran "
+            "without save_models: true, or whose files have been moved. To save models, rerun with "
             "save_models=true under another name (name=...)"
         )
     columns = {"image": names, **_predict_columns(runs, files, uri)}
@@ -92,7 +92,9 @@ def predict(
 
 
 def _find_images(root: Path) -> list[Path]:
-    """Return the image files of a file or folder, by path. Hidden and other files are skipped.
+    """Return the image files in a folder, sorted by path, or the file if the path is an image file.
+
+    Hidden files, files in hidden folders and files of other types are skipped.
 
     Raises:
         UserError: There is no such file or folder, or it has no images.
@@ -112,10 +114,13 @@ def _find_images(root: Path) -> list[Path]:
 
 
 def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
-    """Return the key of the configuration that KEY=VALUE texts or the selection score determine.
+    """Return the key of the configuration with the given levels and the best selection score.
+
+    The score is only used if `assignments` has no levels other than required ones, see
+    `_parse_levels`.
 
     Raises:
-        UserError: No configuration or several ones match. The message lists the choices.
+        UserError: No configuration matches, or several do. The message lists the choices.
     """
     levels, factors_with_own_classes = _parse_levels(study, assignments)
     finished = tables.rank_configurations(study) or _list_unscored(study)
@@ -134,28 +139,28 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     names = [tables.row_text(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     criterion = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
-    fault = "several configurations" if best else "no finished configuration"
+    matches = "several configurations" if best else "no finished configuration"
     advice = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
-    raise UserError(f"study {study.name}: {criterion} {fault}. {advice}")
+    raise UserError(f"study {study.name}: {criterion} {matches}. {advice}")
 
 
 def _list_unscored(study: Study) -> list[tuple[float, tables.Group]]:
-    """Return the finished configurations of a study with `selection: none`, with equal scores."""
+    """Return the finished configurations of a study with `selection: none`, each with score 0."""
     return [(0.0, group) for group in tables.configuration_groups(study) if group.finished_rows]
 
 
 def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
     """Parse KEY=VALUE texts, whose keys may be full or short names of factors.
 
-    Levels of factors whose levels have different classes are required: scores of configurations
-    that were selected on different classes are not comparable.
+    A level is required for each factor whose levels have different classes, because selection
+    scores on different classes are not comparable.
 
     Returns:
-        Factor -> level, and the factors whose levels have different classes.
+        Key of a factor -> level; and the keys of the factors that require a level.
 
     Raises:
-        ConfigError: A text is invalid, or a required level is missing. The message has one line for
-            each.
+        ConfigError: A text is invalid, or a required level is missing. The message has one line per
+            fault.
     """
     names = tables.short_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
@@ -181,16 +186,19 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
 def _predict_columns(
     runs: Mapping[int, str], files: Sequence[Path], uri: str
 ) -> dict[str, list[Any]]:
-    """Return the columns of `predict` after the images' names.
+    """Return all columns of `predict` except `image`.
 
     Args:
         runs: Seed -> ID of the run with its model.
         files: Image files.
         uri: Address of the store.
+
+    Raises:
+        UserError: No image can be decoded.
     """
     models: list[Any] = []
     for seed, run_id in runs.items():
-        clip = models[0].clip if models else None
+        clip = models[0].clip if models else None  # the models share one backbone
         models.append(load_trained(f"runs:/{run_id}", seed, clip=clip, tracking_uri=uri))
     errors = dict.fromkeys(files, "")
     try:
@@ -216,16 +224,15 @@ def _predict_columns(
         "seeds": [len(runs)] * len(best),
         "seeds_agreeing": agreeing,
     }
-    # null in the rows of images that could not be decoded
-    bad_rows = [row for row, error in enumerate(errors.values()) if error]
+    undecoded_rows = [row for row, error in enumerate(errors.values()) if error]
     for values in columns.values():
-        for row in bad_rows:
+        for row in undecoded_rows:
             values.insert(row, None)
     return {**columns, "error": [error or None for error in errors.values()]}
 
 
 def _find_decoding_error(path: Path) -> str:
-    """Return the reason why an image cannot be decoded, or "" if it can."""
+    """Return why an image cannot be decoded, or "" if it can."""
     try:
         ImageFile(path.name, path).open()
     except UndecodableError as error:

@@ -1,4 +1,4 @@
-"""Run a study, print its dry run, or predict with its models, and print how it ended."""
+"""Run a study, print its dry run, or predict with its models, and print the outcome."""
 
 import shlex
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ _STYLES = {"done": "green", "to run": "cyan", "pruned": "dim", "failed": "red"}
 def require_space(
     space: str | None, address: str | None = None, *, in_process: bool = False
 ) -> str:
-    """Return the value of --space. Checks the options that can be checked without the study.
+    """Check the options that can be checked before the study is read, and return --space.
 
     Args:
         space: Value of --space.
@@ -38,8 +38,8 @@ def require_space(
         in_process: Whether trials run in this process.
 
     Raises:
-        ConfigError: --space is missing, or other options are invalid. The message has one line for
-            each.
+        ConfigError: --space is missing, or other options are invalid. The message has one line per
+            fault.
     """
     lines = []
     if space is None:
@@ -74,7 +74,7 @@ def run_and_report(study: StudyConfig, *, store_timeout: float | None, **options
 
 
 def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[str, Any]) -> None:
-    """Print what a run would do, and on stderr whether this machine or cluster would refuse it.
+    """Print what a run would do. Warn on stderr if it would be refused here or leave GPUs idle.
 
     Args:
         study: The study.
@@ -94,7 +94,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
         return
     try:
         preflight(address, study.resources)
-    except ClusterError as error:  # no error: the study may run on another machine
+    except ClusterError as error:  # only a warning: the study may be run on another machine
         warn(f"a run would be refused: {error}")
     else:
         if address is None and (
@@ -135,11 +135,11 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     Args:
         study: Name of the study.
         images: An image file or a folder.
-        config: KEY=VALUE of factors, see harness.cli.predictions.predict.
+        config: Levels of factors as KEY=VALUE, see harness.cli.predictions.predict.
 
     Raises:
-        UserError: The images or the models cannot be used; or some images could not be decoded, and
-            the file has the predictions for the others.
+        UserError: The images or the models cannot be used; or some images could not be decoded. In
+            the second case the file contains the predictions for the others.
     """
     from harness.cli.predictions import predict
     from ship.trial import TrainedError
@@ -169,7 +169,7 @@ class FinalReport:
     _prepared: report_cli.Prepared | None = None
 
     def publication(self, outcome: StudyOutcome) -> Publication:
-        """Prepare the report, and return the part that the study's own MLflow run shows.
+        """Prepare the report, and return the parts that the study's own MLflow run shows.
 
         Raises:
             ReportError: The report cannot be prepared. `show` tries again.
@@ -191,7 +191,7 @@ class FinalReport:
 def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
     """Print the report of a study that has run, how to view its runs, and what is missing.
 
-    A report that cannot be written to MLflow is printed as an error, but leaves the exit code at 0.
+    If the report cannot be written to MLflow, an error is printed, but the exit code is the same.
 
     Raises:
         typer.Exit: The exit code is 130 after an interrupt, 3 if the study is incomplete, and 2 if
@@ -217,14 +217,13 @@ def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
         advice = RESUME_ADVICE
         if outcome.final:
             advice = "a number was not finite. Use --retry-non-finite to rerun these seeds"
-        parts = []
+        reasons = []
         if failed:
             seeds = count(outcome.failed_seeds, "seed")
-            parts.append(f"{seeds} of {count(failed, 'configuration')} failed")
+            reasons.append(f"{seeds} of {count(failed, 'configuration')} failed")
         if missing:
-            parts.append(
-                f"{count(missing, 'configuration')} {'is' if missing == 1 else 'are'} missing"
-            )
-        exit_with(INCOMPLETE, f"incomplete: {', '.join(parts)}; {advice}")
+            verb = "is" if missing == 1 else "are"
+            reasons.append(f"{count(missing, 'configuration')} {verb} missing")
+        exit_with(INCOMPLETE, f"incomplete: {', '.join(reasons)}; {advice}")
     if report_fault:
         raise typer.Exit(USER_MISTAKE)

@@ -130,6 +130,9 @@ def find_best(
         maker: Maker of the study's configurations.
         configurations: Configurations of the study's space.
         history: Run history of the study.
+
+    Returns:
+        One configuration, several if they are tied, or [] if none has a score.
     """
     scores: list[tuple[float, Configuration]] = []
     for configuration in configurations:

@@ -42,10 +42,8 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     unknown = {work.configuration.key for work in plan.work} - runs_by_key.keys()
     if not typical and (unknown or plan.n_proposals):
         return None
-    mean_seconds = _mean_seconds_per_seed(typical or finished)
-    seconds_by_key = {
-        key: _mean_seconds_per_seed(key_runs) for key, key_runs in runs_by_key.items()
-    }
+    mean_seconds = _mean_seconds(typical or finished)
+    seconds_by_key = {key: _mean_seconds(key_runs) for key, key_runs in runs_by_key.items()}
     n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
     trials = divide_work(study, plan.work, plan.history, n_slots)
 
@@ -61,5 +59,5 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
     )
 
 
-def _mean_seconds_per_seed(runs: Sequence[RunRecord]) -> float:
+def _mean_seconds(runs: Sequence[RunRecord]) -> float:
     return math.fsum(run.seconds or 0 for run in runs) / sum(len(run.seeds) for run in runs)

@@ -46,7 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "are not alive after SECONDS.",
     )
     parser.add_argument("address", metavar="HOST:PORT", help="address of the cluster's head node")
-    parser.add_argument("count", metavar="COUNT", type=int, help="number of nodes, with the head")
+    parser.add_argument(
+        "count", metavar="COUNT", type=int, help="number of nodes, including the head node"
+    )
     parser.add_argument(
         "seconds",
         metavar="SECONDS",

@@ -1,7 +1,7 @@
 """Charts of a study as Vega-Lite specifications, shared by the page and the PNG, SVG and PDF files.
 
-This package decides which numbers are drawn and how, and which warnings a chart must carry. It uses
-the numbers of reports.tables and reports.analysis, and computes none.
+This package decides which numbers are drawn and how, and which warnings a chart shows. It takes the
+numbers from reports.tables and reports.analysis, and computes no statistics.
 """
 
 from reports.charts.export import chart_bytes, page_script, style_for_page, to_safe_json

@@ -12,8 +12,8 @@ from reports.formatting import join_names, number_text
 from reports.study import Study
 from reports.tables import Group
 
-# A control is only in the legend if its distance from the dots exceeds this many times the range of
-# the dots.
+# A control is drawn up to this distance from the dots, in units of their range. Controls farther
+# away are only in the legend.
 _REACH = 1.0
 # Color and dashes of each control's line.
 _LOOKS: Final = {
@@ -31,9 +31,9 @@ class ControlLine:
     Attributes:
         control: Key of the control.
         label: Name in the legend.
-        height: Highest mean.
-        points: Points of the line; [] if the line is too far from the dots. A matched control has a
-            point per level. Other controls are horizontal lines, with one point that has only `y`.
+        height: Highest mean of the control.
+        points: Points of the line. A matched control has a point per level; any other has a single
+            point with only `y`, and is a horizontal line. [] if the line is too far from the dots.
         is_matched: Whether the control has a mean at each level of the figure's factor.
     """
 
@@ -52,14 +52,14 @@ def control_lines(
 ) -> list[ControlLine]:
     """Return the finished controls, the highest first.
 
-    If the study is a grid and a control reads some of its factors, the control is drawn at each
-    level of the figure's factor, as the mean over the same levels of the other factors. If it reads
-    no factor, or lacks results at some level, the control at the baseline is drawn.
+    If the study is a grid and depends on factors that affect a control, the control is drawn at
+    each level of the figure's factor, as the mean over the configurations of the level. If no
+    factor affects the control, or it has no result at some level, it is drawn at the baseline.
 
     Args:
-        study: Study of one dataset, with its controls.
+        study: Study with a single dataset, with its controls.
         metric: Name of the test metric.
-        placed_groups: Position and group of each level.
+        placed_groups: Position on the horizontal axis and group of each level.
         value_range: Lowest and highest value drawn for the levels.
     """
     names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
@@ -92,7 +92,7 @@ def control_lines(
 def _matched_points(
     study: Study, metric: str, control: str, placed_groups: Sequence[tuple[Spec, Group]]
 ) -> list[Spec]:
-    """Return a control's mean at each level; [] if a level has no result of the control."""
+    """Return a control's mean at each level. [] if it has no result at one of the levels."""
     if control not in COMPETING or study.sampler != "grid":
         return []
     controls = tables.controls_by_configuration(study, control)
@@ -107,10 +107,10 @@ def _matched_points(
 
 
 def control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spec]:
-    """Yield the layers of the lines; the legend also has the controls outside the plot.
+    """Yield the layers of the controls' lines. Nothing without controls.
 
     Args:
-        lines: The controls.
+        lines: The controls. The legend includes those without points.
         encoding: Encoding of x and y.
     """
     if not lines:

@@ -1,6 +1,6 @@
-"""Styles of charts on paper and on a page, and their export to files by vl-convert.
+"""Styles of charts in papers and on pages, and the export of charts to files by vl-convert.
 
-Export needs no browser and no network, and embeds fonts.
+The export needs no browser and no network, and embeds fonts.
 """
 
 import json
@@ -13,12 +13,10 @@ from harness.wording import printable_lines
 from reports.charts.vega import Chart, Spec
 
 VEGA_LITE = "6.4"  # Vega-Lite version of the specifications
-_SCALE = 4  # PNG pixels per pixel of the specification: 288 dots per inch
-
-
 FONT: Final = "Liberation Sans, Arial, Helvetica, sans-serif"
 COLUMN: Final = 3.3  # width of a paper's column, in inches
 DOTS_PER_INCH: Final = 72  # pixels of a specification per inch on paper
+_SCALE = 4  # PNG pixels per pixel of a specification, i.e. 288 dots per inch
 
 
 def _make_style(text: str, rule: str, size: int) -> Spec:
@@ -52,7 +50,8 @@ PAGE: Final = _make_style("currentColor", "#888888", 11)
 def chart_bytes(chart: Chart) -> dict[str, bytes]:
     """Return the chart's files by format: "png", "svg" and "pdf".
 
-    Charts are on white and as wide as a paper's column. The bytes of the PNG are reproducible.
+    The chart has a white background and the width of a paper's column. The bytes of the PNG are
+    reproducible.
     """
     import vl_convert as vlc
 
@@ -66,21 +65,21 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
 
 
 def style_for_page(spec: Spec) -> Spec:
-    """Return a specification that fills its container on a page and uses the page's colors."""
+    """Return a specification that fills the width of its container and uses the page's colors."""
     return _fit_spec(spec, PAGE, width="container")
 
 
 def _fit_spec(spec: Spec, style: Spec, **size: Any) -> Spec:
-    """Return a specification with a style and a size."""
+    """Return a drawable specification with a style and a size."""
     autosize = {"type": "fit-x", "contains": "padding"}
     return dict(_replace_undrawable({**spec, "autosize": autosize, **size, "config": style}))
 
 
 def _replace_undrawable(value: Any) -> Any:
-    """Return a specification without characters that cannot be drawn.
+    """Return a specification in which unprintable characters are replaced by their codes.
 
-    vl-convert fails on characters that are invalid in XML, and bidirectional marks reorder the
-    text: they are replaced by their codes.
+    vl-convert fails on characters that are invalid in XML. Bidirectional marks would reorder the
+    text.
     """
     if isinstance(value, dict):
         return {key: _replace_undrawable(item) for key, item in value.items()}
@@ -103,7 +102,7 @@ def page_script() -> str:
 def to_safe_json(value: Any) -> Markup:
     """Return JSON that is safe in a page's script element: no text in it can close the element.
 
-    Numbers are rounded to six digits, which is enough for a chart.
+    Numbers are rounded to six significant digits, which is enough for a chart.
     """
     rounded_value = json.loads(
         json.dumps(value), parse_float=lambda text: float(f"{float(text):.6g}")

@@ -1,4 +1,4 @@
-"""Charts of a metric against one factor: a dot per seed, means with 95% intervals, the controls."""
+"""Charts of a metric against one factor: dots for seeds, means with 95% intervals, and controls."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,8 +16,8 @@ from reports.study import Study, metric_heading
 from reports.tables import Group
 
 FIGURES = "figures"  # section of the factors' charts
-_COLUMN = 180  # width of the plot in a paper's column, in pixels
-_DOT = 5  # size of a dot, in pixels
+_PLOT_WIDTH = 180  # width of a plot in a paper's column, in pixels
+_DOT_SIZE = 5  # diameter of a dot, in pixels
 
 
 def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
@@ -35,16 +35,16 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
 
 
 def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
-    """Yield the chart of a test metric against a factor; none if nothing has finished.
+    """Yield the chart of a test metric against a factor. Nothing if no seed has finished.
 
-    Levels are labeled at equal distances. Numeric factors with a range or with more than 12 levels
-    have a continuous axis, which is logarithmic if the factor is. If there are more than 12 such
-    levels, the chart has no means.
+    Levels are at equal distances, with labels. Numeric factors with a range, or with more than
+    tables.MAX_SHOWN_LEVELS levels, have a continuous axis instead, which is logarithmic if the
+    factor is. With that many levels, the chart has no means.
 
-    In a sampled study of several factors a dot is a configuration. There are no means, because they
-    would depend on the levels of the other factors that the sampler chose.
+    In a sampled study with several factors, each dot is a configuration. There are no means,
+    because they would depend on the levels that the sampler chose for the other factors.
 
-    Controls are lines: see control_lines. A study over datasets has none, because its controls ran
+    Controls are lines, see control_lines. A study over datasets has none, because its controls ran
     on one dataset.
 
     Args:
@@ -108,7 +108,7 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
 
 
 def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
-    """Yield the chart of each method on each dataset: all seeds, the mean and its interval."""
+    """Yield the chart of each method on each dataset. Nothing if no seed has finished."""
     family = tables.method_family(study, metric)
     methods = {
         tables.row_text(group, family.labels): group for group in family.groups if not group.control
@@ -147,22 +147,24 @@ def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
-    """Return the dots, with a horizontal shift in pixels for those that would overlap.
+    """Return the dots. Dots that would overlap have a horizontal shift in pixels as `side`.
 
     Args:
         dots: Dots of all levels.
         field: Field of the position on the horizontal axis.
         pixel: Difference in the metric per pixel of the plot.
     """
-    heaps: dict[tuple[object, int], list[Spec]] = {}
+    # (level, height in dots) -> dots
+    clusters: dict[tuple[object, int], list[Spec]] = {}
     for dot in dots:
-        heaps.setdefault((dot[field], round(dot["y"] / (_DOT * pixel))), []).append(dict(dot))
-    room = _COLUMN / len({level for level, _ in heaps})
-    for heap in (heap for heap in heaps.values() if len(heap) > 1):
-        step = min(_DOT, room / len(heap))
-        for index, dot in enumerate(heap):
-            dot["side"] = round(step * (index - (len(heap) - 1) / 2), 1)
-    return [dot for heap in heaps.values() for dot in heap]
+        key = (dot[field], round(dot["y"] / (_DOT_SIZE * pixel)))
+        clusters.setdefault(key, []).append(dict(dot))
+    level_width = _PLOT_WIDTH / len({level for level, _ in clusters})
+    for cluster in (cluster for cluster in clusters.values() if len(cluster) > 1):
+        step = min(_DOT_SIZE, level_width / len(cluster))
+        for index, dot in enumerate(cluster):
+            dot["side"] = round(step * (index - (len(cluster) - 1) / 2), 1)
+    return [dot for cluster in clusters.values() for dot in cluster]
 
 
 def _dots_and_means(
@@ -172,13 +174,13 @@ def _dots_and_means(
     *,
     is_scatter: bool = False,
 ) -> tuple[list[Spec], list[Spec]]:
-    """Return the dots of some groups, and the means over their seeds with intervals.
+    """Return the dots of groups, and the mean of each group over seeds with its interval.
 
     Args:
         study: Study of the groups.
         metric: Name of the test metric.
-        placed_groups: Position and group of each level.
-        is_scatter: Whether a dot is a configuration instead of a seed.
+        placed_groups: Position on the horizontal axis and group of each level.
+        is_scatter: Whether each dot is a configuration instead of a seed.
     """
     column = f"test/{metric}"
     dots, means = list[Spec](), list[Spec]()
@@ -194,30 +196,31 @@ def _dots_and_means(
 def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
     """Yield a dot per seed of a group, or per configuration in a scatter plot.
 
-    A dot has the fields `y`, the mean over its results, and `name`. If the results are of a single
-    run that has an address, `run` is the ID of the run.
+    A dot has the fields `y`, the mean over its results, and `name`. If all of its results are from
+    one run, and the run has an address, the dot also has `run`, the run's ID.
     """
     keys = {key: key for key in group.column("config_key")} if is_scatter else {}
     values, runs = group.results(column, keys), group.results("run_id", keys)
-    places_by_dot: dict[Any, list[tuple[str, int]]] = {}
+    pairs_by_dot: dict[Any, list[tuple[str, int]]] = {}
     for config_key, seed in values:
         dot = config_key if is_scatter else seed
-        places_by_dot.setdefault(dot, []).append((config_key, seed))
+        pairs_by_dot.setdefault(dot, []).append((config_key, seed))
     if not is_scatter:
-        places_by_dot = dict(sorted(places_by_dot.items()))
-    for dot, places in places_by_dot.items():
-        name = f"mean of {len(places)} seeds" if is_scatter else f"seed {dot}"
-        run_id, *other_ids = {run for place in places for run in runs.get(place, ())} or {""}
+        pairs_by_dot = dict(sorted(pairs_by_dot.items()))
+    for dot, pairs in pairs_by_dot.items():
+        name = f"mean of {len(pairs)} seeds" if is_scatter else f"seed {dot}"
+        run_id, *other_ids = {run for pair in pairs for run in runs.get(pair, ())} or {""}
         has_address = not other_ids and run_address(study.runs_address, run_id)
         run = {"run": run_id} if has_address else {}
-        y = tables.mean([tables.mean(values[place]) for place in places])
+        y = tables.mean([tables.mean(values[pair]) for pair in pairs])
         yield {"y": y, "name": name, **run}
 
 
 def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
-    """Return the range of dots and intervals, widened if it is small.
+    """Return the range of dots and intervals.
 
-    A range is small up to half a point for percentages, else up to 2% of the largest value.
+    If it is at most half a point for percentages, or otherwise 2% of the largest absolute value, it
+    is widened by this amount on both sides.
 
     Args:
         dots: Dots that are drawn.
@@ -226,7 +229,7 @@ def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[floa
     """
     values = [dot["y"] for dot in dots]
     for point in means:
-        # an interval over two seeds may be huge, and is clipped
+        # intervals over two seeds are left out, because they may be huge; they are clipped
         if point["low"] is not None and point["n"] > 2:
             values += [point["low"], point["high"]]
     low, high = min(values), max(values)
@@ -235,7 +238,7 @@ def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[floa
 
 
 def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
-    """Return the vertical axis of a test metric, with a small margin."""
+    """Return the vertical axis of a test metric, from `low` to `high` with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
     return vega.number_axis("y", vega.metric_axis_title(study, metric), scale)
@@ -253,11 +256,11 @@ def _mark_layers(
 
     Args:
         study: Study of the dots.
-        dots: Dots with the fields of `channels` and `fields`. Their `side` is a horizontal shift in
-            pixels.
+        dots: Dots with the fields of `channels` and `fields`; `side`, if present, shifts a dot
+            horizontally by this many pixels.
         means: Means with the fields of `channels` and `fields`.
         channels: Encoding of x, y, and the channels that distinguish points.
-        fields: Fields that identify a point, in the format of vega.tooltip.
+        fields: Tooltip fields that identify a point, in the format of vega.tooltip.
         heading: Heading of the metric.
     """
     encoding = {"color": {"value": vega.DOT}, **channels}

@@ -1,7 +1,6 @@
 """All charts of a study in reading order.
 
-The charts of single factors are in factor.py, the chart of accuracy on seen against unseen classes
-is in tradeoff.py.
+The charts of single factors are made in factor.py, and the tradeoff chart in tradeoff.py.
 """
 
 from collections.abc import Iterator
@@ -17,12 +16,11 @@ from reports.formatting import DASH, p_text
 from reports.report import Report
 from reports.study import Study, metric_heading
 
-# Sections of the page that charts are in.
-SECTION_TOGETHER = "together"
-SECTION_TRAINING = "training"
+# Sections of the page.
+SECTION_TOGETHER, SECTION_TRAINING = "together", "training"
 SECTION_CONFIGURATIONS = "configurations"
 MAX_CURVES = 60  # maximum number of curves; those with the best selection scores are kept
-MIN_POINTS = 4  # minimum number of configurations in a scatter plot
+MIN_POINTS = 4  # minimum number of configurations in a chart of a quality measure
 # Axis titles of the quality measures that have a chart.
 _QUALITY_AXES = {
     "cosine_to_mean": "cosine of synthetic to real class means",
@@ -34,7 +32,7 @@ def study_charts(report: Report) -> list[Chart]:
     """Return the charts of a study in reading order.
 
     Args:
-        report: Report of the study. For a study over datasets, most charts show averages over the
+        report: Report of the study. If it is a study over datasets, most charts show averages over
             datasets.
     """
     study, metric = report.study, report.metric
@@ -51,9 +49,9 @@ def study_charts(report: Report) -> list[Chart]:
 
 
 def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
-    """Yield the chart of the importance of factors and pairs, if it could be estimated.
+    """Yield the chart of the importance of factors and pairs. Nothing if no share is known.
 
-    It has intervals over seeds for a grid, and none for a sampled study.
+    For a grid the chart has intervals, for a sampled study it has none.
     """
     names = tables.short_names(study)
     heading = metric_heading(study.protocol, importance.design.metric)
@@ -72,22 +70,23 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     values.sort(key=lambda value: -value["share"])
     y = vega.level_axis("effect", None, values, axis={})
     if importance.design.is_sampled:
-        count = len(importance.design.configurations)
-        unit = f"% of importance for {heading}, {count} configurations"
-        caption = (
-            f"Importance for {heading} by Optuna's PED-ANOVA over {count} configurations, without"
-            " a test"
+        n_configurations = len(importance.design.configurations)
+        x_title = f"% of importance for {heading}, {n_configurations} configurations"
+        measure = (
+            f"Importance for {heading} by Optuna's PED-ANOVA over {n_configurations}"
+            " configurations, without a test"
         )
         tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
     else:
-        unit = f"% of the variance of {heading}"
-        caption = (
+        x_title = f"% of the variance of {heading}"
+        measure = (
             f"Share of the variance of {heading} between configurations, with 95% intervals over"
             " seeds"
         )
-        fields = {"effect": "factor", "share*": "% of variance", "p": "Holm p"}
-        tooltip = vega.interval_tooltip(fields, 1)
-    x = vega.number_axis("share", unit, {"domain": [0, 100]})
+        tooltip = vega.interval_tooltip(
+            {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
+        )
+    x = vega.number_axis("share", x_title, {"domain": [0, 100]})
     color = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": color}
     layers = [
@@ -95,19 +94,17 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
         vega.point_layer({"x": x, "y": y, "color": color, "tooltip": tooltip}, name="shares"),
     ]
     shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
-    caption = f"{caption}: {shares}."
-    place, title, height = (
-        (SECTION_TOGETHER, "importance"),
-        "Importance of factors",
-        24 * len(values),
+    caption = f"{measure}: {shares}."
+    place, height = (SECTION_TOGETHER, "importance"), 24 * len(values)
+    yield vega.make_chart(
+        study, place, "Importance of factors", caption, layers, height=height, values=values
     )
-    yield vega.make_chart(study, place, title, caption, layers, height=height, values=values)
 
 
 def _curves_chart(study: Study) -> Iterator[Chart]:
-    """Yield the chart of learning curves, one per configuration, if the store has any.
+    """Yield the chart of learning curves, one per configuration. Nothing if the store has none.
 
-    A curve has a band if its configuration has several runs.
+    The curve of a configuration with several runs has a band: 95% intervals over these runs.
     """
     points = analysis.learning_curves(study)
     if not points:
@@ -154,7 +151,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
 
 
 def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield the chart of the test metric against seconds per seed; none with one configuration."""
+    """Yield the chart of the test metric against seconds per seed, for at least two points."""
     points = analysis.cost_points(study, metric)
     if len(points) < 2:
         return
@@ -188,7 +185,10 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
 
 
 def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield charts of the metric against quality measures, with a point per configuration."""
+    """Yield charts of the metric against quality measures, with a point per configuration.
+
+    Measures with fewer than MIN_POINTS points have no chart.
+    """
     heading, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
     for measure in tables.MEASURES:
         name, axis_title = f"{QUALITY}{measure.metric}", _QUALITY_AXES.get(measure.metric, "")

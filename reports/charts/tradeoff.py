@@ -8,20 +8,20 @@ from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.study import Study, metric_heading
 
-MIN_LINES = 3  # fewest values of H that have a line
-STEPS = 40  # steps along the horizontal axis, from point to point of a line
-MIN_LINE = 8  # points; shorter lines in the corners of the plot are left out
+MIN_LINES = 3  # the plot is at least this many times as large as the step between lines
+STEPS = 40  # number of steps in which such a line crosses the plot horizontally
+MIN_LINE_POINTS = 8  # lines with fewer points, in the corners of the plot, are left out
 # Kinds of points, in the order of the legend.
 CONTROL, OTHER = "control", "configuration"
 BEST = "Pareto-optimal configuration"
 
 
 def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterator[Chart]:
-    """Yield the chart of the two halves of a harmonic mean; none for other metrics.
+    """Yield the chart of the two halves of a harmonic mean, for at least two points.
 
     Args:
         study: Study of the chart.
-        metric: Test metric.
+        metric: Test metric. If it is no harmonic mean, there is no chart.
         place: Section and name of the chart.
     """
     halves = study.protocol.halves.get(metric)
@@ -38,7 +38,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     }
     tips = {"label": "configuration", "x*": x_heading, "y*": y_heading, "h*": heading}
     color = vega.colors_by_name("kind", kinds, None)
-    # the same legend for both channels, so that Vega-Lite draws one
+    # with equal definitions of color and shape, Vega-Lite draws a single legend for both
     shape = {**color, "scale": {"domain": kinds}}
     encoding = {**axes, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
     lines = [*_lines_of_equal_mean(axes["x"]["scale"]["domain"], axes["y"]["scale"]["domain"])]
@@ -47,7 +47,7 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
     line_text = {**axes, "text": {"field": "h", "format": "~g"}}
     layers = [
         vega.make_layer("line", line_encoding, name="equal", values=lines, **line_style),
-        _text_layer(line_text, _first_points(lines), align="left", color="#777"),
+        _text_layer(line_text, _select_leftmost(lines), align="left", color="#777"),
         vega.point_layer(encoding, name="configurations", values=drawn_points, size=35),
         *_control_names(axes, drawn_points),
     ]
@@ -61,15 +61,15 @@ def tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterato
 
 
 def _text_layer(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
-    """Return a layer of small texts above and next to their points."""
+    """Return a layer of small texts above their points, to the right for `align` "left"."""
     dx = 4 if align == "left" else -4
-    look: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
-    return vega.make_layer("text", encoding, values=values, **look)
+    style: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
+    return vega.make_layer("text", encoding, values=values, **style)
 
 
-def _first_points(lines: Sequence[Spec]) -> list[Spec]:
-    """Return the leftmost point of each line."""
-    return list({line["h"]: line for line in reversed(lines)}.values())
+def _select_leftmost(points: Sequence[Spec]) -> list[Spec]:
+    """Return the leftmost point of each line, from the points of all lines by x."""
+    return list({point["h"]: point for point in reversed(points)}.values())
 
 
 def _control_names(axes: Spec, points: Sequence[Spec]) -> Iterator[Spec]:
@@ -89,9 +89,10 @@ def _half_headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]:
 
 
 def _mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
-    """Return a point per finished configuration and control; controls come last.
+    """Return a point per finished configuration and control. Controls come last.
 
-    `h` is the mean of the metric over seeds, as in tables, not the harmonic mean of x and y.
+    A point's `h` is the mean of the metric over seeds, as in tables. It is not the harmonic mean of
+    `x` and `y`.
     """
     labels = tables.factor_labels(study)
     points: list[Spec] = []
@@ -119,7 +120,7 @@ def _is_dominated(point: Spec, points: Sequence[Spec]) -> bool:
 
 
 def _padded_axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
-    """Return an axis that extends past the points by 1 point plus a tenth of their range."""
+    """Return an axis with a margin of one percentage point plus a tenth of the values' range."""
     values = [point[field] for point in points]
     margin = 1.0 + 0.1 * (max(values) - min(values))
     domain = [max(0.0, min(values) - margin), min(100.0, max(values) + margin)]
@@ -127,7 +128,12 @@ def _padded_axis(field: str, title: str, points: Sequence[Spec]) -> Spec:
 
 
 def _lines_of_equal_mean(xs: Sequence[float], ys: Sequence[float]) -> Iterator[Spec]:
-    """Yield points of the lines y = hx / (2x - h) inside a frame, for round values of h."""
+    """Yield points of the lines y = hx / (2x - h) inside a frame, for round harmonic means h.
+
+    Args:
+        xs: Left and right end of the frame.
+        ys: Lower and upper end of the frame.
+    """
     low, high = (2 * x * y / (x + y) for x, y in zip(xs, ys, strict=True))
     step = 10.0 ** math.floor(math.log10(high - low))
     while (high - low) / step < MIN_LINES:
@@ -140,11 +146,11 @@ def _lines_of_equal_mean(xs: Sequence[float], ys: Sequence[float]) -> Iterator[S
             y = h * x / (2 * x - h) if 2 * x > h else math.inf
             if ys[0] <= y <= ys[1]:
                 points.append({"x": round(x, 4), "y": round(y, 4), "h": h})
-        if len(points) >= MIN_LINE:
+        if len(points) >= MIN_LINE_POINTS:
             yield from points
 
 
 def _levels_text(lines: Sequence[Spec]) -> str:
-    """Return the values of the lines as text."""
+    """Return the harmonic means of the lines as text, such as "60, 70, 80"."""
     levels = sorted({line["h"] for line in lines})
     return ", ".join(f"{level:g}" for level in levels)

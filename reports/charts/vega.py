@@ -11,17 +11,18 @@ from reports.tables import is_percent, join_rules, uses_test_images
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
-# Five of Okabe and Ito's colors, and three more that differ from blue, gray and light yellow.
+# Five of Okabe and Ito's colors, and three others. The latter are not blue, gray or light yellow.
 COLORS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
 MEAN: Final = COLORS[0]
-DOT: Final = "#56B4E9"  # not in COLORS, so it represents no level
-MAX_POINTS = 1_000  # points per layer; more look the same and make pages large
+DOT: Final = "#56B4E9"  # not in COLORS, because dots do not stand for a level
+MAX_POINTS = 1_000  # points per layer; more would look the same and make pages large
 HEIGHT: Final = 170  # height of a plot, in pixels
-MAX_NAMED = len(COLORS)  # configurations or methods with different colors in a chart
-_MAX_HORIZONTAL_CHARACTERS = 36  # of all labels of an axis; more do not fit horizontally
-_MAX_SLANTED_LABELS = 10  # more labels are vertical
+MAX_NAMED = len(COLORS)  # maximum number of names with their own color in a chart
+# Maximum number of characters in an axis's labels together; with more, the labels are slanted.
+_MAX_HORIZONTAL_CHARACTERS = 36
+_MAX_SLANTED_LABELS = 10  # maximum number of slanted labels; with more, they are vertical
 
 
 @dataclass(frozen=True)
@@ -64,7 +65,7 @@ def make_chart(
         layers: Layers of the plot.
         height: Height of the plot in pixels.
         subtitle: Text at the end of the first line above the plot.
-        more: Other properties of the specification. `values` is the data that all layers share.
+        more: Other properties of the specification. `values` is data shared by all layers.
     """
     scope = [study.scope] if study.pooled_datasets else []
     warnings = (
@@ -105,7 +106,7 @@ def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
         noun: Plural noun for the points in the note.
 
     Returns:
-        The points to draw, and the note; "" if all points are drawn.
+        The points to draw, and the note. The note is "" if all points are drawn.
     """
     step = max(1, math.ceil(len(points) / MAX_POINTS))
     drawn_points = [*points[::step]]
@@ -122,14 +123,15 @@ def point_layer(encoding: Spec, *, name: str, values: Values | None = None, **ma
 def interval_layers(
     values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
 ) -> list[Spec]:
-    """Return a layer of vertical intervals from `low` to `high`; [] if no value has both.
+    """Return layers of vertical intervals from `low` to `high`. [] if there are no intervals.
 
-    If the axis has a domain, arrowheads at the frame mark ends beyond the domain.
+    If the axis has a domain, further layers have arrowheads at the frame, which mark intervals that
+    extend beyond it.
 
     Args:
         values: Data of the layer.
         encoding: Encoding of the means.
-        kind: Type of the mark; "area" draws a band.
+        kind: Type of the mark, "rule" for lines or "area" for a band.
         mark: Properties of the mark.
     """
     ends = {**encoding, "y": {**encoding["y"], "field": "low"}, "y2": {"field": "high"}}
@@ -145,7 +147,10 @@ def interval_layers(
 
 
 def select_clipped(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]]:
-    """Return the values whose interval ends below or above the axis, by "low" and "high"."""
+    """Return the values whose interval extends below ("low") or above ("high") the axis.
+
+    Both lists are empty if the axis has no domain.
+    """
     frame = y["scale"].get("domain")
     if frame is None:
         return {"low": [], "high": []}
@@ -174,7 +179,7 @@ def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
 def points_with_intervals(
     values: Values, encoding: Spec, tooltip: list[Spec], *, name: str, **mark: Any
 ) -> list[Spec]:
-    """Return a layer of intervals, and above it a layer of points with tooltips.
+    """Return the layers of intervals, and above them a layer of points with tooltips.
 
     Args:
         values: Data of both layers, with `low` and `high`.
@@ -204,7 +209,8 @@ def number_axis(field: str, title: str, scale: Spec | None = None, **more: Any) 
         scale: Scale of the axis.
         more: Other properties of the encoding.
     """
-    scale, axis = scale or {}, {"tickCount": 5, "format": ".6~g"}  # 5, not 5.0; 0.81, not 1
+    # the format ".6~g" shows 5 instead of 5.0, and 0.81 instead of 1
+    scale, axis = scale or {}, {"tickCount": 5, "format": ".6~g"}
     if scale.get("type") == "log":
         axis |= {"format": "~g", "labelOverlap": "greedy", "labelSeparation": 4}
     else:  # a logarithmic scale has no "zero" property
@@ -228,8 +234,7 @@ def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Sp
     angle = 0
     if max(map(len, names), default=0) * len(names) > _MAX_HORIZONTAL_CHARACTERS:
         angle = -30 if len(names) <= _MAX_SLANTED_LABELS else -90
-    # a domain instead of a sort, because code that Vega compiles for a sort loses a label
-    # "constructor"
+    # with a sort instead of a domain, Vega loses a label "constructor"
     labels = {"scale": {"domain": names}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
@@ -255,14 +260,14 @@ def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 
 
 def interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """Return a tooltip as in tooltip(), followed by the ends of the interval."""
+    """Return the tooltip of `tooltip`, with the ends of the interval as its last lines."""
     return tooltip({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
 def colors_by_name(field: str, names: Sequence[str], title: str | None = None) -> Spec:
-    """Return a color per name, with a legend below.
+    """Return the color channel with a color per name, and a legend below the chart.
 
-    More than MAX_NAMED names get a color scale without a legend.
+    More than MAX_NAMED names have colors from a continuous scale, and no legend.
 
     Args:
         field: Field of the data with the names.

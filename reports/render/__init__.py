@@ -1,6 +1,6 @@
-"""Rendering of reports: terminal, Markdown, LaTeX, CSV, HTML, and files.
+"""Rendering of reports as terminal text, Markdown, LaTeX, CSV and HTML, and writing of files.
 
-This package handles widths, escaping, precision and files. It computes no numbers.
+This package handles widths, escaping, rounding and files. It computes no statistics.
 """
 
 from reports.render.files import (

@@ -1,4 +1,4 @@
-"""Outputs of a report: text, printed tables, files, and the parts that MLflow shows."""
+"""Outputs of a report: printed text, files, and the parts that MLflow shows."""
 
 import os
 import re
@@ -32,8 +32,8 @@ from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, termina
 from reports.report import PairedReport, Report
 from reports.tables import make_headline, run_differences
 
-MAX_PRINTED_ROWS = 100  # rows of a table in a terminal
-_STAMP_CHARACTERS = 1000  # a page has its stamp within this many characters
+MAX_PRINTED_ROWS = 100  # maximum number of rows of a table in a terminal
+_STAMP_CHARACTERS = 1000  # characters at the start of a page that contain its stamp
 
 
 def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDTH) -> str:
@@ -43,7 +43,7 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
         form: "terminal" or "markdown" for the answer and the tables; "latex" or "csv" for only the
             tables.
         report: The report.
-        width: Width of the terminal format in characters.
+        width: Width of the terminal format in characters. Ignored by the other formats.
     """
     tables = report.all_tables
     match form:
@@ -61,7 +61,13 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
 def report_view(
     report: Report | PairedReport, width: int, *, legend: bool = True
 ) -> RenderableType:
-    """Return the answer and its tables for a console of the given width."""
+    """Return the answer and the tables for a console.
+
+    Args:
+        report: Report of a study, or of two compared studies.
+        width: Width of the console in characters.
+        legend: Whether to include notes that explain the columns.
+    """
     answer = answer_view(report.name, report.answer)
     return Group(answer, terminal_view(report.all_tables, width, legend=legend))
 
@@ -76,11 +82,11 @@ def print_report(
     """Print the answer and the tables of a report, followed by a line.
 
     Args:
-        report: Report of a study, or of two.
-        last_line: The last line.
+        report: Report of a study, or of two compared studies.
+        last_line: The line after the tables.
         legend: Whether to include notes that explain the columns.
-        width: Width in characters. Defaults to COLUMNS or the width of the terminal; FILE_WIDTH if
-            the output is a file.
+        width: Width in characters. Defaults to COLUMNS, or else to the width of the terminal, or
+            else, if the output is not a terminal, to FILE_WIDTH.
     """
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
@@ -91,7 +97,10 @@ def print_report(
 
 
 def _limit_rows(table: Table) -> Table:
-    """Return a table limited to its first rows, with a note if it has more."""
+    """Return a table with at most its first MAX_PRINTED_ROWS rows, and a note if it has more.
+
+    Rows of other sections than LEVELS are all kept.
+    """
     rows = dict(table.sections()).get(LEVELS, [])
     if len(rows) <= MAX_PRINTED_ROWS:
         return table
@@ -100,7 +109,7 @@ def _limit_rows(table: Table) -> Table:
 
 
 def is_page_of(path: Path, stamp: str) -> bool:
-    """Return True if a file is the page of the report with the given stamp."""
+    """Return True if a file exists and is the page of the report with the given stamp."""
     try:
         with path.open(encoding="utf-8") as stream:
             return f'content="{stamp}"' in stream.read(_STAMP_CHARACTERS)
@@ -109,7 +118,7 @@ def is_page_of(path: Path, stamp: str) -> bool:
 
 
 def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:
-    """Create the files of a report and write them; see report_files and write_files."""
+    """Write all files of a report to a folder; see report_files and write_files."""
     return write_files(report_files(report, every_figure=every_figure), out)
 
 
@@ -118,7 +127,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
 
     Args:
         report: Report of a study.
-        every_figure: Whether to export all of the page's charts, not only those of factors.
+        every_figure: Whether to export all charts of the page, instead of only those of factors.
     """
     files: dict[str, bytes] = {}
     study, tables = report.study, report.all_tables
@@ -137,12 +146,12 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
         f"{name}-rows.csv": escape_formulas(study.rows).write_csv(),
     }
     files = {file: text.encode() for file, text in texts.items()} | files
-    # written last: its stamp shows that the folder has all other files
+    # The page is written last: its stamp shows that all other files have been written.
     return files | {f"{name}.html": report_page(report, charts).encode()}
 
 
 def paired_files(report: PairedReport) -> dict[str, bytes]:
-    """Return the content of the files of two compared studies by name, in all formats.
+    """Return the content of the files about two compared studies, by name.
 
     Args:
         report: The comparison.
@@ -159,7 +168,7 @@ def paired_files(report: PairedReport) -> dict[str, bytes]:
 
 
 def paired_name(first: str, second: str) -> str:
-    """Return the stem of the files of two compared studies."""
+    """Return the name, without extension, of the files about two compared studies."""
     return f"{file_name(first)}-{file_name(second)}"
 
 
@@ -169,8 +178,8 @@ def overview_files(
     """Return the overview page of several studies, index.html, and a page per study.
 
     Args:
-        reports: Reports in the order of the overview, or the error of a study without one. A report
-            is requested only after the page of the previous one is made.
+        reports: Report of each study in the order of the overview, or the error why it has none.
+            The page of a report is made before the next report is requested, to save memory.
 
     Returns:
         Content of the files by name; lines of the overview for a terminal; and the errors of
@@ -201,10 +210,10 @@ def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
         out: The folder.
 
     Returns:
-        Paths of the files, in the order in which they were written.
+        Paths of the files, in the order of `files`.
 
     Raises:
-        ReportError: If the folder cannot be written.
+        ReportError: If the folder cannot be created, or a file cannot be written.
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -214,7 +223,7 @@ def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
 
 
 def file_name(text: str) -> str:
-    """Return a name without path separators and other characters that are unsafe in file names.
+    """Return a text in which every character that is unsafe in file names is replaced by "-".
 
     Names of studies, factors and datasets come from the store, which is untrusted input.
     """
@@ -222,7 +231,11 @@ def file_name(text: str) -> str:
 
 
 def _write_atomically(path: Path, data: bytes) -> Path:
-    """Write a temporary file and rename it: a reader sees either the old content or the new one."""
+    """Write a temporary file and rename it, so that readers see either the old or the new content.
+
+    Returns:
+        `path`.
+    """
     temporary_path = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         temporary_path.write_bytes(data)
@@ -236,7 +249,7 @@ def make_publication(report: Report) -> Publication:
     """Return the parts of a report that MLflow shows.
 
     Args:
-        report: Report in the protocol's main metric.
+        report: Report with the protocol's main metric.
     """
     study = report.study
     best_result = make_headline(study, report.metric)
@@ -250,7 +263,7 @@ def make_publication(report: Report) -> Publication:
     for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
         metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
-    # MLflow's list of experiments shows this text without rendering
+    # MLflow's list of experiments shows this as plain text, without rendering Markdown
     paragraphs = [*map(escape_markdown, report.answer.lines), study.description]
     return Publication(
         metrics=metrics,

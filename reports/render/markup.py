@@ -9,7 +9,7 @@ from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
 from reports.formatting import STACKED, break_heading, cell_text
 
 _BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
-# Text at the start of a line that Markdown interprets as a heading, a quotation or a list.
+# Characters at the start of a line that Markdown interprets as a heading, quotation or list.
 _BLOCK = re.compile(r"^(\s*)(#+(?=\s|$)|>|[-+](?=\s|$))")
 _NUMBERED = re.compile(r"^(\s*\d+)([.)](?=\s|$))")
 _COMMANDS = {
@@ -21,21 +21,21 @@ _COMMANDS = {
     "†": r"$^\dagger$", "‡": r"$^\ddagger$",
     "-": "-{}",  # for the first of two hyphens: LaTeX would turn --set into a dash
 }  # fmt: skip
-_MAX_LARGE_FONT_COLUMNS = 12  # columns of a LaTeX table in the larger font
+_MAX_LARGE_FONT_COLUMNS = 12  # maximum number of columns of a LaTeX table in the larger font
 
 
 def section_texts(
     table: Table, write: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
-    """Yield each section of a table's page with its rows and the texts of their cells.
+    """Yield each section of a table: its name, and its rows with the texts of their cells.
 
-    The first label of a row with flags has a mark. Missing labels are empty.
+    The first label of a row with flags ends with MARK. Missing labels are empty.
 
     Args:
         table: The table.
-        write: Function that returns the text of a cell. It is called with None if a row has no cell
-            in a column.
-        columns: Columns to show; () for all columns of the page.
+        write: Function that returns the text of a cell. If a row has no cell in a column of
+            measurements, it is called with None.
+        columns: Columns to show. Defaults to the columns of the page.
     """
     columns = columns or table.page_columns
     empty_labels: dict[str, Cell] = {
@@ -64,7 +64,10 @@ def answer_markdown(answer: Answer) -> str:
 
 
 def tables_as_markdown(tables: Sequence[Table]) -> str:
-    """Return GitHub-flavored Markdown: per table a heading, a pipe table and a list of notes."""
+    """Return GitHub-flavored Markdown: a heading, a pipe table and a list of notes per table.
+
+    Tables with the place "csv" are left out.
+    """
     return "\n".join(_markdown_table(table) for table in tables if table.place != "csv")
 
 
@@ -97,7 +100,10 @@ def escape_markdown(text: str) -> str:
 
 
 def tables_as_latex(tables: Sequence[Table]) -> str:
-    r"""Return one LaTeX float per table; needs \usepackage{booktabs} and a T1 font encoding."""
+    r"""Return a LaTeX float per table. Documents need \usepackage{booktabs} and the T1 encoding.
+
+    Tables with the place "csv" are left out.
+    """
     preamble = r"% needs \usepackage[T1]{fontenc} and \usepackage{booktabs}; table* for two columns"
     return "\n".join([preamble, *(_latex_table(table) for table in tables if table.place != "csv")])
 
@@ -109,7 +115,7 @@ def escape_latex(text: str) -> str:
 
 
 def _protect_start(text: str) -> str:
-    r"""Protect a text that follows \\, which would read a leading [ or * as part of the command."""
+    r"""Return a text that can follow \\, which would read a leading [ or * as its argument."""
     return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 
@@ -121,7 +127,7 @@ def _latex_table(table: Table) -> str:
         for i, column in enumerate(columns)
     ]
     label = "".join(c if c.isalnum() else "-" for c in f"{table.title.split(':')[0]}-{table.name}")
-    # font size and column gap with which a table of this many columns fits a page's width
+    # font size, and gap between columns, so that a table with this many columns fits on a page
     size, gap = (
         (r"\footnotesize", 3) if len(columns) <= _MAX_LARGE_FONT_COLUMNS else (r"\scriptsize", 1)
     )
@@ -158,7 +164,12 @@ def _latex_row(cells: Sequence[str]) -> str:
 
 
 def _latex_heading(column: Column, is_stacked: bool) -> str:
-    """Return a column's heading as LaTeX, broken into lines if means are above their intervals."""
+    """Return a column's heading as LaTeX.
+
+    Args:
+        column: The column.
+        is_stacked: Whether to break the heading into lines, because intervals are below means.
+    """
     lines = [_protect_start(escape_latex(line)) for line in break_heading(column.heading)]
     if not is_stacked or len(lines) == 1:
         return escape_latex(column.heading)
@@ -167,7 +178,12 @@ def _latex_heading(column: Column, is_stacked: bool) -> str:
 
 
 def _latex_cell(cell: Cell | None, is_stacked: bool) -> str:
-    """Return a cell as LaTeX; an interval is in a smaller font after the mean, or below it."""
+    """Return a cell as LaTeX. Intervals have a smaller font.
+
+    Args:
+        cell: The cell. None if the row has none in this column.
+        is_stacked: Whether the interval is below the mean, instead of after it.
+    """
     if not isinstance(cell, Value):
         return escape_latex(cell_text(cell))
     mean, *parts = map(escape_latex, cell_text(cell, STACKED).split("\n"))

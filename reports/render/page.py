@@ -1,7 +1,7 @@
 """HTML pages of one study, of two compared studies, and of several studies.
 
-All text is escaped. Scripts are part of this package or of vl-convert; none is loaded from a
-network.
+All text is escaped. Pages contain their scripts, which are from this package or from vl-convert,
+and load nothing from the network.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,9 +26,9 @@ from reports.report import PairedReport, Report
 from reports.study import Study, configuration_text
 from reports.tables import configuration_groups, factor_labels, row_text
 
-MAX_RUNS = 1_000  # configurations whose runs a page lists
-_LATEST = 10**14  # latest valid time, in ms
-# Filters of the overview page, with the options that have their values.
+MAX_RUNS = 1_000  # maximum number of configurations whose runs are listed on a page
+_LATEST = 10**14  # times from here on are invalid, in ms since 1970
+# Filter of the overview page -> options whose values it offers.
 FILTERS = {
     "dataset": ("dataset",),
     "backbone": ("backbone",),
@@ -41,7 +41,7 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
 
     Args:
         report: The report. Its tables with the place "csv" are left out.
-        charts: Charts in the order of the page.
+        charts: Charts in the order of the page. () for a page without figures.
     """
     specs = {chart.name: style_for_page(chart.spec) for chart in charts}
     return page_html(
@@ -68,8 +68,8 @@ def paired_page(report: PairedReport) -> str:
 def _run_links(study: Study) -> list[tuple[str, str]]:
     """Return (configuration as text, address) for each run that has an address.
 
-    The runs are those of the controls and of at most MAX_RUNS configurations, which have the best
-    selection scores.
+    If there are more than MAX_RUNS configurations, only runs of the controls and of the MAX_RUNS
+    configurations with the best selection scores are listed.
     """
     labels = factor_labels(study)
     groups = configuration_groups(study)[:MAX_RUNS]
@@ -88,9 +88,12 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
 
 
 def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
-    """Return (state, number of rows, reason) of the rows in no mean, the largest number first.
+    """Count the unfinished rows, which are in no mean, by state and reason.
 
     Pruned rows are counted together, because each has a different reason.
+
+    Returns:
+        (state, number of rows, reason), the largest number first. The reason may be "".
     """
     rows = report.study.rows
     reason_or_none = pl.when(pl.col("state") == PRUNED).then(None).otherwise(pl.col("reason"))
@@ -101,7 +104,7 @@ def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
 
 
 def _to_yaml(config: dict[str, Any]) -> str:
-    """Return a study's configuration as YAML, without empty entries."""
+    """Return a study's config as YAML, without empty entries."""
     from ruamel.yaml import YAML
 
     yaml = YAML(typ="safe", pure=True)
@@ -113,7 +116,7 @@ def _to_yaml(config: dict[str, Any]) -> str:
 
 
 def _drop_empty(value: Any) -> Any:
-    """Return a value in which no mapping, at any depth, has an empty entry."""
+    """Return a value without the entries of mappings, at any depth, that are None, {} or ""."""
     if isinstance(value, dict):
         items = {key: _drop_empty(item) for key, item in value.items()}
         return {key: item for key, item in items.items() if item not in (None, {}, "")}
@@ -125,7 +128,7 @@ def make_entry(report: Report, page: str) -> dict[str, Any]:
 
     Args:
         report: Report of the study.
-        page: Relative address of the study's own page.
+        page: Address of the study's own page, relative to the overview page.
     """
     study = report.study
     filter_values = {
@@ -141,7 +144,7 @@ def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] 
 
     Args:
         entries: Entries in the order of the page; see make_entry.
-        left_out: Reason why a study has no report, one per such study.
+        left_out: One line per study without a report, with the reason.
     """
     choices = {
         name: sorted({value for entry in entries for value in entry["filter_values"][name]})
@@ -157,7 +160,7 @@ def overview_lines(
 
     Args:
         entries: Entries in the order of the page; see make_entry.
-        left_out: Reason why a study has no report, one per such study.
+        left_out: One line per study without a report, with the reason.
     """
     for study_entry in entries:
         details = "; ".join(
@@ -169,7 +172,13 @@ def overview_lines(
 
 
 def _level_texts(study: Study, key: str) -> Iterator[str]:
-    """Yield a study's values of an option: its level in each configuration, or its constant."""
+    """Yield a study's values of an option: its level in each configuration, and its constant.
+
+    Args:
+        study: The study.
+        key: Dotted name of the option. The level of a method counts as the level of its name, e.g.
+            that of "generator" as that of "generator.name".
+    """
     group = key.removesuffix(".name")
     for configuration in study.configurations:
         value = configuration.assignment.get(key, configuration.assignment.get(group))
@@ -180,18 +189,18 @@ def _level_texts(study: Study, key: str) -> Iterator[str]:
 
 
 def _run_days(study: Study) -> str:
-    """Return the days of the first and last run as text; "not run" if no run has a valid time."""
+    """Return the days of the first and last run as text, or "not run" without a valid time."""
     start_times = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
     days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in start_times]
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
 def page_html(name: str, script_of: str = "", **values: Any) -> str:
-    """Return a page from its template, with a script and the style of all pages.
+    """Render a page from its template, with a script and the style that all pages share.
 
     Args:
         name: Name of the template.
-        script_of: Name of the script, if it is not that of the template.
+        script_of: Name of the script. Defaults to the name of the template.
         values: Variables of the template.
     """
     folder = files("reports.render") / "templates"
@@ -213,7 +222,7 @@ def table_html(table: Table) -> Markup:
 
 
 def _render(name: str, **values: Any) -> str:
-    """Return a rendered template."""
+    """Render the template NAME.html.j2."""
     return _make_environment().get_template(f"{name}.html.j2").render(**values)
 
 
@@ -231,14 +240,14 @@ def _make_environment() -> Environment:
 
 
 def _escape_controls(value: Any) -> Any:
-    """Return text without control characters; Markup, which is trusted, is returned unchanged."""
+    """Replace control characters in text. Markup is trusted and, like other values, unchanged."""
     is_trusted = not isinstance(value, str) or isinstance(value, Markup)
     return value if is_trusted else printable_lines(value)
 
 
 def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
-    parts = printable_lines(heading).split(" ")
+    words = printable_lines(heading).split(" ")
     return Markup(" ").join(
-        Markup("<wbr>").join(map(escape, break_heading(word))) for word in parts
+        Markup("<wbr>").join(map(escape, break_heading(word))) for word in words
     )

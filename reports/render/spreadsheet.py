@@ -8,26 +8,28 @@ from reports.cells import Cell, Counts, PValue, Quantity, Ranged, Spread, Table,
 from reports.formatting import DASH
 from reports.tables import uses_test_images
 
-# Suffixes of an estimate's CSV columns, which are also the fields of Estimate.
+# Fields of Estimate that have a CSV column, which are also the suffixes of these columns.
 _ESTIMATE_FIELDS = ("mean", "low", "high", "n")
 # CSV column -> field of Counts
 _COUNT_FIELDS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missing": "missing"}
-# Characters at the start of a cell that a spreadsheet interprets as a formula.
+# If a cell starts with one of these characters, a spreadsheet interprets it as a formula.
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
 def table_frame(table: Table) -> pl.DataFrame:
-    """Return all rows of a table at full precision, as text; unknown values are null.
+    """Return all rows of a table as text, at full precision. Unknown values are null.
 
-    Most columns of the table become one CSV column with the same key. The others are:
+    Most columns of the table become one column of the frame, named by their key. Others become
+    several:
 
     - Counts: `n` (finished), `failed`, `pruned` and `missing`.
     - An estimate: KEY_mean, KEY_low, KEY_high and KEY_n.
     - Epochs: KEY (median), KEY_min and KEY_max.
 
-    The columns `section`, `baseline`, `control`, `selection_rule` and `flags` follow.
-    `selection_rule` is "selected on test" if selection used test images. `flags` has the number of
-    trials that raised each flag and the number checked, as in "untrained 5/8; saturated 2/8".
+    The last columns are `section`, `baseline`, `control`, `selection_rule` and `flags`.
+    `selection_rule` is "selected on test" if selection used test images. `flags` has, for each
+    flag, the number of trials that raised it and the number checked, e.g. "untrained 5/8; saturated
+    2/8".
     """
     rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
@@ -52,15 +54,15 @@ def table_frame(table: Table) -> pl.DataFrame:
 
 
 def csv_text(table: Table) -> str:
-    """Return the table's frame as CSV.
-
-    Text that a spreadsheet would interpret as a formula gets a leading apostrophe.
-    """
+    """Return the table's frame as CSV, with formulas escaped; see table_frame, escape_formulas."""
     return escape_formulas(table_frame(table)).write_csv()
 
 
 def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame in which no text or heading is a formula for a spreadsheet; see csv_text."""
+    """Return a frame in which a spreadsheet interprets no text or heading as a formula.
+
+    Those that it would interpret as one get a leading apostrophe.
+    """
     escaped_columns = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
     return frame.with_columns(escaped_columns).rename(_escape_formula)
 
@@ -79,13 +81,13 @@ def _escape_formula(text: str) -> str:
 def combined_csv(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV that polars.read_csv and pandas.read_csv read without options.
 
-    The first column, `table`, is the table's name. The others are the columns of csv_text of all
-    tables. A factor has the same column in all tables, named by its heading, such as n_ctx. It is
-    empty for controls, whose names are in the column `control`.
+    The first column, `table`, is the table's name. The others are the columns of all tables, see
+    table_frame. A factor has the same column in all tables, named by its heading, such as n_ctx. It
+    is empty for controls, whose names are in the column `control`.
 
     Readers infer a column's type from its first rows. Therefore unknown measurements are NaN, and
-    text among numbers, such as "1 of 3" in `datasets`, is in a separate column, `datasets_text`.
-    Unknown text and unknown levels of factors are empty.
+    text in a column of numbers, such as "1 of 3" in `datasets`, is moved to another column,
+    `datasets_text`. Unknown text and unknown levels of factors are empty.
     """
     names = _label_names(tables)
     frame = pl.concat([_rename_labels(table, names) for table in tables], how="diagonal")
@@ -99,9 +101,10 @@ def combined_csv(tables: Sequence[Table]) -> str:
 
 
 def _label_names(tables: Sequence[Table]) -> dict[str, str]:
-    """Return the name of each label column in combined_csv, by the column's heading.
+    """Return the names of label columns in combined_csv: heading -> name.
 
-    The name is the heading, with the prefix "space." if any table has another column of this name.
+    The name is the heading. It has the prefix "space." if a column without labels has this name in
+    any table.
     """
     headings: list[str] = []
     other_names = {"table"}
@@ -115,13 +118,13 @@ def _label_names(tables: Sequence[Table]) -> dict[str, str]:
 
 
 def _rename_labels(table: Table, names: Mapping[str, str]) -> pl.DataFrame:
-    """Return a table's frame with its name, and with other names for its label columns.
+    """Return a table's frame with a first column `table`, and with renamed label columns.
 
-    The labels are null for controls and for inactive factors.
+    Labels of controls and of inactive factors become null.
 
     Args:
         table: The table.
-        names: Names of label columns by heading; see _label_names.
+        names: Heading -> name of a label column; see _label_names.
     """
     frame, labels = table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
@@ -134,12 +137,15 @@ def _rename_labels(table: Table, names: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]:
-    """Yield a column of numbers, and one of the text among them; columns of text are unchanged.
+    """Yield the numbers of a column, and then, if it has any, the other texts as NAME_text.
+
+    A column without numbers is yielded unchanged, unless it is the column of an estimate in which
+    all values are unknown.
 
     Args:
-        texts: Column of numbers and other text.
-        keeps_null: Whether unknown numbers stay null. By default they become NaN, and integers
-            among them become floats.
+        texts: Column of numbers and other text, all as text.
+        keeps_null: Whether unknown numbers stay null. If not, they become NaN, and a column of
+            integers with unknown values becomes a column of floats.
     """
     numbers, integers = (texts.cast(kind, strict=False) for kind in (pl.Float64, pl.Int64))
     has_numbers = numbers.null_count() < len(texts)
@@ -160,11 +166,11 @@ def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]
 
 
 def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
-    """Return a cell's values by CSV column; {} without a cell.
+    """Return a cell's values by name of their column in table_frame.
 
     Args:
         key: Key of the cell's column in the table.
-        cell: The cell, or None.
+        cell: The cell. None if the row has none in this column; the result is then {}.
     """
     match cell:
         case Counts():

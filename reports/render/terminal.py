@@ -1,6 +1,7 @@
 """The answer and the tables as text for a terminal of a given width.
 
-Grid and Words are rich's Table and Text; Table is that of reports.cells. Widths are in characters.
+Grid and Words are rich's Table and Text; Table is that of reports.cells. All widths are in
+characters.
 """
 
 import io
@@ -27,19 +28,19 @@ _STYLES = {
     Verdict.INCONCLUSIVE: "bold",
 }
 # Layouts from the widest to the narrowest: (dialect of a mean with its interval, width of labels).
-# Labels wrap at this width, or at the width of their longest word if that is larger.
+# Labels wrap at this width, or at the width of their longest word if the word is wider.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
-FILE_WIDTH = 160
-_WIDEST_LABEL = 30  # maximum width of a label; longer words are broken
+FILE_WIDTH = 160  # width of tables in files
+_MAX_LABEL_WIDTH = 30  # wider words in labels are broken
 
 
 def literal_text(text: str, style: str = "") -> Words:
-    """Return a text that rich shows literally. It would interpret [words] in a str as markup."""
+    """Return a text that rich shows literally. In a str, it would interpret [words] as markup."""
     return Words(printable_lines(text), style)
 
 
 def answer_view(name: str, answer: Answer) -> RenderableType:
-    """Return the answer as a rich renderable: limits, a paragraph per finding, and cautions.
+    """Return the answer as a rich renderable: limits, findings, cautions, and the rule of verdicts.
 
     Args:
         name: Name of the study.
@@ -56,7 +57,7 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
         grid.add_row(literal_text(finding.subject), text.append_text(literal_text(finding.text)))
     for index, caution in enumerate(answer.cautions):
-        # a heading, since cautions do not belong to the finding above them
+        # a heading, because cautions are not about the finding above them
         subject = "" if index else "cautions"
         grid.add_row(literal_text(subject, "yellow"), literal_text(caution, "yellow"))
     if answer.rule:
@@ -67,19 +68,20 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
 def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
     """Return the tables with their notes as a rich renderable.
 
-    Only tables with the place "page" are shown; those with the place "files" are counted.
+    Only tables with the place "page" are shown. A hint has the number of those with the place
+    "files".
 
     Args:
         tables: Tables of a report.
         width: Width of the console.
         legend: Whether to include notes that explain the columns.
     """
-    parts: list[RenderableType] = []
+    renderables: list[RenderableType] = []
     previous_notes: set[str] = set()
     for table in (table for table in tables if table.place == "page"):
         grid, dropped = _fit_table(table, width)
-        # A note of a previous table is not repeated. Other formats do repeat it, because a table
-        # may be copied from them without the rest.
+        # A note of a previous table is not repeated. Other formats repeat notes, because a single
+        # table may be copied from them.
         notes = [note for note in table.notes if note not in previous_notes]
         notes = [note for note in notes if legend or not isinstance(note, Legend)]
         previous_notes |= set(notes)
@@ -87,20 +89,21 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
             notes.append(
                 f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
             )
-        parts += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
+        renderables += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
     n_more = sum(table.place == "files" for table in tables)
     hints = [f"{n_more} more table{'s' if n_more > 1 else ''} in the files"] if n_more else []
     hints += (
         [] if legend else ["the columns are explained by ship-report NAME --notes and on the page"]
     )
     if hints:
-        parts.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
-    return Group(*parts)
+        renderables.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
+    return Group(*renderables)
 
 
 def plain_text(view: RenderableType, width: int) -> str:
     """Return what a console of the given width would show, without colors."""
-    file = io.StringIO()  # without force_jupyter rich would show it in a notebook, too
+    file = io.StringIO()
+    # force_jupyter=False, because in a notebook rich would also display the text
     console = Console(file=file, record=True, width=width, color_system=None, force_jupyter=False)
     console.print(view)
     lines = console.export_text().splitlines()
@@ -120,11 +123,12 @@ def _notes_grid(notes: Sequence[str]) -> Grid:
 def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     """Return the widest grid that fits, and the headings of the columns that were dropped.
 
-    A column is dropped only if no layout fits with it. If even the narrowest grid is too wide, each
-    row becomes a paragraph, because rich would truncate numbers and labels.
+    Columns are dropped only if no layout with all of them fits, in the order of `Column.drop`. If
+    even the narrowest grid is too wide, each row becomes a paragraph and no column is dropped,
+    because rich would truncate numbers and labels.
     """
     columns = table.page_columns
-    # wide enough that rich measures the full width of a grid
+    # so wide that rich measures the full width of a grid
     console = Console(file=io.StringIO(), width=1000, force_jupyter=False)
     for max_drop in range(max(column.drop for column in columns) + 1):
         kept_columns = [column for column in columns if not 0 < column.drop <= max_drop]
@@ -139,24 +143,30 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
 def _row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
-    n, headings = table.n_labels, [column.heading for column in table.page_columns]
+    n_labels, headings = table.n_labels, [column.heading for column in table.page_columns]
     for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
         for _, texts in rows:
-            labels = ", ".join(filter(None, texts[:n]))
-            measures = zip(headings[n:], texts[n:], strict=True)
-            measurements = "; ".join(f"{heading} {text}" for heading, text in measures if text)
+            labels = ", ".join(filter(None, texts[:n_labels]))
+            measurements = zip(headings[n_labels:], texts[n_labels:], strict=True)
+            line = "; ".join(f"{heading} {text}" for heading, text in measurements if text)
             paragraph = literal_text(f"{labels}: ", "bold")
-            paragraphs.append(paragraph.append_text(literal_text(measurements, "not bold")))
+            paragraphs.append(paragraph.append_text(literal_text(line, "not bold")))
     return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
 def _table_grid(
     table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]
 ) -> Grid:
-    """Return the grid of some of a table's columns in a layout.
+    """Return the grid of some of a table's columns.
 
-    If intervals are below their means, headings are broken into lines: those of labels between
-    words, those of measurements also within names of datasets.
+    With the dialect STACKED, headings are broken into lines: headings of labels between words, and
+    headings of measurements also within names of datasets.
+
+    Args:
+        table: The table.
+        dialect: Dialect of means with intervals.
+        label_width: Width at which labels wrap, see _LAYOUTS.
+        columns: Columns of the grid.
     """
     grid = Grid(
         title=literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
@@ -179,7 +189,7 @@ def _table_grid(
 
 
 def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
-    """Return a cell's text; counts of absent rows are below the number of finished rows."""
+    """Return a cell's text. Counts of absent rows are on lines below the count of finished rows."""
     if isinstance(cell, Counts):
         return "\n".join([cell.finished_text, *cell.absence_texts()])
     return cell_text(cell, dialect)
@@ -190,4 +200,4 @@ def _label_width(table: Table, column: Column, min_width: int) -> int:
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
     texts = [column.heading, *(cell_text(cell) for cell in cells)]
     max_word = max((cell_len(word) for text in texts for word in text.split()), default=0)
-    return min(_WIDEST_LABEL, max(min_width, max_word))
+    return min(_MAX_LABEL_WIDTH, max(min_width, max_word))
