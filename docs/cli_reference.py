@@ -42,13 +42,7 @@ def _section(
         root_options: Items of the main command's options, which are not repeated.
     """
     options = _options(command)
-    usage = [heading.lstrip("# ")]
-    if hasattr(command, "usage"):
-        usage.append(command.usage)
-    else:
-        usage += map(_placeholder, _arguments(command))
-        usage += ["[OPTIONS]"] if options else []
-        usage += ["[COMMAND ...]"] if hasattr(command, "commands") else []
+    context = command.context_class(command, info_name=heading.lstrip("# "))
     yield f"{heading}\n"
     yield f"    {context.command_path} {' '.join(command.collect_usage_pieces(context))}\n"
     for paragraph in command.help.split("\n\n"):

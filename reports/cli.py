@@ -5,7 +5,7 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -32,17 +32,11 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
 class ReportCommand(Command):
-    """The command ship-report.
-
-    Attributes:
-        usage: Text of the usage line after the command's name.
-    """
-
-    usage: ClassVar = "(NAME... | --all) [OPTIONS]"
+    """The command ship-report, which needs names or --all."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage line: with either names or --all."""
-        return [self.usage]
+        return ["(NAME... | --all) [OPTIONS]"]
 
 
 class Format(enum.StrEnum):

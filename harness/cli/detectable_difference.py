@@ -70,7 +70,7 @@ def _format_family(family: Family, n_seeds: int, smallest_effect: float) -> str:
     detectable = minimum_detectable(deviation, n_seeds, n_tests)
     result = "cannot detect any difference"
     if detectable is not None:
-        smaller_effects.add(float(f"{detectable / 2:.2g}"))
+        targets.add(float(f"{detectable / 2:.2g}"))
         result = f"can detect differences in {family.heading} of {detectable:.2g} points or more"
     basis = f"with 80% power; median of {count(len(deviations), 'comparison')}"
     statements = [f"{family.name}: {count(n_seeds, 'seed')} {result} ({basis})"]
@@ -79,7 +79,7 @@ def _format_family(family: Family, n_seeds: int, smallest_effect: float) -> str:
         needed_text = f"more than {MAX_SEEDS:,} seeds"
         if n_needed:
             needed_text = f"about {count(n_needed, 'seed')}"
-        extra_seconds = ((n_needed or 0) - n_seeds) * family.seconds
+        extra_seconds = ((n_needed or 0) - n_seeds) * family.seconds_per_extra_seed
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
         points = "point" if effect == 1 else "points"
         statements.append(f"{effect:g} {points} need {needed_text}{cost}")

@@ -1,6 +1,6 @@
 """The classes of ship-sweep's commands, which print user errors and explain misplaced arguments."""
 
-from typing import Any, ClassVar
+from typing import Any
 
 from harness.command import Command, CommandGroup, refuse
 
@@ -21,21 +21,11 @@ class SweepCommand(Command):
 
 
 class SweepGroup(CommandGroup):
-    """The main command `ship-sweep --space FILE`, and its subcommands.
-
-    Attributes:
-        usage: Text of the usage line after the command's name.
-    """
-
-    usage: ClassVar = "--space FILE [OPTIONS] | COMMAND [ARGS]..."
+    """The main command `ship-sweep --space FILE`, and its subcommands."""
 
     def collect_usage_pieces(self, ctx: Any) -> list[str]:
         """Return the usage line: with either --space or a subcommand."""
-        return [self.usage]
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the parts of the usage line, which has the main command and the subcommands."""
-        return ["--space FILE [OPTIONS]", "|", "COMMAND [ARGS]..."]
+        return ["--space FILE [OPTIONS] | COMMAND [ARGS]..."]
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand that the first argument names.
