@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness.removed import REMOVED
-from harness.wording import nearest, printable_lines, redacted, show
+from harness.wording import find_closest, mask_secrets, printable_lines, show
 
 # Exit codes. Python also exits with 1 after an unexpected error.
 CHECK_FAILED, USER_MISTAKE, INCOMPLETE, INTERRUPTED, READER_GONE = 1, 2, 3, 130, 141
@@ -84,7 +84,7 @@ class CommandGroup(TyperGroup):
     def unknown_command(self, ctx: Any, name: str) -> str:
         """Return the message for the name of an unknown subcommand."""
         choices = self.list_commands(ctx)
-        match = nearest(name, choices)
+        match = find_closest(name, choices)
         suggestion = f"did you mean {match}? " if match else ""
         return f"unknown command {show(name)} ({suggestion}choices: {', '.join(choices)})"
 
@@ -122,7 +122,7 @@ def _one_line_errors(ctx: Any) -> Iterator[None]:
     try:
         yield
     except _USAGE_ERROR as error:
-        message = " ".join(redacted(error.format_message()).split()).removesuffix(".")
+        message = " ".join(mask_secrets(error.format_message()).split()).removesuffix(".")
         refuse([f"{message}. See {ctx.command_path} --help"])
 
 

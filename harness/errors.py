@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import nearest, printable, printable_lines, redacted, show
+from harness.wording import find_closest, mask_secrets, printable, printable_lines, show
 
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 
@@ -24,7 +24,7 @@ class UserError(ValueError):
         Args:
             lines: Message. Control characters other than line breaks are escaped.
         """
-        super().__init__(printable_lines(redacted(lines)))
+        super().__init__(printable_lines(mask_secrets(lines)))
 
 
 class LineError(UserError):
@@ -114,7 +114,7 @@ class Fault:
         value = "" if self.got is NOTHING else f", got {show(self.got)}"
         suggestion = self.suggestion
         if suggestion is None and isinstance(self.got, str):
-            suggestion = nearest(self.got, self.choices)
+            suggestion = find_closest(self.got, self.choices)
         notes = [f"did you mean {suggestion}?"] if suggestion else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
@@ -136,4 +136,4 @@ def ray_address_fault(address: str) -> str | None:
         return None
     source = "address" if actual_address == address else "RAY_ADDRESS"
     rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"
-    return Fault(source, rule, redacted(actual_address)).text
+    return Fault(source, rule, mask_secrets(actual_address)).text

@@ -19,7 +19,7 @@ from ruamel.yaml.error import MarkedYAMLError
 
 import search_spaces
 from harness.errors import ConfigError, Fault, UserError
-from harness.wording import describe_error, nearest, show
+from harness.wording import describe_error, find_closest, show
 from ship.whole_file import read_whole, write_whole
 
 MAX_BYTES = 256 * 1024  # size of a YAML file
@@ -107,7 +107,7 @@ def _study_error(fault: Fault, name: str = "") -> ConfigError:
         name: Unknown name. The most similar packaged study is suggested.
     """
     names = list_packaged_names()
-    return ConfigError([replace(fault, choices=names, suggestion=nearest(name, names)).text])
+    return ConfigError([replace(fault, choices=names, suggestion=find_closest(name, names)).text])
 
 
 def get_file_label(path: Path) -> str:

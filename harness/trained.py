@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from harness.store import MODEL_SUFFIX, fetch_artifacts, store_uri
-from harness.wording import redacted
+from harness.wording import mask_secrets
 
 if TYPE_CHECKING:
     from ship.clip import FrozenCLIP
@@ -58,4 +58,4 @@ def load_trained(
             folder = (
                 path.parent if path.suffix == MODEL_SUFFIX else path
             )  # the message names a temporary folder
-            raise type(error)(str(error).replace(str(folder), redacted(uri))) from error
+            raise type(error)(str(error).replace(str(folder), mask_secrets(uri))) from error

@@ -11,7 +11,7 @@ import typer
 
 from harness.command import INCOMPLETE, USER_MISTAKE, Command, refuse, start
 from harness.store import Publication
-from harness.wording import printable, redacted
+from harness.wording import mask_secrets, printable
 from reports.errors import EmptyStudyError, ReportError, ReportFaults
 
 if TYPE_CHECKING:
@@ -147,7 +147,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
         is_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
         error_class = EmptyStudyError if is_empty else ReportError
         reasons = "; ".join(map(str, left_out))
-        raise error_class(reasons or f"{redacted(uri)}: the store has no study")
+        raise error_class(reasons or f"{mask_secrets(uri)}: the store has no study")
     write_files(files, out)
     typer.echo("\n".join(map(printable, lines)))
     noun = "study" if n_studies == 1 else "studies"

@@ -10,7 +10,7 @@ import typer
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.errors import ConfigError, Fault, RayLost, UserError
 from harness.store import StoreAway, StudyLost
-from harness.wording import redacted
+from harness.wording import mask_secrets
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError, find_plugin_fault
@@ -58,7 +58,7 @@ def print_user_errors() -> Iterator[None]:
 
 def exit_with(code: int, message: str) -> NoReturn:
     """Print a message to stderr, and exit."""
-    typer.echo(redacted(message), err=True)
+    typer.echo(mask_secrets(message), err=True)
     raise typer.Exit(code)
 
 

@@ -14,7 +14,7 @@ from harness import config
 from harness.command import CHECK_FAILED
 from harness.errors import Fault, UserError
 from harness.study_files import list_packaged_spaces
-from harness.wording import nearest, printable, show
+from harness.wording import find_closest, printable, show
 from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
@@ -114,7 +114,7 @@ def run_check(name: str, data_root: Path | None) -> None:
     names = [*GENERATORS, *FINETUNERS, *DATASETS, *METRICS]
     if not is_image_folder and name not in names:
         rule = "must be a generator, fine-tuner, dataset or metric"
-        fault = Fault("NAME", rule, name, suggestion=nearest(name, names)).text
+        fault = Fault("NAME", rule, name, suggestion=find_closest(name, names)).text
         hint = "ship-sweep options lists them; --plugin loads custom ones"
         raise UserError(f"{fault}; {hint}")
     generator, n_failed = GENERATORS.get(name), 0

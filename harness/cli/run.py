@@ -20,7 +20,7 @@ from harness.planning import Plan, StudyOutcome, state_text, summary_lines
 from harness.resources import find_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
-from harness.wording import count, format_duration, printable_lines, redacted
+from harness.wording import count, format_duration, mask_secrets, printable_lines
 from reports import cli as report_cli
 from reports.errors import ReportError
 
@@ -203,7 +203,7 @@ def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
             report.show(outcome)
         except ReportError as error:
             report_fault = str(error)
-    uri = redacted(outcome.tracking_uri)
+    uri = mask_secrets(outcome.tracking_uri)
     command = f"mlflow ui --backend-store-uri {shlex.quote(uri)} --port 5000"
     if uri.startswith(("http://", "https://")):
         command = uri

@@ -19,7 +19,7 @@ from harness.config.requirements import find_unknown_dataset, list_dataset_choic
 from harness.config.space import METHODS, get_value, list_dataset_overrides, set_values
 from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
-from harness.wording import nearest, show
+from harness.wording import find_closest, show
 from ship.datasets import PREFIX
 from ship.requirements import find_unmet_requirements
 from ship.trial_config import TrialConfig
@@ -300,7 +300,9 @@ def _find_space_faults(space: Mapping[str, Factor]) -> Iterator[Fault]:
             levels = space[name].enumerate() if name in choices else None
             if name not in choices:
                 rule = "must be another factor of the space"
-                yield Fault(path, rule, choices=tuple(choices), suggestion=nearest(name, choices))
+                yield Fault(
+                    path, rule, choices=tuple(choices), suggestion=find_closest(name, choices)
+                )
             elif levels is None:
                 yield Fault(path, "must be a factor with choices, step or levels")
             else:

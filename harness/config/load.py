@@ -21,7 +21,7 @@ from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, VARIANT_KEYS, St
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
 from harness.study_files import find_space, get_file_label, read_yaml, to_json
-from harness.wording import nearest, printable
+from harness.wording import find_closest, printable
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -146,7 +146,7 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
-        suggestion = nearest(group, groups)
+        suggestion = find_closest(group, groups)
         faults.append(
             Fault(f"variants.{group}", _UNKNOWN_KEY, choices=groups, suggestion=suggestion)
         )
@@ -160,7 +160,7 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
             if key not in VARIANT_KEYS:
-                suggestion = nearest(key, VARIANT_KEYS)
+                suggestion = find_closest(key, VARIANT_KEYS)
                 faults.append(
                     Fault(path, _UNKNOWN_KEY, choices=VARIANT_KEYS, suggestion=suggestion)
                 )
@@ -282,7 +282,7 @@ def _make_unknown_fault(path: str, rule: str, key: str, keys: Iterable[str]) -> 
     """
     dotted_names = (name for name in list_trial_fields() if name.rpartition(".")[2] == key)
     suggestion = _FOREIGN_KEYS.get(path) or next(
-        dotted_names, nearest(key.removesuffix(".name"), keys)
+        dotted_names, find_closest(key.removesuffix(".name"), keys)
     )
     return Fault(
         path, rule, choices=() if suggestion else _shorten_names(keys), suggestion=suggestion

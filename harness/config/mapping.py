@@ -13,7 +13,7 @@ from harness.config.space import DEFAULTS, GROUPS, METHODS, get_value
 from harness.config.study_config import TRIAL_KEYS, StudyConfig
 from harness.errors import ConfigError, Fault
 from harness.study_files import parse_value
-from harness.wording import nearest
+from harness.wording import find_closest
 
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -236,7 +236,7 @@ def _make_fault(details: ErrorDetails, at: Sequence[str]) -> Fault:
         return Fault(path, rule, detail=detail)
     if error_type == "extra_forbidden":
         keys = tuple(classes_by_tag.get(tag, Factor).model_fields)
-        suggestion = nearest(str(location[-1]), keys)
+        suggestion = find_closest(str(location[-1]), keys)
         return Fault(path, rule, choices=keys, suggestion=suggestion, detail=detail)
     if isinstance(value, list) and error_type in _SCALAR_ERRORS and location[0] in TRIAL_KEYS:
         detail += " (list the levels of a factor under space)"

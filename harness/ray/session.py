@@ -23,7 +23,7 @@ from harness.errors import ClusterError
 from harness.machine import scratch_folder, set_environment, silence_loggers
 from harness.ray import patches
 from harness.resources import Nodes, count_usable_cpus
-from harness.wording import describe_error, error_text, redacted
+from harness.wording import describe_error, error_text, mask_secrets
 
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
@@ -136,7 +136,7 @@ def _describe_start_fault(error: Exception) -> str:
     """
     text = error_text(error)
     if text.startswith("Version mismatch"):
-        return redacted(" ".join(text.split()))
+        return mask_secrets(" ".join(text.split()))
     return describe_error(error)
 
 

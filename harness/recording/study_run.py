@@ -42,7 +42,7 @@ MAX_EXPERIMENT_TAG = 5_000  # maximum characters of an experiment's tag in MLflo
 
 
 @dataclass
-class StudyRun:
+class ParentRun:
     """The study's own run in the store. Every method may raise StoreError.
 
     Attributes:
@@ -60,7 +60,7 @@ class StudyRun:
     _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _planned
 
     @classmethod
-    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "StudyRun":
+    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "ParentRun":
         """Return the study's own run. It is created if it does not exist.
 
         With the run, the metric that MLflow's charts show first is set.
@@ -203,7 +203,7 @@ def make_planned_entry(configuration: Configuration) -> str:
 def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration in the current study.
 
-    A change of the YAML may change all of these tags but the key (see `StudyRun.update_run_tags`).
+    A change of the YAML may change all of these tags but the key (see `ParentRun.update_trial_tags`).
     """
     return {
         Tag.CONFIG_KEY: configuration.key,

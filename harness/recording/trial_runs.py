@@ -17,7 +17,7 @@ from harness.recording.numbers import (
     make_flag_tags,
     make_provenance_tags,
 )
-from harness.recording.study_run import StudyRun, make_configuration_tags
+from harness.recording.study_run import ParentRun, make_configuration_tags
 from harness.store import (
     CORRECT_FILE,
     LOAD,
@@ -88,12 +88,12 @@ class TrialRecorder:
     """Writer of trials' runs while results arrive. Every method may raise StoreError.
 
     Attributes:
-        record: The study's own run.
+        parent_run: The study's own run.
         study: Study with resolved resources.
         fingerprints: Fingerprints of the study's data and weights.
     """
 
-    record: StudyRun
+    parent_run: ParentRun
     study: StudyConfig
     fingerprints: Fingerprints
     _open: dict[str, _OpenRun] = field(default_factory=dict)
@@ -106,12 +106,14 @@ class TrialRecorder:
             work: Configuration and seeds of the trial.
             tags: Additional tags. They replace default tags of the same names.
         """
-        self.record.add_planned(work.configuration)
+        self.parent_run.add_planned(work.configuration)
         run = self._create_run(work, tags or {})
         config = work.configuration.trial
         names = (config.dataset, *config.targets)
         datasets = {name: self.fingerprints.dataset_fingerprint(name) for name in names}
-        self.record.store.write(RunUpdate(run=run, params=list_params(config), datasets=datasets))
+        self.parent_run.store.write(
+            RunUpdate(run=run, params=list_params(config), datasets=datasets)
+        )
         self._open[trial_id] = _OpenRun(run, work)
 
     def add_epochs(
@@ -137,7 +139,7 @@ class TrialRecorder:
         run.points += make_points(load, run.step)
         now = time.monotonic()
         if now - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (now - run.started_at)):
-            self.record.store.write(RunUpdate(run=run.run, metrics=run.points))
+            self.parent_run.store.write(RunUpdate(run=run.run, metrics=run.points))
             run.points.clear()
             run.flushed_at = now
 
@@ -165,7 +167,7 @@ class TrialRecorder:
             work = replace(run.work, seeds=tuple(failed))
             run_id = self._create_run(work, failure_tags)
             params = list_params(work.configuration.trial)
-            self.record.store.write(RunUpdate(run=run_id, params=params, state=State.FAIL))
+            self.parent_run.store.write(RunUpdate(run=run_id, params=params, state=State.FAIL))
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         logged_names = list_logged_names(protocol, objective)
@@ -179,7 +181,7 @@ class TrialRecorder:
         files[SEEDS_CSV] = format_seeds_csv(metrics)
         for name, content in final["files"].items():
             # one request per file: if an answer is lost, only that file is sent again
-            self.record.store.write(RunUpdate(run=run.run, files={name: content}))
+            self.parent_run.store.write(RunUpdate(run=run.run, files={name: content}))
         final["files"].clear()  # frees memory: Tune keeps the last result of every trial
         tags = {Tag.DEVICE: str(final["device"]), **make_flag_tags(final["metrics"], seeds)}
         tags[Tag.RUN_NOTE] = format_summary(metrics, len(seeds), protocol)
@@ -208,7 +210,7 @@ class TrialRecorder:
             for point in metrics
             if point.key.startswith("test/") and split_seed(point.key) is None
         ]
-        store = self.record.store
+        store = self.parent_run.store
         try:
             store.call(lambda: list_model(store.client, run.run, name, seeds, levels, means))
         except StoreAway:
@@ -243,7 +245,9 @@ class TrialRecorder:
 
     def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
-        self.record.store.write(RunUpdate(run=run.run, metrics=run.points, tags=tags, state=state))
+        self.parent_run.store.write(
+            RunUpdate(run=run.run, metrics=run.points, tags=tags, state=state)
+        )
         del self._open[trial_id]
 
     def _create_run(self, work: Work, tags: Mapping[str, str]) -> str:
@@ -255,12 +259,12 @@ class TrialRecorder:
         """
         name = (work.configuration.label or "constants")[:MAX_NAME]
         tags = {**self._make_tags(work), **tags}
-        return self.record.store.create_run(self.record.experiment_id, name, tags)
+        return self.parent_run.store.create_run(self.parent_run.experiment_id, name, tags)
 
     def _make_tags(self, work: Work) -> dict[str, str]:
         configuration = work.configuration
         return {
-            Tag.PARENT_RUN: self.record.run_id,
+            Tag.PARENT_RUN: self.parent_run.run_id,
             Tag.KIND: Kind.TRIAL,
             Tag.STATE: State.RUNNING,
             Tag.SEEDS: json.dumps(list(work.seeds)),
@@ -284,7 +288,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
         True if the run was written. False if the files of the other run cannot be read, or if the
         study saves trained models and the other run lacks one.
     """
-    store, save = recorder.record.store, recorder.study.save_models
+    store, save = recorder.parent_run.store, recorder.study.save_models
     run, seeds = reused.run.logged, reused.work.seeds
     files = store.read(lambda client: read_run_files(client, run, trained=save))
     if files is None:

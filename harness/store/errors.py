@@ -10,7 +10,7 @@ import tenacity
 
 from harness.errors import LineError, UserError
 from harness.store.address import SQLITE, store_fault
-from harness.wording import error_text, first_error_line, redacted
+from harness.wording import error_text, first_error_line, mask_secrets
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -79,7 +79,7 @@ def wrap_errors(uri: str) -> Iterator[None]:
         if is_transient(error, uri):
             line = f"{uri}: the MLflow store does not answer ({describe_cause(error, uri)})"
             raise NoAnswer(line) from error
-        cause = redacted(find_cause(error, uri), uri)[:_MAX_CAUSE]
+        cause = mask_secrets(find_cause(error, uri), uri)[:_MAX_CAUSE]
         path = Path(uri.removeprefix(SQLITE))
         if uri.startswith(SQLITE) and not path.exists():
             # SQLite's own message is about a read-only database
@@ -143,7 +143,7 @@ def _is_transient_status(status: int) -> bool:
 def describe_cause(error: BaseException, uri: str = "") -> str:
     """Return in a few words why a store did not answer, without secrets of its address."""
     match = _CAUSE.search(str(error))
-    return redacted(match[0] if match else first_error_line(error), uri)[:_MAX_SHORT_CAUSE]
+    return mask_secrets(match[0] if match else first_error_line(error), uri)[:_MAX_SHORT_CAUSE]
 
 
 def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:

@@ -17,7 +17,7 @@ from harness.machine import remove_stale_folders, set_environment
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import StudyRun, TrialRecorder, describe_runs, record_reused
+from harness.recording import ParentRun, TrialRecorder, describe_runs, record_reused
 from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
@@ -160,7 +160,7 @@ class StudyRunner:
         storage: Storage of the study's checkpoints.
         options: Options of the run.
         interrupts: Handler of signals that stop the study.
-        record: The study's own MLflow run. Set by `run` after its checks.
+        parent_run: The study's own MLflow run. Set by `run` after its checks.
     """
 
     study: StudyConfig
@@ -169,7 +169,7 @@ class StudyRunner:
     storage: Storage
     options: RunOptions
     interrupts: Interrupts
-    record: StudyRun = field(init=False, repr=False)
+    parent_run: ParentRun = field(init=False, repr=False)
 
     def run(self) -> StudyOutcome:
         """Run the remaining work of the study, and return its outcome.
@@ -192,13 +192,15 @@ class StudyRunner:
                 self._check_resources()
             if self.store.close_dead_runs():
                 state = state.refresh()
-            self.record = StudyRun.create(self.store, self.store.experiment_id, self.study)
-            self.record.describe(self.study, state.plan)
-            has_changed = self.record.update_run_tags(state.history, state.plan)
+            self.parent_run = ParentRun.get_or_create(
+                self.store, self.store.experiment_id, self.study
+            )
+            self.parent_run.describe(self.study, state.plan)
+            has_changed = self.parent_run.update_trial_tags(state.history, state.plan)
             if state.plan.finished:
                 state = state.refresh() if has_changed else state  # the report needs the new tags
                 outcome = self._make_outcome(state)
-                self.record.end(outcome.state)
+                self.parent_run.end(outcome.state)
                 # an earlier driver may have been killed before it removed them
                 self.storage.remove()
                 return outcome
@@ -274,7 +276,7 @@ class StudyRunner:
         The study's own MLflow run is RUNNING during this call. Afterwards it has the state of the
         outcome, or INTERRUPTED if an exception is raised.
         """
-        self.record.begin()
+        self.parent_run.begin()
         try:
             if reusable_runs:
                 state = self._record_reused(state, reusable_runs)
@@ -286,14 +288,14 @@ class StudyRunner:
             # Another driver may have taken the study over. If the store does not answer, the next
             # driver closes the run.
             with suppress(store.StudyLost, store.StoreAway):
-                self.record.end(State.INTERRUPTED)
+                self.parent_run.end(State.INTERRUPTED)
             raise
-        self.record.end(outcome.state)
+        self.parent_run.end(outcome.state)
         return outcome
 
     def _run_trials(self, state: StudyState) -> StudyState:
         """Run the trials that are left in the plan, and return the study's state afterwards."""
-        TrialRunner(state, self.record, self.storage, self.options, self.interrupts).run()
+        TrialRunner(state, self.parent_run, self.storage, self.options, self.interrupts).run()
         return state.refresh()
 
     def _run_controls(self, state: StudyState, previous_plan: Plan) -> StudyState:
@@ -317,7 +319,7 @@ class StudyRunner:
         } - planned_keys
         if not control_keys or self.interrupts.requested:
             return state
-        self.record.describe(self.study, plan)
+        self.parent_run.describe(self.study, plan)
         rows = tuple(
             row if row.configuration.key in control_keys else replace(row, seeds=())
             for row in plan.rows
@@ -332,7 +334,7 @@ class StudyRunner:
 
         Results whose files cannot be read are not copied. They have to be computed again.
         """
-        recorder = TrialRecorder(self.record, self.study, self.fingerprints)
+        recorder = TrialRecorder(self.parent_run, self.study, self.fingerprints)
         copied_runs = [reused for reused in reusable_runs if record_reused(recorder, reused)]
         for line in planning.format_reuse(copied_runs):
             self.options.print_line(line)
@@ -354,7 +356,7 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
         with set_environment(REPORT_ENVIRONMENT, override=True):
             publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
             if publication is not None:
-                show_report(runner.store, runner.record.run_id, publication)
+                show_report(runner.store, runner.parent_run.run_id, publication)
                 describe_runs(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
         return f"cannot write the report to MLflow: {error}. Run the same command to try again"

@@ -11,7 +11,7 @@ from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
 from harness.messages import FeatureKey
 from harness.progress import View, make_line_printer
-from harness.recording import StudyRun, TrialRecorder
+from harness.recording import ParentRun, TrialRecorder
 from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
 from harness.study.state import StudyState
@@ -54,14 +54,14 @@ class TrialRunner:
 
     Attributes:
         state: State of the study, with the work that is left.
-        record: The study's own MLflow run.
+        parent_run: The study's own MLflow run.
         storage: Storage of the study's checkpoints.
         options: Options of the run.
         interrupts: Handler of signals that stop the study.
     """
 
     state: StudyState
-    record: StudyRun
+    parent_run: ParentRun
     storage: Storage
     options: RunOptions
     interrupts: Interrupts
@@ -179,7 +179,7 @@ class TrialRunner:
         view = View(self.options.console, n_seeds, n_ray_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
-            TrialRecorder(self.record, resolved_study, self._fingerprints),
+            TrialRecorder(self.parent_run, resolved_study, self._fingerprints),
             view,
             resolved_study,
             check_interrupt=lambda: self._check(

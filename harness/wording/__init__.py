@@ -4,14 +4,14 @@ Responsible for masking the secrets in addresses and escaping control characters
 package of the project, and nothing that is slow to import.
 """
 
-from harness.wording.redaction import redacted
+from harness.wording.redaction import mask_secrets
 from harness.wording.text import (
     count,
     describe_error,
     error_text,
+    find_closest,
     first_error_line,
     format_duration,
-    nearest,
     printable,
     printable_lines,
     show,

@@ -22,7 +22,7 @@ _MIN_TOKEN_LENGTH = 16  # a user of at least this length may be a token
 _TOKEN_SCHEMES = ("http", "https", "databricks")
 
 
-def redacted(text: str, *addresses: str) -> str:
+def mask_secrets(text: str, *addresses: str) -> str:
     """Return a text with the possible secrets of addresses masked.
 
     In each address, the login and the options are masked:

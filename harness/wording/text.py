@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 from unicodedata import bidirectional, category
 
-from harness.wording.redaction import redacted
+from harness.wording.redaction import mask_secrets
 
 _ESCAPED_CATEGORIES = frozenset({"Cc", "Cs"})  # control characters and surrogates
 _FORBIDDEN_IN_XML = frozenset({0xFFFE, 0xFFFF})
@@ -78,7 +78,7 @@ def show(value: Any, width: int = 60) -> str:
     return text if len(text) <= width else text[: width - 3] + "..."
 
 
-def nearest(word: str, choices: Iterable[str]) -> str | None:
+def find_closest(word: str, choices: Iterable[str]) -> str | None:
     """Return the choice that is most similar to a word, ignoring case. None if none is similar."""
     choices_by_lower = {choice.lower(): choice for choice in choices}
     matches = difflib.get_close_matches(word.lower(), list(choices_by_lower), n=1, cutoff=0.6)
@@ -87,7 +87,7 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
 
 def describe_error(error: BaseException) -> str:
     """Return the first line of an error's text for a message: secrets masked, 300 characters."""
-    return redacted(first_error_line(error))[:300]
+    return mask_secrets(first_error_line(error))[:300]
 
 
 def format_duration(seconds: float) -> str:

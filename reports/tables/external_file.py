@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 from harness.store import SEPARATE_FACTORS, ProtocolMetrics
-from harness.wording import count, nearest, show
+from harness.wording import count, find_closest, show
 from reports.errors import ReportError, ReportFaults
 from reports.study import ExternalResults, ResultsBySeed, Study
 from reports.tables.over_datasets import DATASET, list_datasets
@@ -155,7 +155,7 @@ def _parse_header(
     for text in header.cells:
         name = names_by_text.get(text.casefold(), "")
         if not name:
-            match = nearest(text, choices)
+            match = find_closest(text, choices)
             suggestion = f"did you mean {match}? " if match else ""
             faults.append(
                 f"{place}: unknown column {show(text)} ({suggestion}choices: {', '.join(choices)})"

@@ -9,7 +9,7 @@ from typing import Any
 from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, make_epoch_message, make_final_numbers
 from harness.planning import ConfigurationMaker, Fingerprints, Plan, Work, make_plan
-from harness.recording import StudyRun, TrialRecorder
+from harness.recording import ParentRun, TrialRecorder
 from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
 from harness.tuning import StudySearcher
 from tests.bench.idle_method import idle_method
@@ -147,7 +147,7 @@ def recording(
     store: Store, experiment: str, study: StudyConfig, prints: Fingerprints
 ) -> tuple[Plan, TrialRecorder]:
     """The plan of a study of which nothing has run, which its store notes, and the recorder."""
-    record = StudyRun.create(store, experiment, study)
+    record = ParentRun.get_or_create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
     return plan, TrialRecorder(record, study, prints)

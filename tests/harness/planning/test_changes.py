@@ -12,7 +12,7 @@ from harness.planning.changes import StaleRows
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.recording.numbers import make_provenance_tags
-from harness.recording.study_run import StudyRun, make_configuration_tags
+from harness.recording.study_run import ParentRun, make_configuration_tags
 from harness.store import PROTOCOLS, seed_metric
 from harness.store.open import Store
 from harness.store.run_update import RunUpdate, list_params, make_points
@@ -35,7 +35,7 @@ class History:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
         experiment = self.store.create_experiment("small")
         plan = read_state(study, self.prints, self.store).plan
-        record = StudyRun.create(self.store, experiment, study)
+        record = ParentRun.get_or_create(self.store, experiment, study)
         record.describe(study, plan)
         for work in plan.work:
             if only(work.configuration):
@@ -99,7 +99,7 @@ def test_rows_of_a_sampler_change_although_no_plan_has_them(history: History) ->
     history.ran(study)
     experiment = history.store.create_experiment("small")
     make = ConfigurationMaker(study, history.prints)
-    record = StudyRun.create(history.store, experiment, study)
+    record = ParentRun.get_or_create(history.store, experiment, study)
     for value in (0.002, 0.2):
         record.add_planned(make({"generator.kl_weight": value}))
         history.complete(experiment, make({"generator.kl_weight": value}), (0,))

@@ -8,7 +8,7 @@ import pytest
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import make_plan
 from harness.recording import numbers
-from harness.recording.study_run import StudyRun
+from harness.recording.study_run import ParentRun
 from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
 from tests.harness.flaky import Crash, FakeStore, study_store
@@ -29,9 +29,9 @@ def test_yaml_is_saved_before_the_tags(
     first, second = study_store(fake, *["ok"] * place, fate, fate), study_store(fake)
     run_id = first.create_run("7", "small", {})
     with suppress(Crash):
-        StudyRun(first, "7", run_id).describe(study, plan)
+        ParentRun(first, "7", run_id).describe(study, plan)
     (run,) = fake.runs.values()
-    StudyRun(second, "7", run_id, dict(run.tags)).describe(study, plan)
+    ParentRun(second, "7", run_id, dict(run.tags)).describe(study, plan)
     assert run.files["study.yaml"] == TEXT
     calls = [call for store in (first, second) for call in store.client.calls]  # type: ignore[attr-defined]
     assert calls.index("log_artifact") < calls.index("log_batch")

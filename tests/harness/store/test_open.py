@@ -15,7 +15,7 @@ import pytest
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import PlanRow, Work, make_plan
 from harness.recording.numbers import make_flag_tags
-from harness.recording.study_run import StudyRun
+from harness.recording.study_run import ParentRun
 from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, join_tag, sqlite_tables
 from harness.store.errors import StoreError
@@ -201,7 +201,7 @@ def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
     """Return a recorder in the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
-    record = StudyRun.create(store, experiment, study)
+    record = ParentRun.get_or_create(store, experiment, study)
     record.describe(study, make_plan(study, RunHistory(), prints))
     return TrialRecorder(record, study, prints)
 
@@ -243,7 +243,7 @@ def test_proposal_writes_only_the_end_of_the_list(
     """Each of 200 writes has less than 8000 bytes, and the list is always complete."""
     experiment = store.create_experiment("small")
     study = make_study()
-    record = StudyRun.create(store, experiment, study)
+    record = ParentRun.get_or_create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
     record.describe(study, plan)
     stored_tags = dict(store.client.get_run(record.run_id).data.tags)
@@ -271,7 +271,7 @@ def test_proposal_writes_only_the_end_of_the_list(
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
-    again = StudyRun.create(store, experiment, study)
+    again = ParentRun.get_or_create(store, experiment, study)
     again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(configuration, ()))))
     kept = read_history(store.client, experiment, "").study
     assert len(kept.configurations) == 4

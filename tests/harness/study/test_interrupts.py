@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from harness.config.study_config import StudyConfig
-from harness.recording.study_run import StudyRun
+from harness.recording.study_run import ParentRun
 from harness.study.interrupts import HARD_EXIT
 from tests.harness.conftest import Bench
 from tests.harness.driver import study
@@ -113,17 +113,17 @@ def test_interrupt_during_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
 ) -> None:
     """The outcome is interrupted, and the next run completes the study."""
-    original = getattr(StudyRun, place)
+    original = getattr(ParentRun, place)
 
-    def interrupted(self: StudyRun, *args: Any) -> Any:
-        monkeypatch.setattr(StudyRun, place, original)  # once
+    def interrupted(self: ParentRun, *args: Any) -> Any:
+        monkeypatch.setattr(ParentRun, place, original)  # once
         if not after:
             os.kill(os.getpid(), signal.SIGINT)
         result = original(self, *args)
         os.kill(os.getpid(), signal.SIGINT)
         return result
 
-    monkeypatch.setattr(StudyRun, place, interrupted)
+    monkeypatch.setattr(ParentRun, place, interrupted)
     outcome = bench.run(make_study(**SMALL))
     assert outcome.interrupted
     assert {run.info.status for run in bench.runs()} <= {"KILLED", "FINISHED"}
