@@ -18,25 +18,25 @@ class UserError(ValueError):
     addresses in the message are masked.
     """
 
-    def __init__(self, lines: str) -> None:
+    def __init__(self, message: str) -> None:
         """Create the error.
 
         Args:
-            lines: Message. Control characters other than line breaks are escaped.
+            message: Message. Control characters other than line breaks are escaped.
         """
-        super().__init__(printable_lines(mask_secrets(lines)))
+        super().__init__(printable_lines(mask_secrets(message)))
 
 
-class LineError(UserError):
-    """A user error of one line."""
+class SingleLineError(UserError):
+    """A user error whose message is one line."""
 
-    def __init__(self, line: str) -> None:
+    def __init__(self, message: str) -> None:
         """Create the error.
 
         Args:
-            line: Message. Control characters, including line breaks, are escaped.
+            message: Message. Control characters, including line breaks, are escaped.
         """
-        super().__init__(printable(line))
+        super().__init__(printable(message))
 
 
 class ConfigError(UserError):
@@ -63,44 +63,46 @@ class ClusterError(UserError):
 class RayLost(UserError):
     """Ray has died while a study was running."""
 
-    def __init__(self, dead: str) -> None:
+    def __init__(self, cause: str) -> None:
         """Create the error.
 
         Args:
-            dead: Ray's process that died and how, as text.
+            cause: Which of Ray's processes died, and how.
         """
-        super().__init__(f"Ray has died ({dead}). Run the same command to resume")
+        super().__init__(f"Ray has died ({cause}). Run the same command to resume")
 
 
-NOTHING = object()  # stands for no value; None is the value null, which a user can write
+NOTHING = object()  # no value; None is the value null, which a user can write
 
 
 @dataclass(frozen=True)
 class Fault:
-    """One fault of a study.
+    """One fault of a study. Its message is `text`.
 
     Attributes:
         path: Dotted path in the YAML, with which the message begins.
-        rule: Text that follows the path, such as "must be >= 1".
+        problem: Text that follows the path, such as "must be >= 1" or "is an unknown key".
         got: Invalid value. NOTHING if the message contains no value, e.g. for an unknown key.
         choices: Valid values, or keys. () if the message lists none.
         suggestion: Suggested value or key. Defaults to the choice most similar to `got`, if there
             is one.
-        detail: Text that follows `rule`, such as the method that the key belongs to. Faults that
-            have a value and differ only in `detail` are reported once.
+        detail: Text that follows `problem`, such as the method that the key belongs to. If several
+            methods reject the same value, only one fault is reported, although `detail` differs.
+        reason: Why the value is invalid, without a full stop. It follows the value.
         advice: Sentence that says what to do, without a full stop. It is left out if there is a
             suggestion.
     """
 
     path: str
-    rule: str
+    problem: str
     got: Any = NOTHING
     choices: tuple[str, ...] = ()
     suggestion: str | None = None
     detail: str = ""
+    reason: str = ""
     advice: str = ""
 
-    def line(self, source: str) -> str:
+    def format_line(self, source: str) -> str:
         """Return the fault as one line that begins with its source.
 
         Args:
@@ -110,7 +112,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """Message without the source: what is wrong, the value, a suggestion, and the choices."""
+        """Message without the source: problem, value, reason, suggestion, choices and advice."""
         value = "" if self.got is NOTHING else f", got {show(self.got)}"
         suggestion = self.suggestion
         if suggestion is None and isinstance(self.got, str):
@@ -118,22 +120,23 @@ class Fault:
         notes = [f"did you mean {suggestion}?"] if suggestion else []
         notes += ["choices: " + ", ".join(self.choices)] if self.choices else []
         note = f" ({' '.join(notes)})" if notes else ""
+        reason = f": {self.reason}" if self.reason else ""
         advice = f". {self.advice}" if self.advice and not suggestion else ""
-        text = f"{self.path} {self.rule}{self.detail}{value}{note}{advice}"
+        text = f"{self.path} {self.problem}{self.detail}{value}{reason}{note}{advice}"
         return printable(" ".join(text.strip().splitlines()))
 
 
 def ray_address_fault(address: str) -> str | None:
     """Return what is wrong with the address of a Ray cluster, or None if it is valid.
 
-    For `auto`, RAY_ADDRESS is checked, too. Addresses of Ray Client (ray://) are refused: it would
-    run Tune on the head node with pickled copies of the searcher and the callbacks, which signals
-    to this process would not reach.
+    For `auto`, the environment variable RAY_ADDRESS is checked as well, unless it is empty.
+    Addresses of Ray Client (ray://) are refused: Tune would then run on the head node, so Ctrl-C in
+    this process would not reach it.
     """
-    actual_address = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    has_valid_form = address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address)
-    if has_valid_form and not actual_address.startswith("ray://"):
+    name = "address"
+    if address == "auto" and (environment_address := os.environ.get("RAY_ADDRESS")):
+        name, address = "RAY_ADDRESS", environment_address
+    if address in ("local", "auto") or _HOST_AND_PORT.fullmatch(address):
         return None
-    source = "address" if actual_address == address else "RAY_ADDRESS"
-    rule = "must be local, auto or HOST:PORT (Ray Client is not supported)"
-    return Fault(source, rule, mask_secrets(actual_address)).text
+    problem = "must be local, auto or HOST:PORT (Ray Client is not supported)"
+    return Fault(name, problem, mask_secrets(address)).text

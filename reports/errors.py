@@ -5,10 +5,10 @@ The command line prints them and exits with code 3 for an EmptyStudyError, else 
 
 from collections.abc import Sequence
 
-from harness.errors import LineError
+from harness.errors import SingleLineError
 
 
-class ReportError(LineError):
+class ReportError(SingleLineError):
     """Reason why a report cannot be made, as one line without secrets."""
 
 

@@ -167,7 +167,7 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
     overrides, faults = parse_overrides(assignments, "config")
     rule, choices = f"must be a factor of {study.name}", tuple(names.values())
     unknown = [override.path for override in overrides if override.path not in keys]
-    faults += [Fault(path, rule, choices=choices).line("config") for path in unknown]
+    faults += [Fault(path, rule, choices=choices).format_line("config") for path in unknown]
     levels = {
         keys[override.path]: override.value for override in overrides if override.path in keys
     }

@@ -76,7 +76,7 @@ def load_study(
         label = get_file_label(source)
         tree = {"name": source.stem, **read_yaml(source, label)}
     # imported here, because workers do not need the dataset code that these import
-    from harness.config.checks import StudyTrials, find_study_faults
+    from harness.config.checks import TrialSample, find_study_faults
     from harness.config.requirements import DataRequirements
 
     parsed_overrides, invalid_lines = parse_overrides(overrides)
@@ -84,7 +84,7 @@ def load_study(
     tree, defaults = add_defaults(tree)
     study, faults = _build_study(tree, parsed_overrides)
     faulty_groups = {fault.path.removeprefix("space.").partition(".")[0] for fault in faults}
-    trials = StudyTrials(study, faulty_groups)
+    trials = TrialSample(study, faulty_groups)
     faults += trials.faults
     if invalid_lines or blocked_lines or faults:
         fault_lines = _format_faults(faults, parsed_overrides, label)
@@ -142,7 +142,7 @@ def _build_study(
 def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
     """Remove invalid keys from `variants.dataset`, and return the faults of all variants.
 
-    The options under `variants` for a method are checked later, by StudyTrials.
+    The options under `variants` for a method are checked later, by TrialSample.
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
@@ -154,8 +154,8 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
         for level, options in variants.get(group, {}).items():
             if "name" in options:  # the level is the name
                 path = f"variants.{group}.{level}.name"
-                rule = f"must be omitted: the key {level} is the method's name"
-                faults.append(Fault(path, rule, options["name"]))
+                reason = f"the key {level} is the method's name"
+                faults.append(Fault(path, "must be omitted", options["name"], reason=reason))
     for dataset, options in variants.get("dataset", {}).items():
         for key, value in [*options.items()]:
             path = f"variants.dataset.{dataset}.{key}"
@@ -268,7 +268,7 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         raise ConfigError(lines)
 
 
-def _make_unknown_fault(path: str, rule: str, key: str, keys: Iterable[str]) -> Fault:
+def _make_unknown_fault(path: str, problem: str, key: str, keys: Iterable[str]) -> Fault:
     """Return the fault of an unknown key, with a suggestion or else all choices.
 
     Suggests the key for a name in another tool, a dotted name if only its group is missing (for
@@ -276,7 +276,7 @@ def _make_unknown_fault(path: str, rule: str, key: str, keys: Iterable[str]) -> 
 
     Args:
         path: Path of the fault.
-        rule: Rule of the fault.
+        problem: Problem of the fault.
         key: The unknown key.
         keys: The choices.
     """
@@ -285,7 +285,7 @@ def _make_unknown_fault(path: str, rule: str, key: str, keys: Iterable[str]) -> 
         dotted_names, find_closest(key.removesuffix(".name"), keys)
     )
     return Fault(
-        path, rule, choices=() if suggestion else _shorten_names(keys), suggestion=suggestion
+        path, problem, choices=() if suggestion else _shorten_names(keys), suggestion=suggestion
     )
 
 
@@ -329,7 +329,7 @@ def _format_faults(faults: Iterable[Fault], overrides: Sequence[Override], label
     distinct = {}  # if several methods refuse the same value, only the last fault is kept
     for fault in faults:
         detail = fault.detail if fault.got is NOTHING else ""
-        distinct[fault.path, fault.rule, detail, str(fault.got)] = fault
+        distinct[fault.path, fault.problem, detail, str(fault.got)] = fault
     lines = []
     for fault in distinct.values():
         from_override = any(
@@ -337,7 +337,7 @@ def _format_faults(faults: Iterable[Fault], overrides: Sequence[Override], label
         )
         source = OVERRIDE if from_override else label
         advice = REMOVED.get(_make_removed_key(fault))
-        lines.append(f"{source}: {advice}" if advice else fault.line(source))
+        lines.append(f"{source}: {advice}" if advice else fault.format_line(source))
     return lines
 
 

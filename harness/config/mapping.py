@@ -129,7 +129,7 @@ def apply_overrides(
             node = node[key]
             if not isinstance(node, dict):
                 rule = f"cannot be set: {'.'.join(parents[:depth])} must be a mapping"
-                lines.append(Fault(override.path, rule, node).line(OVERRIDE))
+                lines.append(Fault(override.path, rule, node).format_line(OVERRIDE))
                 break
         else:
             is_null = override.value is None

@@ -203,5 +203,6 @@ def _find_prompt_faults(trial: TrialConfig, text_settings: Any) -> Iterator[Faul
             yield Fault(f"{group}.n_ctx", f"must be at most {max_n_ctx} {suffix}", n_ctx)
     layer = get_value(trial, "finetuner.layer")
     if isinstance(layer, int) and layer >= n_blocks:
-        rule = f"must be 1 to {n_blocks - 1} {suffix}: its text encoder has {n_blocks} blocks"
-        yield Fault("finetuner.layer", rule, layer)
+        reason = f"its text encoder has {n_blocks} blocks"
+        problem = f"must be 1 to {n_blocks - 1} {suffix}"
+        yield Fault("finetuner.layer", problem, layer, reason=reason)

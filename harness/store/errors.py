@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import tenacity
 
-from harness.errors import LineError, UserError
+from harness.errors import SingleLineError, UserError
 from harness.store.address import SQLITE, store_fault
 from harness.wording import error_text, first_error_line, mask_secrets
 
@@ -44,7 +44,7 @@ _DISK_FAULT = re.compile(
 _MAX_SHORT_CAUSE, _MAX_CAUSE = 150, 300
 
 
-class StoreError(LineError):
+class StoreError(SingleLineError):
     """The MLflow store cannot be used.
 
     The message is one line with the store's address, without its secrets, and the reason.

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from harness.errors import LineError
+from harness.errors import SingleLineError
 from harness.store import StoreError
 from harness.wording import printable
 from reports.errors import ReportError
@@ -25,6 +25,6 @@ def test_the_rest_of_an_escaped_text_stays() -> None:
 
 
 @pytest.mark.parametrize("kind", [StoreError, ReportError])
-def test_a_one_line_error_has_one_line(kind: type[LineError]) -> None:
+def test_a_one_line_error_has_one_line(kind: type[SingleLineError]) -> None:
     """This is true for any names and causes that it quotes."""
     assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"
