@@ -78,7 +78,7 @@ class Resources(Settings):
     def _check_gpus(cls, value: float | None) -> float | None:
         if value is not None and value > 1:
             raise ValueError(
-                "must be <= 1: a trial uses at most one GPU; other GPUs run other trials"
+                "must be <= 1 (a trial uses at most one GPU; other GPUs run other trials)"
             )
         return value
 

@@ -4,5 +4,5 @@ Responsible for the tags, params, metrics and files of the runs, and for their p
 harness.store sends the writes.
 """
 
-from harness.recording.study_run import ParentRun, describe_runs, publish
+from harness.recording.study_run import ParentRun, publish, write_differences
 from harness.recording.trial_runs import TrialRecorder, record_reused

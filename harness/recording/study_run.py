@@ -1,9 +1,12 @@
-"""Write the study's own MLflow run. It is the parent of the trials' runs and has the report."""
+"""Write the study's parent run in MLflow, which has the report.
+
+Tags and descriptions of the trials' runs that depend on the whole study are also written here.
+"""
 
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -43,7 +46,9 @@ MAX_EXPERIMENT_TAG = 5_000  # maximum characters of an experiment's tag in MLflo
 
 @dataclass
 class ParentRun:
-    """The study's own run in the store. Every method may raise StoreError.
+    """The study's own run in the store: the parent of its trials' runs.
+
+    Every method may raise StoreError.
 
     Attributes:
         store: Open store.
@@ -56,14 +61,16 @@ class ParentRun:
     experiment_id: str
     run_id: str
     tags: dict[str, str] = field(default_factory=dict)
-    _planned: list[str] = field(default_factory=list)  # entries of Tag.PLANNED; set by describe()
-    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in _planned
+    # entries of Tag.PLANNED; describe() must set them before add_planned() is called
+    _planned_entries: list[str] = field(default_factory=list)
+    _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in them
 
     @classmethod
     def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "ParentRun":
-        """Return the study's own run. It is created if it does not exist.
+        """Return the study's parent run. It is created if it does not exist.
 
-        With the run, the metric that MLflow's charts show first is set.
+        Creating the run also sets the experiment's primary metric, which MLflow's charts show
+        first.
 
         Args:
             store: Open store.
@@ -87,29 +94,35 @@ class ParentRun:
         return cls(store, experiment_id, run_id, tags)
 
     def describe(self, study: StudyConfig, plan: Plan) -> None:
-        """Update the run's tags to the current study, and save its YAML as files.
+        """Bring the run's tags up to date with the study, and save its YAML as two files.
 
-        One file is the YAML as the user wrote it, if the study has a file. The other has every key.
+        - study.yaml: the YAML as the user wrote it, if the study comes from a file
+        - study.resolved.yaml: the YAML with overrides, defaults and every key
+
         The files are for users: ship-sweep reads the same content from the tags. They are written
-        before the tags, so up-to-date tags imply up-to-date files.
+        before the tags, one of which is a digest of the files, so up-to-date tags imply up-to-date
+        files.
 
         Args:
             study: The study.
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._planned = [make_planned_entry(configuration) for configuration in configurations]
+        self._planned_entries = [
+            make_planned_entry(configuration) for configuration in configurations
+        ]
         self._planned_keys = {configuration.key for configuration in configurations}
-        tags = {**make_study_tags(study), **make_planned_tags(self._planned)}
+        tags = {**make_study_tags(study), **make_planned_tags(self._planned_entries)}
         # empty the continuation tags (NAME.1) that a shorter text no longer needs
-        continued_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
+        continuation_tags = [name for name in self.tags if name.rpartition(".")[0] in LONG_TAGS]
         source = study.source if study.source and study.source.is_file() else None
         files = {YAML_ARTIFACT: source.read_bytes()} if source else {}
         files[RESOLVED_ARTIFACT] = format_resolved_yaml(study).encode()
-        self._write_changed({**dict.fromkeys(continued_tags, ""), **tags}, files=files)
+        tags[Tag.YAML_DIGEST] = hashlib.sha256(repr(files).encode()).hexdigest()
+        self._write_changed({**dict.fromkeys(continuation_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Mark the study's run as RUNNING, and write the current code and package versions."""
+        """Mark the parent run as RUNNING, and write the current code and package versions."""
         files = {ENVIRONMENT_ARTIFACT: format_environment().encode()}
         update = RunUpdate(
             run=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
@@ -125,17 +138,17 @@ class ParentRun:
         """
         if configuration.key not in self._planned_keys:
             self._planned_keys.add(configuration.key)
-            self._planned.append(make_planned_entry(configuration))
-            self._write_changed(make_planned_tags(self._planned))
+            self._planned_entries.append(make_planned_entry(configuration))
+            self._write_changed(make_planned_tags(self._planned_entries))
 
     def end(self, state: State) -> None:
-        """Set the final state of the study's run, unless the store has that state already."""
+        """Set the final state of the parent run, unless the store has that state already."""
         if self.tags.get(Tag.STATE) != state:
             self.store.write(RunUpdate(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
     def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
-        """Update the control and assignment tags of trials' runs to the current study.
+        """Rewrite the tags of trials' runs that no longer match the current study.
 
         A run that was a control may now be a configuration of the study's space. If a factor was
         added to the study, its baseline is added to the assignments of older runs.
@@ -164,7 +177,7 @@ class ParentRun:
 
         Args:
             tags: Tags of the run.
-            fields: Other fields of the RunUpdate with the tags.
+            fields: Further fields of the RunUpdate, written only if a tag changes.
         """
         changes = _find_changes(tags, self.tags)
         if changes:
@@ -178,7 +191,7 @@ def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> di
 
 
 def make_study_tags(study: StudyConfig) -> dict[str, str]:
-    """Return the tags of the study's own run that are computed from its YAML."""
+    """Return the tags of the parent run that are computed from the study's YAML."""
     factors = [
         asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
@@ -203,7 +216,8 @@ def make_planned_entry(configuration: Configuration) -> str:
 def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     """Return the tags that identify a run's configuration in the current study.
 
-    A change of the YAML may change all of these tags but the key (see `ParentRun.update_trial_tags`).
+    If the YAML changes, CONTROL and ASSIGNMENT of a run may change (see
+    `ParentRun.update_trial_tags`). CONFIG_KEY never changes.
     """
     return {
         Tag.CONFIG_KEY: configuration.key,
@@ -213,15 +227,15 @@ def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
 
 
 def publish(store: Store, run_id: str, publication: Publication) -> bool:
-    """Write a report to the study's own run in MLflow, unless the run has it already.
+    """Write a report to the study's parent run in MLflow, unless the run has it already.
 
-    Files larger than MAX_BYTES are left out. The report's digest is written last. If the driver is
+    Files larger than MAX_BYTES are left out, and the run's description says so. The report's digest is written last. If the driver is
     killed before that, the next run of the study writes everything again, which is harmless.
 
     Args:
         store: Open store.
-        run_id: MLflow's ID of the study's own run.
-        publication: Report to show.
+        run_id: MLflow's ID of the parent run.
+        publication: Report to write.
 
     Returns:
         True if anything was written.
@@ -230,7 +244,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         StoreError: The store cannot be read, or refuses a write.
     """
     run = store.read(lambda client: client.get_run(run_id))
-    # publication.stamp represents the files, which take seconds to create
+    # hash the stamp in place of the files, because rendering the files takes seconds
     digest_content = [
         dict(publication.metrics),
         dict(publication.params),
@@ -251,33 +265,36 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
         for name, value in run.data.metrics.items()
         if name.startswith(HEADLINE) and not math.isnan(value)
     }
+    files = publication.files()
+    too_large = [name for name, content in files.items() if len(content) > MAX_BYTES]
     changes = RunUpdate(
         run=run_id,
         metrics=make_points({**old_metrics, **publication.metrics}),
         params=new_params,
         tags={
-            Tag.RUN_NOTE: _format_note(publication, stored_params),
+            Tag.RUN_NOTE: _format_note(publication, stored_params, too_large),
             Tag.BEST: publication.best,
             Tag.PUBLISHED: digest,
         },
     )
     answer = _truncate(escape_text(publication.answer), MAX_EXPERIMENT_TAG)
     store.set_experiment_tags(run.info.experiment_id, {Tag.RUN_NOTE: answer})
-    for name, content in publication.files().items():
-        if len(content) <= MAX_BYTES:
+    for name, content in files.items():
+        if name not in too_large:
             store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True
 
 
-def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, str]) -> None:
+def write_differences(store: Store, runs: Iterable[Run], differences: Mapping[str, str]) -> None:
     """Write the difference from the baseline into the descriptions of trials' runs.
 
     Args:
         store: Open store.
         runs: Runs of the study as they were last read.
-        differences: Difference as text by run ID. Runs without an entry lose the difference of an
-            older report. If there are no entries at all, nothing is written.
+        differences: Run ID -> difference as text. If a run has no entry, the difference of an older
+            report is removed from its description. If `differences` is empty, because the report
+            has none, no run is changed.
 
     Raises:
         StoreError: The store refuses a write.
@@ -293,26 +310,33 @@ def describe_runs(store: Store, runs: Iterable[Run], differences: Mapping[str, s
             store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
-def _format_note(publication: Publication, stored_params: Mapping[str, str]) -> str:
-    """Return the description of the study's own run: the report's note and the report's location.
+def _format_note(
+    publication: Publication, stored_params: Mapping[str, str], too_large: Sequence[str]
+) -> str:
+    """Return the parent run's description: the report's note, and where the full report is.
 
-    If params have changed, the text begins with their current values, because MLflow shows only
-    their first values. The note is truncated so that the text fits into a tag.
+    If params have changed, the text begins with their current values, because MLflow keeps the
+    first value of a param. The note is truncated so that the text fits into a tag.
 
     Args:
-        publication: Report to show.
+        publication: Report to write.
         stored_params: Params of the run in the store.
+        too_large: Names of the files that are left out.
     """
     changed_values = [
-        f"`{name}` {publication.params.get(name, 'is no longer a constant')}"
+        f"`{name}` = {publication.params[name]}"
+        if name in publication.params
+        else f"`{name}` is no longer a constant"
         for name, text in sorted(stored_params.items())
         if publication.params.get(name) != text
     ]
     head = ""
     if changed_values:
-        values = ", ".join(changed_values)
-        head = f"MLflow shows the first value of a parameter. Current values: {values}.\n\n"
+        values = "; ".join(changed_values)
+        head = f"MLflow keeps the first value of a parameter. Current values: {values}.\n\n"
     tail = f"\nFull report: Artifacts, `{REPORT}/{publication.page}`."
+    if too_large:
+        tail += f" Too large to be stored: {', '.join(too_large)}."
     return _truncate(head + publication.note, MAX_TAG - len(tail)) + tail
 
 

@@ -78,6 +78,8 @@ class Tag(StrEnum):
     # label of the configuration with the best selection score; digest of the published report
     BEST = "ship.best_config"
     PUBLISHED = "ship.published"
+    # digest of the files study.yaml and study.resolved.yaml
+    YAML_DIGEST = "ship.yaml_digest"
 
     # a trial's run: its configuration
     CONFIG_KEY = "ship.config_key"

@@ -17,7 +17,7 @@ from harness.machine import remove_stale_folders, set_environment
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import ParentRun, TrialRecorder, describe_runs, record_reused
+from harness.recording import ParentRun, TrialRecorder, record_reused, write_differences
 from harness.recording import publish as show_report
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
@@ -25,9 +25,10 @@ from harness.study.interrupts import Interrupts
 from harness.study.state import StudyState, get_source_name, load_plugins_and_study, read_state
 from harness.study.trials import RunOptions, TrialRunner
 
-# Function that builds the report of a study's outcome. Returns None if there is none to publish.
-Publish = Callable[[StudyOutcome], Publication | None]
-# While trials run, MLflow's own retries are off (harness.store.open).
+# Function that builds the report of a study's outcome, or returns None for no report.
+ReportBuilder = Callable[[StudyOutcome], Publication | None]
+# Environment while the report is written: MLflow retries each request twice. While trials run, its
+# own retries are off (harness.store.open).
 REPORT_ENVIRONMENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2"}
 
 
@@ -50,7 +51,7 @@ def run_study(
     console: Console | None = None,
     store_timeout: float = store.STORE_TIMEOUT,
     timing: Timing | None = None,
-    publish: Publish | None = None,
+    publish: ReportBuilder | None = None,
 ) -> StudyOutcome:
     """Run the configurations and seeds of a study that the store does not have yet.
 
@@ -79,8 +80,8 @@ def run_study(
             ./mlflow.db.
         reuse: Whether to reuse results of identical configurations from other studies of the store.
         accept_changes: Whether to rerun configurations whose constants, data or weights have
-            changed. Their finished rows leave the report's tables. By default such a study is
-            refused.
+            changed, and to drop their old results from the report. By default, StudyChanged is
+            raised for such a study.
         retry_non_finite: Whether to retry seeds that failed because a loss, logit or synthetic
             feature was NaN or infinite. On a GPU the failure may not recur.
         method: Functions of the method. Defaults to ship; tests replace them.
@@ -88,21 +89,28 @@ def run_study(
         store_timeout: Seconds that a running study waits for a store that does not answer.
         timing: Timing of the lease that keeps other hosts from running the study. Defaults to
             `Timing()`.
-        publish: Function that builds the report shown at the study's own MLflow run, or returns
-            None. It is called after all results are in the store, and may raise UserError.
-            Defaults to no report.
+        publish: Function that builds the report from the outcome, or returns None for no report.
+            The report is written to the study's parent run in MLflow. The function is called after
+            all results are in the store, and may raise UserError. Defaults to no report.
 
     Returns:
         Outcome of the study: counts of configurations, whether it is complete, and its location
-        in the store.
+        in the store. After Ctrl-C or SIGTERM, `interrupted` is True.
 
     Raises:
         harness.errors.UserError: The YAML or the data is wrong, or the store or the cluster cannot
-            be used. The message lists every fault.
-        harness.store.StoreAway: A UserError. The store did not answer for `store_timeout` seconds.
-            Make the same call again to resume the study.
+            be used. The message lists the faults; some are found only after others are fixed. The
+            next four errors are subclasses.
+        harness.planning.changes.StudyChanged: Configurations with results have changed, and
+            `accept_changes` is False.
+        harness.store.StoreAway: The store did not answer for `store_timeout` seconds. Make the same
+            call again to resume the study.
+        harness.store.StudyLost: Another driver has taken over the study.
+        harness.errors.RayLost: Ray has died. Make the same call again to resume the study.
         ValueError: A backbone or dataset cannot be read.
-        KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
+        KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome. Or
+            interrupted while the report was built or written: all results are in the store, and the
+            same call writes the report.
 
     Example:
         >>> outcome = run_study("prompt_len", ["seeds=3"])  # doctest: +SKIP
@@ -121,7 +129,15 @@ def run_study(
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
-    options = RunOptions(console, accept_changes, address, in_process, verbose, reuse, retry_before)
+    options = RunOptions(
+        console=console,
+        accept_changes=accept_changes,
+        address=address,
+        in_process=in_process,
+        verbose=verbose,
+        reuse=reuse,
+        retry_before=retry_before,
+    )
     storage_uri = resolve_storage_uri(storage, fingerprints.cache_dir)
     remove_stale_folders()
 
@@ -142,7 +158,8 @@ def run_study(
         study_storage = make_storage(storage_uri, study_store)
         runner = StudyRunner(study, study_store, fingerprints, study_storage, options, interrupts)
         outcome = runner.run()
-        if interrupts.requested:  # a signal after the last trial was only recorded
+        # a signal while the last results were written has only set `requested`
+        if interrupts.requested:
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
@@ -160,7 +177,8 @@ class StudyRunner:
         storage: Storage of the study's checkpoints.
         options: Options of the run.
         interrupts: Handler of signals that stop the study.
-        parent_run: The study's own MLflow run. Set by `run` after its checks.
+        parent_run: The study's own MLflow run, the parent of the trials' runs. Set by `run` after
+            its checks.
     """
 
     study: StudyConfig
@@ -175,16 +193,16 @@ class StudyRunner:
         """Run the remaining work of the study, and return its outcome.
 
         Raises:
-            StudyChanged: Configurations have changed whose finished rows would leave the report's
-                tables, and `options.accept_changes` is False.
+            StudyChanged: Configurations that have results were changed, so these results would
+                leave the report, and `options.accept_changes` is False.
             KeyboardInterrupt: Interrupted while the store did not answer, so there is no outcome.
         """
-        ran = False
+        has_begun = False
         try:
             state = self._read_state()
             if not self.options.accept_changes:
                 refuse_changes(state.find_stale_rows(), get_source_name(self.study))
-            finished_runs = state.find_reusable_runs() if self.options.reuse else []
+            finished_runs = state.find_finished_elsewhere() if self.options.reuse else []
             reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             n_reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
@@ -201,10 +219,10 @@ class StudyRunner:
                 state = state.refresh() if has_changed else state  # the report needs the new tags
                 outcome = self._make_outcome(state)
                 self.parent_run.end(outcome.state)
-                # an earlier driver may have been killed before it removed them
+                # an earlier driver may have been killed before it removed the checkpoints
                 self.storage.remove()
                 return outcome
-            ran = True
+            has_begun = True
             outcome = self._run_plan(state, reusable_runs)
         except (KeyboardInterrupt, Exception):
             # The failure that ended the study takes precedence over errors that it caused in Ray.
@@ -212,7 +230,7 @@ class StudyRunner:
                 raise self.interrupts.failure from None
             if not self.interrupts.requested:
                 raise
-            return self._close_interrupted(ran=ran)
+            return self._close_interrupted(ran=has_begun)
         if outcome.complete:
             self.storage.remove()
         return outcome
@@ -273,7 +291,7 @@ class StudyRunner:
     def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Copy reused results, run the plan and the controls, and return the outcome.
 
-        The study's own MLflow run is RUNNING during this call. Afterwards it has the state of the
+        The parent run is RUNNING during this call. Afterwards it has the state of the
         outcome, or INTERRUPTED if an exception is raised.
         """
         self.parent_run.begin()
@@ -285,8 +303,8 @@ class StudyRunner:
                 state = self._run_controls(self._run_trials(state), state.plan)
             outcome = replace(self._make_outcome(state), ran=ran)
         except BaseException:
-            # Another driver may have taken the study over. If the store does not answer, the next
-            # driver closes the run.
+            # StudyLost: the run now belongs to another driver. StoreAway: the next driver will close
+            # the run.
             with suppress(store.StudyLost, store.StoreAway):
                 self.parent_run.end(State.INTERRUPTED)
             raise
@@ -314,14 +332,14 @@ class StudyRunner:
         plan = state.plan
         planned_keys = {configuration.key for configuration in previous_plan.configurations}
         candidates = (*plan.configurations, *plan.duplicate_controls)
-        control_keys = {
+        new_control_keys = {
             configuration.key for configuration in candidates if configuration.control
         } - planned_keys
-        if not control_keys or self.interrupts.requested:
+        if not new_control_keys or self.interrupts.requested:
             return state
         self.parent_run.describe(self.study, plan)
         rows = tuple(
-            row if row.configuration.key in control_keys else replace(row, seeds=())
+            row if row.configuration.key in new_control_keys else replace(row, seeds=())
             for row in plan.rows
         )
         controls_plan = replace(plan, rows=rows, n_proposals=0)
@@ -343,7 +361,7 @@ class StudyRunner:
         return state.refresh()
 
 
-def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome) -> str:
+def _publish_report(runner: StudyRunner, build_report: ReportBuilder, outcome: StudyOutcome) -> str:
     """Write the report to the study's runs in MLflow.
 
     A failure does not change the outcome of the study. MLflow's own retries are on, because these
@@ -354,10 +372,10 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
     """
     try:
         with set_environment(REPORT_ENVIRONMENT, override=True):
-            publication = store.retry_requests(runner.store.uri, lambda: publish(outcome))
+            publication = store.retry_requests(runner.store.uri, lambda: build_report(outcome))
             if publication is not None:
                 show_report(runner.store, runner.parent_run.run_id, publication)
-                describe_runs(runner.store, outcome.history.logged, publication.differences)
+                write_differences(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
         return f"cannot write the report to MLflow: {error}. Run the same command to try again"
     return ""
@@ -366,9 +384,9 @@ def _publish_report(runner: StudyRunner, publish: Publish, outcome: StudyOutcome
 def make_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study's checkpoints: a folder that no other study of any store uses.
 
-    The folder is named by the ID and the creation time (in milliseconds) of the experiment. The
-    store's address is not used: one store may have several addresses, and two stores may have the
-    same address, such as one that was deleted and its successor.
+    The folder is named after the creation time (in milliseconds) and the ID of the experiment. The
+    store's address would not do: a store can have several, and a new store can reuse the address of
+    a deleted one.
 
     Args:
         uri: Address of the storage that all studies share.

@@ -63,7 +63,7 @@ class StudyState:
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.find_stale_rows(maker, self.plan, self.history, self.history.study)
 
-    def find_reusable_runs(self) -> list[RunRecord]:
+    def find_finished_elsewhere(self) -> list[RunRecord]:
         """Return finished runs of other studies for configurations that the plan would run.
 
         If the study saves trained models, only runs that have saved theirs are returned.
@@ -170,7 +170,7 @@ def plan_study(
     retry_before = store.get_time_ms() if retry_non_finite else 0
     state = read_state(study, fingerprints, store.find_store(uri), retry_before)
     notes = state.find_stale_rows().notes(get_source_name(study)) + format_failed_seeds(state)
-    finished_runs = state.find_reusable_runs() if reuse else []
+    finished_runs = state.find_finished_elsewhere() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, finished_runs)
     if reused:
         history, plan = planning.plan_after_reuse(

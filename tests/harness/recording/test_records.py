@@ -37,6 +37,20 @@ def test_yaml_is_saved_before_the_tags(
     assert calls.index("log_artifact") < calls.index("log_batch")
 
 
+def test_an_edited_comment_updates_the_saved_yaml(prints: Fingerprints, tmp_path: Path) -> None:
+    """No value changes, and the file of an earlier run is replaced."""
+    source = tmp_path / "small.yaml"
+    study = make_study().model_copy(update={"source": source})
+    fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
+    store = study_store(fake)
+    run_id = store.create_run("7", "small", {})
+    (run,) = fake.runs.values()
+    for text in (TEXT, TEXT + b"# edited"):
+        source.write_bytes(text)
+        ParentRun(store, "7", run_id, dict(run.tags)).describe(study, plan)
+        assert run.files["study.yaml"] == text
+
+
 @pytest.mark.parametrize(
     ("ends", "n_seeds", "line"),
     [({}, 1, "H 61.8, 1 seed"), ({"_low": 61.1, "_high": 62.5}, 10, "H 61.8 ± 0.7, 10 seeds")],

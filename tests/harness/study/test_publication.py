@@ -71,7 +71,7 @@ def test_outdated_report_values_are_replaced(store: Store, run_id: str) -> None:
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
     assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
     assert data.params == {"shots": "4", "dataset": "emoji", "augmentations": "2"}
-    words = "Current values: `dataset` is no longer a constant, `shots` 16.\n"
+    words = "Current values: `dataset` is no longer a constant; `shots` = 16.\n"
     assert words in data.tags[Tag.RUN_NOTE]
     assert not publish(store, run_id, later)
 
