@@ -14,49 +14,57 @@ from harness.store import RunRecord, Tag
 def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> TimeEstimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
-    A seed is expected to take the mean time of the configuration's finished seeds. If there are
-    none, the mean over the finished seeds of all configurations is used, without controls, some of
-    which take almost no time.
+    Each remaining seed is estimated at the mean time of its configuration's finished seeds. A
+    configuration without finished seeds gets the mean over all configurations. That mean excludes
+    controls, because some of them take almost no time.
+
+    The number of concurrent trials is that of this machine, also if the study runs on a cluster.
 
     Args:
         study: The study, with resolved resources.
         plan: Plan of the study.
-        runs: Trials of the study, and of its configurations in other studies. Trials on another
-            kind of device (CPU or GPU) than the study uses, and trials without a time, are ignored.
+        runs: Trials of this study, and trials of other studies with the same configurations. Only
+            trials that have a time and ran on the study's kind of device (CPU or GPU) are used. A
+            trial whose device is not recorded counts as run on a GPU.
 
     Returns:
-        The estimate. None if nothing is left to run, or if the time of a remaining or future
-        configuration is unknown. It is unknown if neither this configuration nor any other, apart
-        from controls, has a finished trial on this kind of device.
+        The estimate. None if nothing is left to run, or if no estimate is possible: some
+        configuration has no usable trial of its own, and no configuration other than a control has
+        one either.
     """
     if plan.finished:
         return None
     on_gpu = bool(study.resources.gpus)
-    devices = ((run, run.logged.tags.get(Tag.DEVICE, "")) for run in runs if run.seconds)
-    finished = [run for run, device in devices if on_gpu != device.startswith("cpu")]
+    usable_runs = [run for run in runs if run.seconds and _ran_on_gpu(run) == on_gpu]
     controls = {configuration.key for configuration in plan.configurations if configuration.control}
-    typical = [run for run in finished if not run.control and run.config_key not in controls]
+    usable_non_controls = [
+        run for run in usable_runs if not run.control and run.config_key not in controls
+    ]
     runs_by_key = defaultdict[str, list[RunRecord]](list)
-    for run in finished:
+    for run in usable_runs:
         runs_by_key[run.config_key].append(run)
-    unknown = {work.configuration.key for work in plan.work} - runs_by_key.keys()
-    if not typical and (unknown or plan.n_proposals):
+    keys_without_runs = {work.configuration.key for work in plan.work} - runs_by_key.keys()
+    if not usable_non_controls and (keys_without_runs or plan.n_proposals):
         return None
-    mean_seconds = _mean_seconds(typical or finished)
+    mean_seconds = _mean_seconds(usable_non_controls or usable_runs)
     seconds_by_key = {key: _mean_seconds(key_runs) for key, key_runs in runs_by_key.items()}
     n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
-    trials = divide_work(study, plan.work, plan.history, n_slots)
+    divided_work = divide_work(study, plan.work, plan.history, n_slots)
 
     def estimate_seconds(work: Work) -> float:
         return seconds_by_key.get(work.configuration.key, mean_seconds) * len(work.seeds)
 
     return TimeEstimate(
         seconds={work.configuration.key: estimate_seconds(work) for work in plan.work},
-        trials=tuple(map(estimate_seconds, trials)),
+        trials=tuple(map(estimate_seconds, divided_work)),
         proposal_seconds=(mean_seconds * len(study.seeds),) * plan.n_proposals,
-        n_concurrent=max(1, min(n_slots, len(trials) + plan.n_proposals)),
-        n_trials=len(finished),
+        n_concurrent=max(1, min(n_slots, len(divided_work) + plan.n_proposals)),
+        n_finished_trials=len(usable_runs),
     )
+
+
+def _ran_on_gpu(run: RunRecord) -> bool:
+    return not run.logged.tags.get(Tag.DEVICE, "").startswith("cpu")
 
 
 def _mean_seconds(runs: Sequence[RunRecord]) -> float:

@@ -28,15 +28,15 @@ class Fingerprints:
     Each dataset is loaded once per process; the loader caches the hashes of its images. Loading and
     hashing a backbone's weights takes seconds, so its fingerprint is cached in a file in
     `cache_dir`. The cached fingerprint is not used if the size or modification time of a weight
-    file has changed. Weights of open_clip's pretrained tags do not change, so for these only the
-    tag and open_clip's version are compared.
+    file has changed, or open_clip's version, or the code that computes fingerprints. Pretrained
+    tags of open_clip have no local file to check, because their weights do not change.
 
     Attributes:
         method: Functions that load datasets and backbones.
         data_root: Folder that contains the datasets' folders. None if the study needs none.
         cache_dir: Cache folder.
-        folder_options: Dataset -> keyword arguments of the method's `load_dataset`, which are
-            options for reading a custom image folder.
+        folder_options: Dataset name -> extra keyword arguments for `method.load_dataset` (options
+            of a custom image folder).
     """
 
     method: MethodFunctions
@@ -44,7 +44,7 @@ class Fingerprints:
     cache_dir: Path
     folder_options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     _datasets: dict[str, Any] = field(default_factory=dict)
-    _backbones: dict[str, str] = field(default_factory=dict)
+    _backbone_fingerprints: dict[str, str] = field(default_factory=dict)
 
     def dataset_fingerprint(self, name: str) -> str:
         """Return the fingerprint of a dataset.
@@ -71,21 +71,24 @@ class Fingerprints:
 
         Raises:
             ValueError: The backbone cannot be loaded.
+            OSError: The state of a weight file cannot be read.
+            UserError: See `cache_backbone_fingerprint`.
         """
-        if name not in self._backbones:
+        if name not in self._backbone_fingerprints:
             fingerprint = self._read_cache(name)
-            self.cache_backbone(
+            self.cache_backbone_fingerprint(
                 name, fingerprint or self.method.load_backbone(name, "cpu").fingerprint
             )
-        return self._backbones[name]
+        return self._backbone_fingerprints[name]
 
-    def cache_backbone(self, name: str, fingerprint: str) -> None:
+    def cache_backbone_fingerprint(self, name: str, fingerprint: str) -> None:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
             UserError: This process has already used another fingerprint in configuration keys.
+            OSError: The state of a weight file cannot be read.
         """
-        earlier_fingerprint = self._backbones.setdefault(name, fingerprint)
+        earlier_fingerprint = self._backbone_fingerprints.setdefault(name, fingerprint)
         if self._read_cache(name) != fingerprint:
             cache_key = _make_cache_key(name)
             # without a cache file, the next process computes the fingerprint again
@@ -103,8 +106,8 @@ class Fingerprints:
     def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        The file contains a checksum, because with a damaged fingerprint, results of other weights
-        could be reused for this backbone.
+        The file has a checksum: a damaged fingerprint could match other weights, whose results
+        would then be reused.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):
@@ -120,18 +123,27 @@ def _format_cache_entry(cache_key: str, fingerprint: str) -> bytes:
 
 
 def _make_cache_key(backbone: str) -> str:
-    """Return the cache key of a backbone: a hash of its name and the state of its files."""
+    """Return the cache key of a backbone: a hash of all that determines its fingerprint.
+
+    The hash covers its name, the names, sizes and modification times of its files, open_clip's
+    version, and the source code that computes fingerprints.
+    """
     pretrained = Path(split_name(backbone)[1])
-    weights = [pretrained] if pretrained.name and pretrained.is_file() else []
+    backbone_files = [pretrained] if pretrained.name and pretrained.is_file() else []
     if repository := parse_repository(backbone):
         name_lists = ([CONFIG_FILE], WEIGHT_FILES)
         cached_paths = (find_cached_file(repository, names) for names in name_lists)
-        # in the Hub's cache, resolved paths are named after a hash of the content
-        weights = [Path(path).resolve() for path in cached_paths if path]
+        # resolve the Hub's symlinks: the target's file name is a hash of its content, and becomes
+        # part of the key
+        backbone_files = [Path(path).resolve() for path in cached_paths if path]
     if backbone == "pocket":
         folder = Path(str(files("ship.pocket")))
-        weights = sorted(p for p in folder.rglob("*") if p.suffix in {".safetensors", ".json"})
-    stats = [(file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in weights]
+        backbone_files = sorted(
+            path for path in folder.rglob("*") if path.suffix in {".safetensors", ".json"}
+        )
+    stats = [
+        (file.name, (stat := file.stat()).st_size, stat.st_mtime_ns) for file in backbone_files
+    ]
     # the code that computes fingerprints, so that changing it invalidates the cache
     clip_folder = Path(str(files("ship"))) / "clip"
     code = [(clip_folder / name).read_bytes() for name in ("backbone.py", "weights.py")]

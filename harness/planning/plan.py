@@ -99,14 +99,14 @@ class TimeEstimate:
         proposal_seconds: Computation time in seconds of each configuration that the sampler will
             propose.
         n_concurrent: Number of trials that will run concurrently on this machine.
-        n_trials: Number of finished trials on which the estimate is based.
+        n_finished_trials: Number of finished trials on which the estimate is based.
     """
 
     seconds: Mapping[str, float]
     trials: tuple[float, ...]
     proposal_seconds: tuple[float, ...]
     n_concurrent: int
-    n_trials: int
+    n_finished_trials: int
 
     @property
     def compute(self) -> float:

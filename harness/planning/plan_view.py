@@ -38,7 +38,7 @@ def summary_lines(plan: Plan, *, is_local: bool) -> list[str]:
             wall = format_duration(estimate.wall)
             concurrent = count(estimate.n_concurrent, "trial")
             time_left = f"about {wall} on this machine, {concurrent} at once ({time_left})"
-        finished = count(estimate.n_trials, "finished trial")
+        finished = count(estimate.n_finished_trials, "finished trial")
         lines.append(f"estimated time left for trials: {time_left}; from {finished}")
     elif not plan.finished:
         lines.append(

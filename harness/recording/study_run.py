@@ -108,9 +108,7 @@ class ParentRun:
             plan: Plan with all configurations and controls of the study.
         """
         configurations = [*plan.configurations, *plan.duplicate_controls]
-        self._planned_entries = [
-            make_planned_entry(configuration) for configuration in configurations
-        ]
+        self._planned_entries = list(map(make_planned_entry, configurations))
         self._planned_keys = {configuration.key for configuration in configurations}
         tags = {**make_study_tags(study), **make_planned_tags(self._planned_entries)}
         # empty the continuation tags (NAME.1) that a shorter text no longer needs
@@ -229,8 +227,9 @@ def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
 def publish(store: Store, run_id: str, publication: Publication) -> bool:
     """Write a report to the study's parent run in MLflow, unless the run has it already.
 
-    Files larger than MAX_BYTES are left out, and the run's description says so. The report's digest is written last. If the driver is
-    killed before that, the next run of the study writes everything again, which is harmless.
+    Files larger than MAX_BYTES are left out, and the run's description says so. The report's digest
+    is written last. If the driver is killed before that, the next run of the study writes
+    everything again, which is harmless.
 
     Args:
         store: Open store.

@@ -175,7 +175,7 @@ def prepare_features(
     for backbone, group in groupby(sorted(needs), lambda need: need.backbone):
         # on the CPU, because trials need the whole memory of the GPU
         clip = method.load_backbone(backbone, "cpu")
-        fingerprints.cache_backbone(backbone, clip.fingerprint)
+        fingerprints.cache_backbone_fingerprint(backbone, clip.fingerprint)
         for need in group:
             clip.image_precision, clip.image_device = need.image_precision, device
             images = fingerprints.load_dataset(need.dataset)

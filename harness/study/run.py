@@ -303,8 +303,8 @@ class StudyRunner:
                 state = self._run_controls(self._run_trials(state), state.plan)
             outcome = replace(self._make_outcome(state), ran=ran)
         except BaseException:
-            # StudyLost: the run now belongs to another driver. StoreAway: the next driver will close
-            # the run.
+            # StudyLost: the run now belongs to another driver.
+            # StoreAway: the next driver will close the run.
             with suppress(store.StudyLost, store.StoreAway):
                 self.parent_run.end(State.INTERRUPTED)
             raise

@@ -52,7 +52,7 @@ def test_finished_trials_determine_the_time(prints: Fingerprints) -> None:
     assert estimate is not None
     first, second, third = (configuration.key for configuration in configurations)
     assert estimate.seconds == {first: 3.0, second: 18.0, third: pytest.approx(3 * 5.0)}
-    assert estimate.n_trials == 3
+    assert estimate.n_finished_trials == 3
 
 
 def test_seeds_are_divided_as_in_the_study(
@@ -102,5 +102,5 @@ SCHEDULES = load_cases(__file__, "schedules.yaml")
 def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker, and a worker without a trial stays idle."""
     trials, proposals = tuple(case["trials"]), tuple(case.get("proposals", ()))
-    estimate = TimeEstimate({}, trials, proposals, case["at_once"], n_trials=0)
+    estimate = TimeEstimate({}, trials, proposals, case["at_once"], n_finished_trials=0)
     assert estimate.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)
