@@ -5,8 +5,10 @@ imports the module and calls `_load_pyfunc`. Nothing is unpickled.
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from harness.errors import UserError
 from harness.trained import load_trained
 
 if TYPE_CHECKING:
@@ -23,7 +25,7 @@ class ImageClassifier:
     """
 
     def __init__(self, models: "Sequence[TrainedModel]") -> None:
-        """Create the ensemble from its models."""
+        """Create an ensemble of at least one model."""
         self.models = models
 
     def predict(self, images: Any, params: Mapping[str, Any] | None = None) -> "pd.DataFrame":
@@ -33,8 +35,9 @@ class ImageClassifier:
         class with the largest average is predicted.
 
         Args:
-            images: Paths of the images: a list, or a data frame with the paths in its first column.
-            params: Ignored.
+            images: Paths of the images: a list, a data frame with the paths in its first column, or
+                a single path.
+            params: Ignored; required by MLflow's interface.
 
         Returns:
             One row per image, in the order of `images`, with two columns: class (its name) and
@@ -44,13 +47,17 @@ class ImageClassifier:
 
         if isinstance(images, pd.DataFrame):
             images = images.iloc[:, 0]
+        elif isinstance(images, str | Path):
+            images = [images]
         features = self.models[0].encode([str(path) for path in images])
-        total: Any = sum(model.predict(features).probabilities.double() for model in self.models)
-        probability, labels = (total / len(self.models)).max(-1)
+        summed_probabilities: Any = sum(
+            model.predict(features).probabilities.double() for model in self.models
+        )
+        probability, class_ids = (summed_probabilities / len(self.models)).max(-1)
         names = self.models[0].class_names
         return pd.DataFrame(
             {
-                "class": [names[label] for label in labels.tolist()],
+                "class": [names[class_id] for class_id in class_ids.tolist()],
                 "probability": probability.tolist(),
             }
         )
@@ -61,17 +68,24 @@ def _load_pyfunc(path: str, model_config: Mapping[str, Any]) -> ImageClassifier:
 
     Args:
         path: Local folder with the file MLmodel.
-        model_config: `seeds` (one model is loaded per seed), and `target` and `device` of
-            `harness.load_trained`. The MLmodel file contains the defaults, which the argument
-            `model_config` of mlflow.pyfunc.load_model overrides.
+        model_config: Keys `seeds` (one model per seed), `target` and `device` (see
+            `harness.load_trained`). Defaults come from the MLmodel file; pass `model_config` to
+            mlflow.pyfunc.load_model to override them.
+
+    Raises:
+        UserError: `seeds` is empty, or see `harness.load_trained`.
+        ship.trial.TrainedError: See `harness.load_trained`.
     """
     import mlflow
     from mlflow.models import Model
 
-    options, store = dict(model_config), mlflow.get_tracking_uri()
+    options, tracking_uri = dict(model_config), mlflow.get_tracking_uri()
+    seeds = options.pop("seeds")
+    if not seeds:
+        raise UserError(f"model_config: seeds must have at least one seed, got {seeds}")
     run = f"runs:/{Model.load(path).run_id}"
     models: list[TrainedModel] = []
-    for seed in options.pop("seeds"):
+    for seed in seeds:
         clip = models[0].clip if models else None
-        models.append(load_trained(run, seed, clip=clip, tracking_uri=store, **options))
+        models.append(load_trained(run, seed, clip=clip, tracking_uri=tracking_uri, **options))
     return ImageClassifier(models)

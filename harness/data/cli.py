@@ -76,11 +76,11 @@ def get(
     """
     if data_root is None:
         refuse(["--data-root is required: the folder of the datasets"])
-    from harness.data.download import get_dataset
+    from harness.data.download import download_dataset
     from harness.errors import UserError
 
     try:
-        typer.echo("\n".join(get_dataset(name, data_root)))
+        typer.echo("\n".join(download_dataset(name, data_root)))
     except UserError as error:
         refuse([str(error)])
 

@@ -13,7 +13,7 @@ from rich.markup import escape
 from rich.progress import track
 from rich.table import Table
 
-from harness.data.download import SOURCES, list_folders
+from harness.data.download import SOURCES, format_folders
 from ship.datasets import (
     DATASETS,
     PREFIX,
@@ -55,11 +55,11 @@ def print_list(data_root: Path | None) -> None:
     faulty, advice = list[str](), list[str]()  # lines below the table
     specs: Any = DATASETS
     for name, spec in specs.items():
-        folders = list_folders(spec)
+        folders = format_folders(spec)
         scan = DatasetScan()
         if folders and not (data_root and (data_root / spec.folder).is_dir()):
             state = "[dim]missing[/]" if data_root else "?"
-            advice.append(f"{name}: {SOURCES[name].how}")
+            advice.append(f"{name}: {SOURCES[name].instructions}")
         else:
             scan = scan_dataset(name, data_root)
             state = "[red]faulty[/]" if scan.faults else "[green]present[/]"

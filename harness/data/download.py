@@ -4,7 +4,7 @@ import tarfile
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Final, NamedTuple
 
 from harness.errors import UserError
@@ -16,30 +16,33 @@ class Source(NamedTuple):
     """How to get a dataset, as listed in sources.toml.
 
     Attributes:
-        how: One line that lists the images and the other files, and where to get each of them.
+        instructions: One line that lists the images and the other files, and where to get each.
         torchvision: Name of the class in torchvision.datasets that downloads the images. "" if
             there is none.
-        created_folder: Folder that this class creates, relative to the folder it downloads to. ""
+        unpacked_folder: Folder that this class creates, relative to the folder it downloads to. ""
             if there is no such class.
     """
 
-    how: str
+    instructions: str
     torchvision: str = ""
-    created_folder: str = ""
+    unpacked_folder: str = ""
 
 
-_TEXT = Path(__file__).with_name("sources.toml").read_text("utf-8")
-SOURCES: Final = {name: Source(**row) for name, row in tomllib.loads(_TEXT).items()}
+_SOURCES_FILE: Final = Path(__file__).with_name("sources.toml")
+SOURCES: Final = {
+    name: Source(**entry) for name, entry in tomllib.loads(_SOURCES_FILE.read_text("utf-8")).items()
+}
 """Sources by the dataset's name, which is a key of ship.datasets.DATASETS."""
 
 _ARCHIVES: Final = (".zip", ".tgz", ".tar", ".gz")
 
 
-def get_dataset(name: str, data_root: Path) -> list[str]:
+def download_dataset(name: str, data_root: Path) -> list[str]:
     """Download a dataset's images below the data root.
 
     Files are downloaded to a hidden folder in the data root, and moved into place once the download
-    is complete. The hidden folder is removed in any case, so a failed download leaves no files.
+    is complete. The hidden folder is removed in any case, so a failed download leaves no files. If
+    moving the files fails, some of them may be left in the dataset's folder.
 
     Args:
         name: Name of the dataset.
@@ -50,8 +53,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         says where to download it by hand.
 
     Raises:
-        UserError: The dataset is unknown, is packaged, or cannot be downloaded by torchvision. Or
-            its folder of images exists already, or the download fails.
+        UserError: There is no such dataset, nothing to download, or no torchvision class for it;
+            its image folder already exists; Python is older than 3.11.4; or the download fails.
     """
     if name not in SOURCES:
         suggestion = find_nearest_dataset(name)
@@ -59,13 +62,18 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
         raise UserError(f"unknown dataset {show(name)} ({hint}see ship-data list)")
     source = SOURCES[name]
     spec: Any = DATASETS[name]
-    folders = list_folders(spec)
+    folders = format_folders(spec)
     if not folders:
-        raise UserError(f"dataset {name} is {source.how}. There is nothing to download")
+        raise UserError(f"dataset {name} is packaged with ship-sweep. There is nothing to download")
     if not source.torchvision:
         raise UserError(
-            f"dataset {name} cannot be downloaded by torchvision: {source.how}; "
-            f"below {data_root}: {folders}"
+            f"dataset {name} has to be downloaded by hand: {source.instructions}. "
+            f"Expected in {data_root}: {folders}"
+        )
+    if not hasattr(tarfile, "data_filter"):
+        raise UserError(
+            "Python 3.11.4 or newer is required to download datasets: older versions cannot unpack "
+            "archives safely"
         )
     image_dir = data_root / spec.image_dir
     if image_dir.exists():
@@ -75,8 +83,8 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     try:
         data_root.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
-            _download_dataset(source, Path(folder))
-            unpacked = Path(folder) / source.created_folder
+            _download_with_torchvision(source, Path(folder))
+            unpacked = Path(folder) / source.unpacked_folder
             _move_into_place(unpacked, data_root / spec.folder, spec.images)
     except Exception as error:  # the data root may be a file; torchvision may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -86,7 +94,9 @@ def get_dataset(name: str, data_root: Path) -> list[str]:
     split = data_root / spec.folder / getattr(spec, "split_file", "")
     if not split.exists():
         page = "DATASETS.md of github.com/KaiyangZhou/CoOp"
-        lines.append(f"split to download by hand, torchvision has none: {split} (link in {page})")
+        lines.append(
+            f"the split file is still missing. Download it by hand to {split} (link in {page})"
+        )
     return lines
 
 
@@ -97,7 +107,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[s
         names: Names of datasets. Unknown ones and those that torchvision cannot download are
             skipped.
         data_root: Folder of the datasets.
-        print_line: Function that prints a line. Called with each line of `get_dataset`.
+        print_line: Function that prints a line. Called with each line of `download_dataset`.
 
     Raises:
         UserError: A download fails. Later datasets are then not downloaded.
@@ -107,11 +117,11 @@ def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[s
             continue
         spec: Any = DATASETS[name]
         if not (data_root / spec.image_dir).exists():
-            for line in get_dataset(name, data_root):
+            for line in download_dataset(name, data_root):
                 print_line(line)
 
 
-def _download_dataset(source: Source, folder: Path) -> None:
+def _download_with_torchvision(source: Source, folder: Path) -> None:
     """Download and unpack a dataset into a folder with torchvision.
 
     Raises:
@@ -131,8 +141,8 @@ def _download_dataset(source: Source, folder: Path) -> None:
         downloader(str(folder), download=True)
     finally:
         tarfile.TarFile.extraction_filter = previous_filter
-    if not (folder / source.created_folder).is_dir():
-        raise RuntimeError(f"torchvision created no folder {source.created_folder}")
+    if not (folder / source.unpacked_folder).is_dir():
+        raise RuntimeError(f"torchvision did not create the folder {source.unpacked_folder}")
 
 
 def _move_into_place(unpacked: Path, destination: Path, images: str) -> None:
@@ -154,22 +164,22 @@ def _move_into_place(unpacked: Path, destination: Path, images: str) -> None:
     else:
         paths = [path for path in unpacked.iterdir() if path.suffix not in _ARCHIVES]
         if unpacked / images not in paths:
-            raise RuntimeError(f"torchvision created no folder {images} of images")
+            raise RuntimeError(f"torchvision did not create the image folder {images}")
     for path in sorted(paths, key=lambda path: path.name == images):
         if not (destination / path.name).exists():
             path.rename(destination / path.name)
 
 
-def list_folders(spec: Any) -> str:
+def format_folders(spec: Any) -> str:
     """Return the folders of a dataset below the data root as text, e.g. "oxford_pets/images".
 
     Returns "" for a packaged dataset. Both folders are listed for datasets of xlsa17, whose lists
     and images are in different folders.
 
     Args:
-        spec: Value of ship.datasets.DATASETS.
+        spec: Specification of the dataset, a value of ship.datasets.DATASETS.
     """
     folder = getattr(spec, "folder", "")
     image_dir = str(getattr(spec, "image_dir", ""))
-    has_separate_images = folder and not image_dir.startswith(folder)
+    has_separate_images = folder and not PurePosixPath(image_dir).is_relative_to(folder)
     return f"{folder}, {image_dir}" if has_separate_images else image_dir

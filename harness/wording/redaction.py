@@ -1,31 +1,46 @@
-"""Mask the passwords and tokens in addresses before they are shown or stored."""
+"""Mask the passwords and tokens in addresses before they are shown or stored.
+
+Too much is masked rather than too little: a password is also masked where it is an ordinary word.
+With the password `mlflow`, the name of the table mlflow_runs becomes ***_runs.
+"""
 
 import re
 from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
 _MASK = "***"
-# User and password of an address: all text from // (or / if a slash is missing) to the last @.
-# sqlite: and file: with one or three slashes are followed by a path instead.
-_USER = re.compile(
-    r"(?:(?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//|(?<=\w:)(?<!sqlite:)(?<!file:)/)\S*@"
+# The login of an address, with the slashes before it and the @ after it. http:///me:x@host and
+# http:/me:x@host have one, too; sqlite:///a@b and file:/a@b are paths.
+_LOGIN = re.compile(
+    r"""
+    (?:
+        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, except of a path
+        |(?<=\w:)(?<!sqlite:)(?<!file:)/            # one slash after a scheme, except of a path
+    )
+    \S*@                                            # up to the last @
+    """,
+    re.VERBOSE,
 )
-# All options of an address, any of which may be a token. Only the name of the first one and the
-# punctuation after the address are kept.
-_OPTIONS = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
-# Scheme and login (user:password) of an address: one pattern up to its last @, one up to its first.
-_LOGINS = tuple(re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?"))
-_SECRET_OPTION = re.compile(r"(?i)[?&][^\s=&]*(?:pass|pwd|token|key|secret)[^\s=&]*=([^\s&'\"]+)")
-_MIN_LENGTH = 4  # shorter secrets are masked only as whole words
-_MIN_TOKEN_LENGTH = 16  # a user of at least this length may be a token
-# Schemes whose user is a token if there is no password.
+# The query string of an address: ?a=1&token=x becomes ?a=***. Punctuation after the address stays.
+_QUERY = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
+# Scheme and login (user:password) of an address. A password may contain @, and a text may contain
+# several addresses, so there is a pattern for the longest match and one for the shortest.
+_SCHEME_AND_LOGIN = tuple(
+    re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?")
+)
+_SECRET_PARAMETER = re.compile(
+    r"(?i)[?&][^\s=&]*(?:pass|pwd|token|key|secret)[^\s=&]*=([^\s&'\"]+)"
+)
+_MIN_SUBSTRING_LENGTH = 4  # shorter secrets are masked only as whole words
+_MIN_TOKEN_LENGTH = 16  # a user of at least this length may be a token, despite a password
+# Schemes whose user may be a token.
 _TOKEN_SCHEMES = ("http", "https", "databricks")
 
 
 def mask_secrets(text: str, *addresses: str) -> str:
-    """Return a text with the possible secrets of addresses masked.
+    """Mask the logins and query strings of all addresses in a text.
 
-    In each address, the login and the options are masked:
+    The result looks like
     postgresql://***@host/mlflow?password=***. Passwords and tokens are also masked in the rest of
     the text, because some errors quote parts of an address.
 
@@ -39,10 +54,10 @@ def mask_secrets(text: str, *addresses: str) -> str:
         for secret in _iter_secrets(address)
         for spelling in _iter_spellings(secret)
     }
-    masked_text = _OPTIONS.sub(rf"\1{_MASK}", _USER.sub(f"//{_MASK}@", text))
+    masked_text = _QUERY.sub(rf"\1{_MASK}", _LOGIN.sub(f"//{_MASK}@", text))
     for spelling in sorted(spellings, key=len, reverse=True):
         pattern = re.escape(spelling)
-        if len(spelling) < _MIN_LENGTH:
+        if len(spelling) < _MIN_SUBSTRING_LENGTH:
             pattern = rf"(?<!\w){pattern}(?!\w)"
         masked_text = re.sub(pattern, _MASK, masked_text)
     return masked_text
@@ -51,16 +66,17 @@ def mask_secrets(text: str, *addresses: str) -> str:
 def _iter_secrets(text: str) -> Iterator[str]:
     """Yield the passwords and tokens of the addresses in a text.
 
-    A user at one of _TOKEN_SCHEMES may be a token if it has no password or is long enough.
+    With one of _TOKEN_SCHEMES, the user may itself be a token: if there is no password, or if it
+    has at least _MIN_TOKEN_LENGTH characters.
     """
-    for pattern in _LOGINS:
+    for pattern in _SCHEME_AND_LOGIN:
         for scheme, login in pattern.findall(text):
             user, _, password = login.partition(":")
             if password:
                 yield password
             if scheme in _TOKEN_SCHEMES and (not password or len(user) >= _MIN_TOKEN_LENGTH):
                 yield user
-    for value in _SECRET_OPTION.findall(text):
+    for value in _SECRET_PARAMETER.findall(text):
         yield value.rstrip(":)")
 
 

@@ -52,6 +52,6 @@ def test_prefetch_names_files_that_cannot_be_downloaded(
     assert loaded == ["pocket", "RN50:openai"]
     assert (data / "caltech-101" / "101_ObjectCategories" / "a" / "0.jpg").is_file()
     split_file = data / "caltech-101" / "split_zhou_Caltech101.json"
-    assert f"split to download by hand, torchvision has none: {split_file}" in result.stdout
+    assert f"the split file is still missing. Download it by hand to {split_file}" in result.stdout
     assert result.exit_code == 2
     assert f"{split_file}: cannot be read: No such file" in result.stderr

@@ -41,7 +41,7 @@ def test_list_names_every_dataset_and_how_to_get_it() -> None:
         assert name in result.stdout
     assert "4128/1649/2465" in result.stdout
     for name, source in SOURCES.items():
-        assert (f"{name}: {source.how}" in result.stdout) == (name not in PACKAGED)
+        assert (f"{name}: {source.instructions}" in result.stdout) == (name not in PACKAGED)
 
 
 def test_list_distinguishes_present_missing_and_faulty_datasets(tmp_path: Path) -> None:
@@ -168,7 +168,7 @@ def test_get_moves_images_into_the_layout(
         (URLError("Name or service not known"), 2, "<urlopen error Name or service not known>"),
         (RuntimeError("File not found\nor corrupted."), 2, "File not found or corrupted."),
         (EOFError(), 2, "EOFError"),
-        (None, 2, "torchvision created no folder dtd/dtd"),
+        (None, 2, "torchvision did not create the folder dtd/dtd"),
         (KeyboardInterrupt(), 130, ""),
     ],
 )
@@ -207,6 +207,17 @@ def test_mistakes_are_refused_in_one_line(
     result = invoke(*case["command"].split())
     assert (result.exit_code, result.stdout) == (2, "")
     assert case["says"] in result.stderr and len(result.stderr.splitlines()) == 1
+
+
+def test_a_python_without_safe_unpacking_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python 3.11.0 to 3.11.3 have no tarfile.data_filter; nothing is downloaded."""
+    monkeypatch.delattr(tarfile, "data_filter")
+    result = invoke("get", "dtd", "--data-root", str(tmp_path / "data"))
+    assert (result.exit_code, result.stdout) == (2, "")
+    assert result.stderr.startswith("Python 3.11.4 or newer is required to download datasets")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("trick", ["../../outside", "link"])

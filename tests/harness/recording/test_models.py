@@ -2,15 +2,19 @@
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import mlflow
 import pytest
+import torch
 from mlflow.tracking import MlflowClient
 from PIL import Image
 
 import harness
+from harness.errors import UserError
 from harness.method import MethodFunctions
+from harness.pyfunc import ImageClassifier
 from harness.store import Point, list_model
 from ship.clip import FrozenCLIP
 from tests.harness.conftest import Bench
@@ -33,6 +37,19 @@ def listed(bench: Bench) -> list[Any]:
     client = MlflowClient(bench.uri)
     experiment = client.get_experiment_by_name("small").experiment_id
     return list(client.search_logged_models([experiment]))
+
+
+def test_pyfunc_accepts_a_single_path() -> None:
+    """A path is one image, and not a list of characters."""
+    outputs = SimpleNamespace(probabilities=torch.tensor([[0.25, 0.75]]))
+    encoded: list[list[str]] = []
+    model: Any = SimpleNamespace(
+        encode=encoded.append, predict=lambda _: outputs, class_names=["cat", "dog"]
+    )
+    for path in ("a.jpg", Path("a.jpg")):
+        predicted = ImageClassifier([model, model]).predict(path)
+        assert predicted.to_dict("records") == [{"class": "dog", "probability": 0.75}]
+    assert encoded == [["a.jpg"]] * 2
 
 
 @pytest.mark.slow
@@ -66,6 +83,12 @@ def test_mlflow_lists_and_loads_a_trained_model(bench: Bench, tmp_path: Path) ->
     points = [Point("test/x", 1.0, 1, 0)]
     list_model(MlflowClient(bench.uri), run.info.run_id, "other", [0], {}, points)
     assert len(listed(bench)) == 1
+    mlflow.set_tracking_uri(bench.uri)
+    try:
+        with pytest.raises(UserError, match=r"seeds must have at least one seed, got \[\]"):
+            mlflow.pyfunc.load_model(model.model_uri, model_config={"seeds": []})
+    finally:
+        mlflow.set_tracking_uri(before)
 
 
 @pytest.mark.slow

@@ -4,7 +4,7 @@ import unicodedata
 
 import pytest
 
-from harness.errors import SingleLineError
+from harness.errors import SingleLineError, ray_address_fault
 from harness.store import StoreError
 from harness.wording import printable
 from reports.errors import ReportError
@@ -28,3 +28,18 @@ def test_the_rest_of_an_escaped_text_stays() -> None:
 def test_a_one_line_error_has_one_line(kind: type[SingleLineError]) -> None:
     """This is true for any names and causes that it quotes."""
     assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"
+
+
+@pytest.mark.parametrize("address", ["garbage", "ray://head:10001", "http://head:6379"])
+def test_a_wrong_ray_address_is_refused_wherever_it_is_set(
+    monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    """As an argument, and in RAY_ADDRESS, which is used for auto. An empty one is not set."""
+    text = f"must be local, auto or HOST:PORT (Ray Client is not supported), got '{address}'"
+    assert ray_address_fault(address) == f"address {text}"
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    assert ray_address_fault("auto") == f"RAY_ADDRESS {text}"
+    assert ray_address_fault("head:6379") is None
+    for valid in ("", "head:6379"):
+        monkeypatch.setenv("RAY_ADDRESS", valid)
+        assert ray_address_fault("auto") is None
