@@ -23,7 +23,7 @@ _EPILOG = (
     "0: the report was printed or written\n\n"
     "2: the command or the file of --external has a mistake, the store cannot be read, or there "
     "is no such study or metric\n\n"
-    "3: no run of the study has ended yet\n\n"
+    "3: no trial of the study has ended yet\n\n"
     "130: interrupted\n\n"
     "141: the pipe that reads the output was closed"
 )
@@ -239,8 +239,7 @@ def report(
             metavar="FORMAT",
             help="Print the report in this format: terminal, markdown, latex or csv. latex and "
             "csv contain only the tables; csv is one CSV of all tables, with a `table` column. "
-            "With --format, files are written only if --out is also given; they are in all "
-            "formats, with one CSV per table. Repeatable.",
+            "With --format, no files are written unless --out is given. Repeatable.",
         ),
     ] = None,
     metric: Annotated[
@@ -249,15 +248,16 @@ def report(
             "--metric",
             metavar="METRIC",
             help="Metric of the differences, p-values and figures: a test metric of the study's "
-            "protocol, or quality/MEASURE. The error for an unknown metric lists the choices. "
-            "Defaults to harmonic_mean, or to accuracy if the protocol has no harmonic mean.",
+            "protocol, or quality/MEASURE for a measure of the synthetic features. Defaults to "
+            "harmonic_mean, or to accuracy if the protocol has no harmonic mean.",
         ),
     ] = None,
     figures: Annotated[
         bool,
         typer.Option(
             "--figures",
-            help="Write all charts of the page as PNG, SVG and PDF, not only those of factors.",
+            help="Write all charts of the HTML report as PNG, SVG and PDF. By default, only the "
+            "charts of factors are written.",
         ),
     ] = False,
     notes: Annotated[
@@ -277,8 +277,8 @@ def report(
         bool,
         typer.Option(
             "--paired",
-            help="Compare two studies A and B seed by seed. Prints the difference B - A for each "
-            "configuration that both have.",
+            help="Compare two studies A and B: for each configuration that both have, the "
+            "difference B - A, paired by seed.",
         ),
     ] = False,
     external: Annotated[

@@ -4,7 +4,7 @@ Heavy modules are imported inside the functions, so that --help is fast.
 """
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,6 +14,14 @@ from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, V
 PREFETCH_STEPS = ("downloads", "features")
 
 
+class PrefetchCommand(SweepCommand):
+    """The command ship-sweep prefetch, which needs --space."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        """Return the usage line, with the required option."""
+        return ["--space FILE [OPTIONS] WHAT"]
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add the subcommands to the app of ship-sweep. Its --help lists them in this order."""
     app.command("list", cls=SweepCommand)(list_studies)
@@ -21,7 +29,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command("options", cls=SweepCommand)(list_options)
     app.command("backbones", cls=SweepCommand)(list_backbones)
     app.command("check", cls=SweepCommand)(check_by_name)
-    app.command("prefetch", cls=SweepCommand)(prefetch_study)
+    app.command("prefetch", cls=PrefetchCommand)(prefetch_study)
     app.command("predict", cls=SweepCommand)(predict_images)
     app.command("deploy", cls=SweepCommand)(print_cluster_recipe)
 
@@ -97,8 +105,11 @@ def check_by_name(
 ) -> None:
     """Check that a generator, fine-tuner, dataset or metric works in a study.
 
-    Use it to test a plugin. The exit code is 1 if a check fails. To find damaged images and copies
-    in a dataset, use ship-data check.
+    Use it to test a plugin: ship-sweep check my_method --plugin my_method.py. A method is trained
+    for a few steps on made-up features, to check for example its shapes, its seeds and whether it
+    can be saved. Each check prints a line. The exit code is 1 if one fails.
+
+    To find damaged images and copies in a dataset, use ship-data check.
     """
     from harness.cli import lists
     from harness.config import load_plugins
@@ -112,9 +123,9 @@ def prefetch_study(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads: the weights of the study's backbones, and missing images of datasets "
-            "that ship-data get can download. features: the same, and then extract the features "
-            "into the cache.",
+            help="downloads: download the weights of the study's backbones, and missing images of "
+            "datasets that ship-data get can download; print which files have to be downloaded by "
+            "hand. features: do the same, and then extract the features into the cache.",
         ),
     ],
     *,
@@ -149,7 +160,7 @@ def predict_images(
     images: Annotated[
         Path,
         typer.Argument(
-            metavar="FOLDER", help="Folder that is searched for images at any depth, or one image."
+            metavar="PATH", help="Image, or folder that is searched for images at any depth."
         ),
     ],
     *,
@@ -160,8 +171,8 @@ def predict_images(
             metavar="KEY=VALUE",
             help="Level of a factor, to select the configuration, e.g. n_ctx=16 (short for "
             "generator.n_ctx=16). Repeatable. Defaults to the configuration with the best "
-            "selection score. A factor whose levels have different classes, such as dataset, has "
-            "no default: select one of its levels.",
+            "selection score. A factor that changes the classes, such as dataset, has no default "
+            "and must be given.",
         ),
     ] = None,
     plugin: Plugins = None,
@@ -171,8 +182,10 @@ def predict_images(
     The models are read from the MLflow store $MLFLOW_TRACKING_URI, or else from mlflow.db in the
     working directory.
 
-    Writes STUDY-predictions.csv to the working directory. The exit code is 2 if an image cannot be
-    decoded; the file then contains the predictions for the other images.
+    Probabilities are averaged over the models of all seeds. The file STUDY-predictions.csv in the
+    working directory is written or replaced. It has a row per image, with the class, its
+    probability, the second class, and the number of seeds that agree. The exit code is 2 if an
+    image cannot be decoded; the file then contains the predictions for the other images.
     """
     from harness.cli.run import run_predict
     from harness.config import load_plugins

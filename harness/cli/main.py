@@ -27,11 +27,10 @@ _EPILOG = (
     "datasets.\n\n"
     "Exit codes:\n\n"
     "0: the study is complete, or the command succeeded\n\n"
-    "1: a check failed, or an unexpected error occurred\n\n"
+    "1: a check of ship-sweep check failed, or an unexpected error occurred\n\n"
     "2: refused or aborted: the command, the YAML or the data has a mistake; another driver runs "
-    "the study; a plugin, the cluster or the checkpoint storage cannot be used; the store does not "
-    "respond at the start, or refuses a read or write at any time; or the study is complete but "
-    "the files of its report cannot be written\n\n"
+    "the study; the store, the cluster, the checkpoint storage or a plugin cannot be used; or the "
+    "study is complete but the files of its report cannot be written\n\n"
     "3: incomplete: trials failed or are missing, a store that responded at the start did not "
     "respond for --store-timeout seconds, Ray died, or another driver took over the study\n\n"
     "130: interrupted\n\n"
@@ -102,9 +101,9 @@ def sweep(
             "--dry-run",
             help="Run nothing. Print the state of each configuration (done, to run, pruned or "
             "failed), the seeds to run, the smallest difference that the seeds can detect, and the "
-            "remaining time. Difference and time are estimated from finished trials. Until a trial "
-            "has finished, the cost of the trials on a GPU is also printed, unless the backbone is "
-            "the packaged one.",
+            "remaining time. Difference and time are estimated from finished trials. Before the "
+            "first has finished, the time and memory that the trials need on a GPU are estimated "
+            "instead (not for the packaged backbone).",
         ),
     ] = False,
     no_reuse: Annotated[
@@ -130,7 +129,7 @@ def sweep(
     verbose: Verbose = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Run a study: train each configuration and seed that the store lacks, and print a report.
+    """Run a study: train each configuration and seed without a result, and print a report.
 
     The report's files are written to the folder NAME-report in the working directory, where NAME is
     the study's name.

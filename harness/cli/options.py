@@ -20,7 +20,7 @@ Overrides = Annotated[
         "--set",
         metavar="KEY=VALUE",
         help="Override a key of the YAML, e.g. shots=4, finetuner=coop, generator.epochs=5 or "
-        "space.shots=null (removes the factor). Repeatable.",
+        "space.shots=null (no longer varies shots). Repeatable.",
     ),
 ]
 Plugins = Annotated[
@@ -45,8 +45,8 @@ CacheDir = Annotated[
     typer.Option(
         "--cache-dir",
         metavar="DIR",
-        help="Folder for cached features, and for checkpoints unless --storage is set. Defaults to "
-        "$SHIP_SWEEP_CACHE, or else to ~/.cache/ship-sweep.",
+        help="Folder for cached features. A run also keeps its checkpoints there, unless --storage "
+        "is set. Defaults to $SHIP_SWEEP_CACHE, or else to ~/.cache/ship-sweep.",
     ),
 ]
 Verbose = Annotated[

@@ -29,7 +29,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     no_args_is_help=True,
     epilog=_EPILOG,
-    help="List, download and check the datasets of ship-sweep.",
+    help="List, download and check the datasets of ship-sweep. Some have to be downloaded by hand; "
+    "ship-data list says how. The folder of all datasets is given as --data-root to each command, "
+    "e.g. ship-data get dtd --data-root ~/data.",
 )
 Name = Annotated[
     str, typer.Argument(metavar="NAME", help="Name of a dataset (see ship-data list).")
@@ -70,7 +72,9 @@ def get(
         ),
     ] = None,
 ) -> None:
-    """Download a dataset's images with torchvision, and move them into CoOp's folder layout.
+    """Download a dataset's images with torchvision, into the folders that ship-sweep reads.
+
+    The folder layout is that of the CoOp repository (github.com/KaiyangZhou/CoOp).
 
     Some datasets have to be downloaded by hand: see ship-data list.
     """
