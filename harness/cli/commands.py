@@ -106,8 +106,8 @@ def check_by_name(
     """Check that a generator, fine-tuner, dataset or metric works in a study.
 
     Use it to test a plugin: ship-sweep check my_method --plugin my_method.py. A method is trained
-    for a few steps on made-up features, to check for example its shapes, its seeds and whether it
-    can be saved. Each check prints a line. The exit code is 1 if one fails.
+    briefly on made-up features, to check for example that its results are finite and reproducible,
+    and that it can be saved and resumed. Each check prints a line. The exit code is 1 if one fails.
 
     To find damaged images and copies in a dataset, use ship-data check.
     """

@@ -102,8 +102,8 @@ def sweep(
             help="Run nothing. Print the state of each configuration (done, to run, pruned or "
             "failed), the seeds to run, the smallest difference that the seeds can detect, and the "
             "remaining time. Difference and time are estimated from finished trials. Before the "
-            "first has finished, the time and memory that the trials need on a GPU are estimated "
-            "instead (not for the packaged backbone).",
+            "first has finished, the time and memory that the trials need on a GPU are printed as "
+            "well (not for the packaged backbone).",
         ),
     ] = False,
     no_reuse: Annotated[

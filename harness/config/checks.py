@@ -33,7 +33,7 @@ _MIN_SAMPLED_TRIALS = 100
 class TrialSample:
     """Trials of a study: all of them, or MAX_GRID random ones if there are more.
 
-    Of a range, only the two ends are tried, unless the `when` of another factor refers to it.
+    Only the two ends of a range are tried, unless the `when` of another factor refers to it.
 
     Attributes:
         is_complete: Whether all trials are included. False for a random sample.

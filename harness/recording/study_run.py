@@ -66,7 +66,7 @@ class ParentRun:
     _planned_keys: set[str] = field(default_factory=set)  # keys of the configurations in them
 
     @classmethod
-    def create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "ParentRun":
+    def get_or_create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "ParentRun":
         """Return the study's parent run. It is created if it does not exist.
 
         Creating the run also sets the experiment's primary metric, which MLflow's charts show
@@ -145,7 +145,7 @@ class ParentRun:
             self.store.write(RunUpdate(run=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
-    def update_run_tags(self, history: RunHistory, plan: Plan) -> bool:
+    def update_trial_tags(self, history: RunHistory, plan: Plan) -> bool:
         """Rewrite the tags of trials' runs that no longer match the current study.
 
         A run that was a control may now be a configuration of the study's space. If a factor was

@@ -107,7 +107,7 @@ SMALL = {"space": {"generator.n_ctx": [4]}, "seeds": 1}
 
 
 @pytest.mark.parametrize(
-    ("place", "after"), [("update_run_tags", False), ("begin", True), ("end", False)]
+    ("place", "after"), [("update_trial_tags", False), ("begin", True), ("end", False)]
 )
 def test_interrupt_during_writes_leaves_nothing_running(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, place: str, after: bool
