@@ -31,7 +31,7 @@ from tests.reports.answer.known_study import (
 _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
-UNEVEN = ": intervals and verdicts do not account for rare large losses."
+UNEVEN = ": intervals and verdicts assume normal noise of equal size."
 
 
 def check(known: Known, answer: Answer, claims: Claims) -> None:
@@ -255,4 +255,4 @@ def _lacking(known: Known) -> Iterator[str]:
     names = {"FAIL": "failed", "PRUNED": "pruned", "MISSING": "missing"}
     parts = [f"{ends.count(end)} {name}" for end, name in names.items() if end in ends]
     if parts:
-        yield f"Incomplete: {', '.join(parts)} of {len(ends)} (configuration, seed) pairs."
+        yield f"Incomplete: {', '.join(parts)} of {len(ends)} planned results."
