@@ -119,7 +119,7 @@ def make_design(study: Study, metric: str) -> Design:
 
     Raises:
         Unavailable: If the study cannot be analyzed (see select_analyzed_study), if nothing has
-            finished, if the absolute value of a result exceeds tables.MAX_MAGNITUDE, or if no factor
+            finished, if the magnitude of a result exceeds tables.MAX_MAGNITUDE, or if no factor
             varies.
     """
     analyzed_study = select_analyzed_study(study, metric)

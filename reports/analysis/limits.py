@@ -15,13 +15,13 @@ from reports.stats import compare_paired, max_correct_by_guessing
 from reports.study import Study, metric_heading
 from reports.tables import (
     Group,
-    find_baseline_configuration_group,
     configuration_groups,
     control_groups,
     count_correct_answers,
     dataset_of_controls,
     decimals_of,
     effect_of,
+    find_baseline_configuration_group,
     list_datasets,
 )
 

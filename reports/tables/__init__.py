@@ -18,15 +18,15 @@ from reports.tables.families import families_of_runs, first_family, list_familie
 from reports.tables.family import Family
 from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    MAX_SHOWN_LEVELS,
     MAX_MAGNITUDE,
-    group_all_rows,
+    MAX_SHOWN_LEVELS,
     as_numbers,
-    find_baseline_configuration_group,
     configuration_groups,
     configuration_rows,
     control_groups,
     factor_labels,
+    find_baseline_configuration_group,
+    group_all_rows,
     join_rules,
     level_groups,
     ordered_levels,

@@ -10,10 +10,10 @@ from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
 from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    find_baseline_configuration_group,
     configuration_groups,
     configuration_rows,
     factor_labels,
+    find_baseline_configuration_group,
     join_rules,
     row_text,
 )

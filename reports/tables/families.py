@@ -11,11 +11,11 @@ from reports.tables.family import Family, Kind
 from reports.tables.group import Group
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
-    find_baseline_configuration_group,
-    find_baseline_level_group,
     configuration_groups,
     control_groups,
     factor_labels,
+    find_baseline_configuration_group,
+    find_baseline_level_group,
     level_groups,
     ordered_levels,
     short_names,

@@ -61,8 +61,8 @@ def dataset_of_controls(study: Study) -> str:
 def factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on different classes.
 
-    Levels of SEPARATE_FACTORS are never compared. Those of `max_classes` are, but a level with
-    fewer classes has higher accuracies, so that a method cannot be chosen among them.
+    This includes `max_classes`. Unlike levels of SEPARATE_FACTORS, its levels have comparisons in
+    tables, but no best one is selected, because fewer classes are easier.
     """
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
