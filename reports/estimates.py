@@ -148,7 +148,7 @@ def _make_comparison_fields(comparison: Compared) -> dict[str, Any]:
 
 
 def _make_interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
-    """Return an estimate as NAME, NAME_low and NAME_high, or as mean, low and high if NAME is ""."""
+    """Return an estimate as NAME, NAME_low, NAME_high; as mean, low, high if `name` is ""."""
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

@@ -155,8 +155,8 @@ def find_noisiest_row(values: Array) -> NoisiestGroup | None:
 def find_noisiest_level(values: Array, factor: VariedFactor) -> NoisiestGroup | None:
     """Return the level whose noise is most significantly larger than the rest's, and its p-value.
 
-    The noise of a level consists of the additive residuals of its configurations. For each level, an
-    F test compares their variance with that of the other levels.
+    The noise of a level consists of the additive residuals of its configurations. For each level,
+    an F test compares their variance with that of the other levels.
 
     Args:
         values: Results, (S, R).

@@ -27,9 +27,9 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         metric: Metric of the answer.
         study_tables: Tables of the whole study, without those of single datasets.
     """
-    yield from selection_cautions(study)
-    yield from _baseline_cautions(study, study_tables)
-    yield from absence_cautions(study)
+    yield from find_selection_cautions(study)
+    yield from _find_baseline_cautions(study, study_tables)
+    yield from find_absence_cautions(study)
     if study.n_untried:
         yield f"Incomplete: {count(study.n_untried, 'configuration')} not tried yet."
     n_seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
@@ -40,12 +40,12 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
     elif n_seeds < MIN_SEEDS:
         yield f"Only {count(n_seeds, 'seed')} finished: intervals are rough."
     else:
-        min_pairs = min(_pair_counts(study_tables), default=MIN_SEEDS)
+        min_pairs = min(_list_pair_counts(study_tables), default=MIN_SEEDS)
         if min_pairs < MIN_SEEDS:
             yield f"A comparison has only {count(min_pairs, 'seed')}: its interval is rough."
     design = compute_if_available(make_design, study, metric)
     if design:
-        yield from noise_cautions(design)
+        yield from find_noise_cautions(design)
     class_counts = [
         row.comparison.n_classes for table in study_tables for row in table.rows if row.comparison
     ]
@@ -58,7 +58,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         )
 
 
-def selection_cautions(study: Study) -> Iterator[str]:
+def find_selection_cautions(study: Study) -> Iterator[str]:
     """Yield cautions on selection with test images and on the demonstration backbone."""
     rules = tables.join_rules(study.rows["selection"].to_list())
     leaks = tables.list_test_image_rules(rules)
@@ -69,7 +69,7 @@ def selection_cautions(study: Study) -> Iterator[str]:
         yield "Demonstration backbone: this says nothing about CLIP."
 
 
-def _baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iterator[str]:
+def _find_baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iterator[str]:
     """Yield a caution if tables have no comparisons, because the baseline lacks results.
 
     A table by configuration and a table by level have different baselines, so that one may have
@@ -89,21 +89,21 @@ def _baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iterator[
         yield f"The baseline has no {metric_name(study, without_metric[0].metric)}: {effect}."
 
 
-def absence_cautions(study: Study) -> Iterator[str]:
+def find_absence_cautions(study: Study) -> Iterator[str]:
     """Yield a caution with the numbers of failed, pruned and missing results, if there are any."""
     absences = tables.group_all_rows(study).counts.absence_texts()
     if absences:
         yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} planned results."
 
 
-def noise_cautions(design: Design) -> Iterator[str]:
+def find_noise_cautions(design: Design) -> Iterator[str]:
     """Yield a caution for each description of uneven noise; see describe_uneven_noise."""
     name = metric_name(design.study, design.metric)
     for description in describe_uneven_noise(design):
         yield f"{name} {description}: intervals and verdicts assume normal noise of equal size."
 
 
-def _pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
+def _list_pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
     """Yield the number of paired seeds of each comparison in the answer.
 
     In a table of configurations, only controls count: the answer does not compare the other rows

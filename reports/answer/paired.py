@@ -12,9 +12,9 @@ from reports.analysis import NO_HEADROOM, Design, Limit, find_limits
 from reports.answer.build import rule_text
 from reports.answer.cautions import (
     MIN_SEEDS,
-    absence_cautions,
-    noise_cautions,
-    selection_cautions,
+    find_absence_cautions,
+    find_noise_cautions,
+    find_selection_cautions,
 )
 from reports.answer.comparisons import (
     classify_comparison,
@@ -118,15 +118,15 @@ def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Li
 def _find_cautions(paired: PairedStudies) -> Iterator[str]:
     """Yield the cautions that weaken every finding, the most serious first."""
     study, metric = paired.combined, paired.metrics[0]
-    yield from selection_cautions(study)
+    yield from find_selection_cautions(study)
     seed_counts = [comparison.difference.n for comparison in paired.compared[metric].values()]
     if seed_counts and min(seed_counts) < MIN_SEEDS:
         n = count(min(seed_counts), "common seed")
         yield f"A comparison has only {n}: its interval is rough."
-    yield from absence_cautions(study)
+    yield from find_absence_cautions(study)
     design = _make_design(paired, metric)
     if design:
-        yield from noise_cautions(design)
+        yield from find_noise_cautions(design)
 
 
 def _make_design(paired: PairedStudies, metric: str) -> Design | None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
 from harness.wording import count
-from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
+from reports.cells import EXTERNAL, MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
@@ -175,11 +175,9 @@ def comparison_notes(family: Family) -> Iterator[str]:
         yield Legend(meaning)
     if family.kind == "methods" or study.pooled_datasets:
         yield averages_note(study)
-    if any(
-        group.parts and len(group.finished_datasets) < len(family.datasets)
-        for group in family.groups
-        if not group.control
-    ):
+    n_datasets = len(family.datasets)
+    methods = [group for group in family.groups if group.control in ("", EXTERNAL)]
+    if any(0 < len(method.finished_datasets) < n_datasets for method in methods):
         yield _missing_datasets_note(family)
     if family.is_comparable:
         yield from _difference_notes(family)

@@ -156,6 +156,7 @@ def average_over_datasets(study: Study, datasets: Sequence[str] = ()) -> Study |
         for row in average_rows(study, method.key, _group_by_dataset(study, method))
     ]
     factors = factors_without_dataset(study)
+    # the notes of the averages repeat the study's numbers of left out and reused results
     return dataclasses.replace(
         study,
         rows=make_study_frame(rows, factors, complete_methods, tuple(study.protocol.headings)),
@@ -206,6 +207,7 @@ def _average_row(
     """
     group = Group((), [*rows.values()])
     first_row, states = group.rows[0], group.column("state")
+    # all rows of a study have the same columns
     numeric_columns = [
         name
         for name in first_row

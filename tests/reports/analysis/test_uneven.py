@@ -17,6 +17,7 @@ from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
 from tests.reports.analysis.test_variance import two_factors
+from tests.reports.studies import crossed
 
 LEVELS, SEEDS = 5, 5
 Shape = Callable[[np.random.Generator], Array]
@@ -114,6 +115,16 @@ def test_an_answer_warns_of_skewed_noise() -> None:
         c for c in make_report(builder.study()).answer.cautions if "assume normal noise" in c
     ]
     assert line.startswith("H has skewed noise (skewness −")
+
+
+def test_factors_with_the_same_last_part_have_their_whole_names() -> None:
+    """As in tables, "name" would be ambiguous."""
+    names = {"generator.name": ["none", "vae", "wgan"], "finetuner.name": ["coop", "cocoop"]}
+    rng = np.random.default_rng(0)
+    builder = crossed(names, lambda *levels: 50.0 + float(rng.normal(0, 0.1)))
+    builder.runs[3].metrics[f"test/{METRIC}/seed_1"] -= 20
+    (line,) = [c for c in make_report(builder.study()).answer.cautions if "far from" in c]
+    assert line.startswith("H of generator.name vae, finetuner.name cocoop under seed 1 is far")
 
 
 def test_an_answer_warns_of_an_outlying_result() -> None:

@@ -223,7 +223,10 @@ def cautions(known: Known, lines: Sequence[str], claims: Claims) -> None:
         seeds = f"{fewest} seed{'s' * (fewest > 1)}"
         true.add(f"A comparison has only {seeds}: its interval is rough.")
     if known.builder.sampler == "grid" and ("", base) not in known.results:
-        true.add("The baseline has not finished: nothing is compared with it.")
+        # the tables of several factors compare their levels in other configurations
+        compared = len(base) > 1 and any(_shared(known))
+        table = " in the table configurations" if compared else ""
+        true.add(f"The baseline has not finished: nothing is compared with it{table}.")
     warnings = {line for line in lines if line.endswith(UNEVEN)}
     claims.family("warned", false=bool(warnings))
     texts = set(lines) - warnings
