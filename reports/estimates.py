@@ -1,7 +1,6 @@
 """All estimates of a report's tables as one data frame.
 
-The frame has one row per table row and metric. In this module, rows of tables are called lines, to
-tell them from rows of the frame. docs/report.md describes the columns.
+The frame has one row per row of a table, metric and dataset. docs/report.md describes its columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -24,28 +23,35 @@ from reports.cells import (
 )
 from reports.stats import Compared, Estimate
 
-_TEXTS = ["table", "kind", "row", "control", "dataset", "metric", "verdict", "flags"]
-_COUNTS = ["n", "failed", "pruned", "missing", "datasets", "pairs", "pairs_datasets"]
-_COUNTS += ["more_seeds_low", "more_seeds_high", "epoch_min", "epoch_max"]
-# Columns of differences to controls. Each has further columns with the _VERSUS_SUFFIXES.
-_VERSUS = tuple(versus_key(control) for control in COMPETING)
-_TEXTS += [f"{name}_at" for name in _VERSUS]
-_COUNTS += [f"{name}_n" for name in _VERSUS]
-_TYPES = {
-    **dict.fromkeys(_TEXTS, pl.String),
-    **dict.fromkeys(_COUNTS, pl.Int64),
-    **dict.fromkeys(("is_baseline", "is_unchanged", "is_constant"), pl.Boolean),
+# Keys of the columns with differences to controls. The frame has one column per key and suffix.
+_CONTROL_DIFFERENCES = tuple(versus_key(control) for control in COMPETING)
+_CONTROL_SUFFIXES: dict[str, Any] = {
+    "": pl.Float64, "_low": pl.Float64, "_high": pl.Float64, "_n": pl.Int64, "_at": pl.String,
+}  # fmt: skip
+# Column -> type, in the order of the frame's columns.
+SCHEMA: dict[str, Any] = {
+    **dict.fromkeys(("table", "kind", "row", "control"), pl.String),
+    "is_baseline": pl.Boolean,
+    **dict.fromkeys(("dataset", "metric"), pl.String),
+    **dict.fromkeys(("n", "failed", "pruned", "missing"), pl.Int64),
+    **dict.fromkeys(("mean", "low", "high"), pl.Float64),
+    "datasets": pl.Int64,
+    **dict.fromkeys(("difference", "difference_low", "difference_high"), pl.Float64),
+    **dict.fromkeys(("pairs", "pairs_datasets"), pl.Int64),
+    **dict.fromkeys(("classes_low", "classes_high"), pl.Float64),
+    **dict.fromkeys(("p", "holm_p", "beyond_p", "within_p", "mde"), pl.Float64),
+    "verdict": pl.String,
+    **dict.fromkeys(("more_seeds_low", "more_seeds_high"), pl.Int64),
+    **dict.fromkeys(("is_unchanged", "is_constant"), pl.Boolean),
+    "epoch": pl.Float64,
+    **dict.fromkeys(("epoch_min", "epoch_max"), pl.Int64),
+    "flags": pl.String,
+    **{
+        f"{key}{suffix}": column_type
+        for key in _CONTROL_DIFFERENCES
+        for suffix, column_type in _CONTROL_SUFFIXES.items()
+    },
 }
-_NAMES = (
-    "table kind row control is_baseline dataset metric n failed pruned missing mean low high"
-    " datasets difference difference_low difference_high pairs pairs_datasets classes_low"
-    " classes_high p holm_p beyond_p within_p mde verdict more_seeds_low"
-    " more_seeds_high is_unchanged is_constant"
-    " epoch epoch_min epoch_max flags"
-)
-_VERSUS_SUFFIXES = ("", "_low", "_high", "_n", "_at")
-_ALL_NAMES = (*_NAMES.split(), *(name + suffix for name in _VERSUS for suffix in _VERSUS_SUFFIXES))
-COLUMNS: dict[str, Any] = {name: _TYPES.get(name, pl.Float64) for name in _ALL_NAMES}
 
 
 def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
@@ -56,58 +62,63 @@ def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
             rows.
 
     Returns:
-        One row per table line and metric. Only the row of the table's metric has the comparison
-        with the baseline. Unknown numbers are null.
+        One row per table row, metric and dataset. Comparisons with the baseline and with controls
+        are only in rows of the table's metric; for several datasets, only in those of its average.
+        Unknown numbers are null.
     """
     rows = [
-        row for table in tables for line in table.rows for row in _make_estimate_rows(table, line)
+        row
+        for table in tables
+        for table_row in table.rows
+        for row in _make_estimate_rows(table, table_row)
     ]
-    return pl.DataFrame(rows, schema=COLUMNS)
+    return pl.DataFrame(rows, schema=SCHEMA)
 
 
-def _make_estimate_rows(table: Table, line: Row) -> Iterator[dict[str, Any]]:
-    """Yield a row of the frame per metric of a table's line."""
-    datasets_cell = line.cells.get("datasets")
+def _make_estimate_rows(table: Table, table_row: Row) -> Iterator[dict[str, Any]]:
+    """Yield the rows of the frame for a row of a table: one per column of means."""
+    datasets_cell = table_row.cells.get("datasets")
     fields: dict[str, Any] = {
         "table": table.name,
-        "kind": _get_kind(table, line),
-        "row": line.name,
-        "control": line.control or None,
-        "is_baseline": line.is_baseline,
-        "failed": line.counts.failed,
-        "pruned": line.counts.pruned,
-        "missing": line.counts.missing,
-        "flags": line.flag_counts or None,
+        "kind": _get_kind(table, table_row),
+        "row": table_row.name,
+        "control": table_row.control or None,
+        "is_baseline": table_row.is_baseline,
+        "failed": table_row.counts.failed,
+        "pruned": table_row.counts.pruned,
+        "missing": table_row.counts.missing,
+        "flags": table_row.flag_counts or None,
     }
-    epoch = line.cells.get("epoch")
+    epoch = table_row.cells.get("epoch")
     if isinstance(epoch, Spread):
         fields |= {"epoch": epoch.median, "epoch_min": epoch.low, "epoch_max": epoch.high}
     for column in table.columns:
-        cell, metric, dataset = line.cells.get(column.key), column.metric, column.dataset
+        cell, metric, dataset = table_row.cells.get(column.key), column.metric, column.dataset
         if not metric or not isinstance(cell, Value):
             continue
         row = {**fields, "dataset": dataset or None, "metric": metric, "n": cell.estimate.n}
-        is_compared = metric == table.metric and dataset in ("", AVERAGE)
+        has_comparisons = metric == table.metric and dataset in ("", AVERAGE)
         if dataset == AVERAGE and isinstance(datasets_cell, Quantity):
             row["datasets"] = int(datasets_cell.number)
         row |= _make_interval_fields(cell.estimate)
-        if is_compared:
-            row |= _make_comparison_fields(line.comparison) if line.comparison else {}
-            row |= _make_control_fields(line)
+        if has_comparisons:
+            if table_row.comparison:
+                row |= _make_comparison_fields(table_row.comparison)
+            row |= _make_control_fields(table_row)
         yield row
 
 
-def _get_kind(table: Table, line: Row) -> str:
-    """Return "control" or "external" for such lines, and the table's kind for all others."""
+def _get_kind(table: Table, table_row: Row) -> str:
+    """Return the kind of a row: "control", "external", or else the kind of its table."""
     kinds = {LEVELS: table.kind, CONTROLS_SECTION: "control", EXTERNAL: EXTERNAL}
-    return kinds[line.section]
+    return kinds[table_row.section]
 
 
-def _make_control_fields(line: Row) -> dict[str, Any]:
-    """Return the fields of a line's differences to the controls that have its levels."""
+def _make_control_fields(table_row: Row) -> dict[str, Any]:
+    """Return the fields of a row's differences to the competing controls at the row's levels."""
     fields: dict[str, Any] = {}
-    for name in _VERSUS:
-        cell = line.cells.get(name)
+    for name in _CONTROL_DIFFERENCES:
+        cell = table_row.cells.get(name)
         if isinstance(cell, Value):
             fields |= _make_interval_fields(cell.estimate, name)
             fields |= {f"{name}_n": cell.estimate.n, f"{name}_at": cell.at or None}
@@ -115,13 +126,19 @@ def _make_control_fields(line: Row) -> dict[str, Any]:
 
 
 def _make_comparison_fields(comparison: Compared) -> dict[str, Any]:
-    """Return the fields of a line's comparison with the baseline."""
-    fields = {name: value for name, value in vars(comparison).items() if name in COLUMNS}
-    # the column `datasets` counts the datasets in the mean, not those in the difference
-    fields.pop("datasets")
-    fields["pairs_datasets"] = comparison.datasets[0] if comparison.datasets else None
-    fields["is_constant"] = comparison.is_constant
-    fields["pairs"] = comparison.difference.n
+    """Return the fields of a row's comparison with the baseline."""
+    fields: dict[str, Any] = {
+        "pairs": comparison.difference.n,
+        "pairs_datasets": comparison.datasets[0] if comparison.datasets else None,
+        "p": comparison.p,
+        "holm_p": comparison.holm_p,
+        "beyond_p": comparison.beyond_p,
+        "within_p": comparison.within_p,
+        "mde": comparison.mde,
+        "verdict": comparison.verdict,
+        "is_unchanged": comparison.is_unchanged,
+        "is_constant": comparison.is_constant,
+    }
     if comparison.classes:
         fields["classes_low"] = comparison.classes.low
         fields["classes_high"] = comparison.classes.high
@@ -131,7 +148,7 @@ def _make_comparison_fields(comparison: Compared) -> dict[str, Any]:
 
 
 def _make_interval_fields(estimate: Estimate, name: str = "") -> dict[str, float | None]:
-    """Return the fields of an estimate: NAME, NAME_low and NAME_high; mean, low, high for ""."""
+    """Return an estimate as NAME, NAME_low, NAME_high; as mean, low, high if `name` is ""."""
     prefix = f"{name}_" if name else ""
     ends = {f"{prefix}low": estimate.low, f"{prefix}high": estimate.high}
     return {name or "mean": estimate.mean, **ends}

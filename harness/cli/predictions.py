@@ -122,7 +122,7 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     Raises:
         UserError: No configuration matches, or several do. The message lists the choices.
     """
-    levels, factors_with_own_classes = _parse_levels(study, assignments)
+    levels, class_factors = _parse_levels(study, assignments)
     finished = tables.rank_configurations(study) or _list_unscored(study)
     ranked = [
         (score, group)
@@ -130,7 +130,7 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
         if all(are_equal(group.value.assignment.get(key), level) for key, level in levels.items())
     ]
     best = [group for _, group in ranked]
-    if levels.keys() <= factors_with_own_classes:
+    if levels.keys() <= class_factors:
         ties = tables.find_ties([score for score, _ in ranked])
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
@@ -171,8 +171,8 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
     levels = {
         keys[override.path]: override.value for override in overrides if override.path in keys
     }
-    factors_with_own_classes = tables.factors_with_own_classes(study)
-    for factor in factors_with_own_classes:
+    class_factors = tables.factors_that_change_test_classes(study)
+    for factor in class_factors:
         if factor.key not in levels:
             short = names[factor.key]
             rule = f"must select a level of {short}, because its levels have different classes"
@@ -180,7 +180,7 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
             faults.append(Fault("config", rule, choices=choices).text)
     if faults:
         raise ConfigError(faults)
-    return levels, {factor.key for factor in factors_with_own_classes}
+    return levels, {factor.key for factor in class_factors}
 
 
 def _predict_columns(

@@ -119,7 +119,7 @@ def make_design(study: Study, metric: str) -> Design:
 
     Raises:
         Unavailable: If the study cannot be analyzed (see select_analyzed_study), if nothing has
-            finished, if the absolute value of a result exceeds tables.MAX_VALUE, or if no factor
+            finished, if the magnitude of a result exceeds tables.MAX_MAGNITUDE, or if no factor
             varies.
     """
     analyzed_study = select_analyzed_study(study, metric)
@@ -133,8 +133,8 @@ def make_design(study: Study, metric: str) -> Design:
     seeds = sorted(finished_rows["seed"].unique().to_list())
     table = finished_rows.pivot("seed", index="config_key", values=column)
     keys, values = table["config_key"].to_list(), table.select(map(str, seeds)).to_numpy()
-    if np.nanmax(np.abs(values)) > tables.MAX_VALUE:
-        raise Unavailable(f"a value of the metric exceeds {tables.MAX_VALUE:g}")
+    if np.nanmax(np.abs(values)) > tables.MAX_MAGNITUDE:
+        raise Unavailable(f"a value of the metric exceeds {tables.MAX_MAGNITUDE:g}")
     row_indexes, seed_indexes = _find_complete_block(~np.isnan(values))
     complete_values = values[np.ix_(row_indexes, seed_indexes)]
     configurations = tuple(by_key[keys[i]] for i in row_indexes)

@@ -126,7 +126,7 @@ def _build_importance_table(
     """Return a table of effects, with a last note on the results that are left out, if any."""
     left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
     title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
-    return tables.plain_table(study, name, title, columns, effects, all_notes, place="files")
+    return tables.make_plain_table(study, name, title, columns, effects, all_notes, place="files")
 
 
 def _format_factors(effect: Effect, names: Mapping[str, str]) -> str:
@@ -174,4 +174,4 @@ def _build_cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Tab
         for cell in pair.cells
     ]
     title, name = "means of every combination of two levels", "interaction-cells"
-    return tables.plain_table(study, name, title, columns, cells, (), n_labels=4, place="csv")
+    return tables.make_plain_table(study, name, title, columns, cells, (), n_labels=4, place="csv")

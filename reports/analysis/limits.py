@@ -15,13 +15,13 @@ from reports.stats import compare_paired, max_correct_by_guessing
 from reports.study import Study, metric_heading
 from reports.tables import (
     Group,
-    baseline_configuration,
     configuration_groups,
     control_groups,
     count_correct_answers,
     dataset_of_controls,
     decimals_of,
     effect_of,
+    find_baseline_configuration_group,
     list_datasets,
 )
 
@@ -98,7 +98,9 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if not _can_gain(study, metric):
         return None
     effect, controls = effect_of(study, metric), _finished_controls(study)
-    floor = controls.get(FLOOR) or baseline_configuration(study, configuration_groups(study))
+    floor = controls.get(FLOOR) or find_baseline_configuration_group(
+        study, configuration_groups(study)
+    )
     if effect is None or floor is None or REAL not in controls:
         return None
     column = f"test/{metric}"
@@ -206,7 +208,10 @@ def _select_groups(study: Study) -> list[Group]:
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
-    trained_groups = controls.get(FLOOR), baseline_configuration(study, configuration_groups(study))
+    trained_groups = (
+        controls.get(FLOOR),
+        find_baseline_configuration_group(study, configuration_groups(study)),
+    )
     return [*groups, *(group for group in trained_groups if group and group.finished_rows)]
 
 

@@ -54,7 +54,7 @@ def controls_finding(
     # in a study over datasets, the controls ran on only one of them
     datasets = tables.list_datasets(study)
     controls_study = (
-        tables.one_dataset(study, tables.dataset_of_controls(study)) if datasets else study
+        tables.restrict_to_dataset(study, tables.dataset_of_controls(study)) if datasets else study
     )
     family = tables.first_family(controls_study, metric)
     baseline_comparisons = {

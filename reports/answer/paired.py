@@ -8,9 +8,14 @@ import numpy as np
 from harness.store import ConfigurationRecord
 from harness.wording import count
 from reports import tables
-from reports.analysis import NO_HEADROOM, Design, Limit, describe_uneven_noise, find_limits
+from reports.analysis import NO_HEADROOM, Design, Limit, find_limits
 from reports.answer.build import rule_text
-from reports.answer.cautions import MIN_SEEDS
+from reports.answer.cautions import (
+    MIN_SEEDS,
+    find_absence_cautions,
+    find_noise_cautions,
+    find_selection_cautions,
+)
 from reports.answer.comparisons import (
     classify_comparison,
     difference_text,
@@ -113,21 +118,15 @@ def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Li
 def _find_cautions(paired: PairedStudies) -> Iterator[str]:
     """Yield the cautions that weaken every finding, the most serious first."""
     study, metric = paired.combined, paired.metrics[0]
-    rule = tables.join_rules(study.rows["selection"].to_list())
-    if tables.uses_test_images(rule):
-        yield f"Selection used test images ({rule}): the numbers are too optimistic."
-    if study.demonstration:
-        yield "Demonstration backbone: this says nothing about CLIP."
+    yield from find_selection_cautions(study)
     seed_counts = [comparison.difference.n for comparison in paired.compared[metric].values()]
     if seed_counts and min(seed_counts) < MIN_SEEDS:
         n = count(min(seed_counts), "common seed")
         yield f"A comparison has only {n}: its interval is rough."
-    absences = tables.all_rows(study).counts.absence_texts()
-    if absences:
-        yield f"Incomplete: {', '.join(absences)} of {len(study.rows)} (configuration, seed) pairs."
-    name, design = metric_name(study, metric), _make_design(paired, metric)
-    for description in describe_uneven_noise(design) if design else ():
-        yield f"{name} {description}: intervals and verdicts do not account for rare large losses."
+    yield from find_absence_cautions(study)
+    design = _make_design(paired, metric)
+    if design:
+        yield from find_noise_cautions(design)
 
 
 def _make_design(paired: PairedStudies, metric: str) -> Design | None:

@@ -15,7 +15,7 @@ from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.errors import ReportError
 from reports.estimates import make_estimates_frame
 from reports.render.markup import (
-    answer_markdown,
+    answer_as_markdown,
     escape_markdown,
     tables_as_latex,
     tables_as_markdown,
@@ -49,7 +49,7 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
     match form:
         case "markdown":
             heading = f"### {escape_markdown(report.name)}: the answer"
-            return f"{heading}\n\n{answer_markdown(report.answer)}{tables_as_markdown(tables)}"
+            return f"{heading}\n\n{answer_as_markdown(report.answer)}{tables_as_markdown(tables)}"
         case "latex":
             return tables_as_latex(tables)
         case "csv":

@@ -18,15 +18,15 @@ from reports.tables.families import families_of_runs, first_family, list_familie
 from reports.tables.family import Family
 from reports.tables.group import Group, mean
 from reports.tables.groups import (
+    MAX_MAGNITUDE,
     MAX_SHOWN_LEVELS,
-    MAX_VALUE,
-    all_rows,
     as_numbers,
-    baseline_configuration,
     configuration_groups,
     configuration_rows,
     control_groups,
     factor_labels,
+    find_baseline_configuration_group,
+    group_all_rows,
     join_rules,
     level_groups,
     ordered_levels,
@@ -42,15 +42,15 @@ from reports.tables.metric import (
     other_metrics,
     resolve_metric,
 )
-from reports.tables.notes import plain_table, uses_test_images
+from reports.tables.notes import list_test_image_rules, make_plain_table, uses_test_images
 from reports.tables.over_classes import count_correct_answers
 from reports.tables.over_datasets import (
     DATASET,
     average_over_datasets,
     dataset_of_controls,
-    factors_with_own_classes,
+    factors_that_change_test_classes,
     list_datasets,
-    one_dataset,
+    restrict_to_dataset,
 )
 from reports.tables.paired import (
     PairedStudies,

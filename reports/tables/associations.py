@@ -22,8 +22,8 @@ from reports.stats import Array, Association, Estimate
 from reports.study import Study, metric_heading
 from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
-from reports.tables.notes import plain_table
-from reports.tables.over_datasets import factors_with_own_classes
+from reports.tables.notes import make_plain_table
+from reports.tables.over_datasets import factors_that_change_test_classes
 
 UNBIASED = ("grid", "random")  # samplers whose choices do not depend on earlier results
 
@@ -88,7 +88,7 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
         f" interval]; {test_text}; a dash: the factor or {heading} is the same in all"
         f" configurations, or fewer than {stats.MIN_RANKED} have finished"
     )
-    return plain_table(
+    return make_plain_table(
         study, "ranks", "rank association", columns, ranks, [note],
         lambda rank: {"name": rank.key, "association": rank.association},
         kind="ranks", metric=metric,
@@ -181,7 +181,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         configurations are tested on different classes: easier classes would look like an effect of
         the features.
     """
-    if factors_with_own_classes(study):
+    if factors_that_change_test_classes(study):
         return []
     all_trends = [
         _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
@@ -218,7 +218,9 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         " not be causal"
     )
     title = f"{heading} against the quality of synthetic features"
-    return [plain_table(study, "quality-response", title, columns, trends, [note], place="files")]
+    return [
+        make_plain_table(study, "quality-response", title, columns, trends, [note], place="files")
+    ]
 
 
 def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:

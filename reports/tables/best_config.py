@@ -10,15 +10,15 @@ from reports.study import Study
 from reports.tables.controls import compare_with_control, controls_by_configuration
 from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    baseline_configuration,
     configuration_groups,
     configuration_rows,
     factor_labels,
+    find_baseline_configuration_group,
     join_rules,
     row_text,
 )
 from reports.tables.metric import interval_of
-from reports.tables.over_datasets import average_over_datasets, factors_with_own_classes
+from reports.tables.over_datasets import average_over_datasets, factors_that_change_test_classes
 
 
 def rank_configurations(study: Study) -> list[tuple[float, Group]]:
@@ -105,7 +105,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     averaged_study = average_over_datasets(study)
     if (
         averaged_study is None
-        or factors_with_own_classes(averaged_study)
+        or factors_that_change_test_classes(averaged_study)
         or "+" in selection_rules(averaged_study)
     ):
         return None
@@ -118,7 +118,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     if not values or not all(group.estimate(column) for group in best_groups):
         return None
     comparisons: dict[str, Compared | None] = {}
-    baseline = baseline_configuration(averaged_study, configurations)
+    baseline = find_baseline_configuration_group(averaged_study, configurations)
     if baseline is not None and averaged_study.factors:
         comparisons["baseline"] = compare_paired(values, baseline.values_by_seed(column))
     for control in COMPETING:

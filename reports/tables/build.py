@@ -19,7 +19,7 @@ from reports.tables.over_datasets import (
     dataset_of_controls,
     factors_without_dataset,
     list_datasets,
-    one_dataset,
+    restrict_to_dataset,
 )
 from reports.tables.selection_tables import quality_tables, selection_tables
 
@@ -118,6 +118,6 @@ def _dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     names = list_datasets(study)
     for name in names:
         # only the first table, because main effects are shown for the averages
-        first = next(_configuration_tables(one_dataset(study, name), metric))
+        first = next(_configuration_tables(restrict_to_dataset(study, name), metric))
         place = first.place if len(names) <= MAX_DATASETS else "files"
         yield dataclasses.replace(first, name=f"{name}-{first.name}", place=place)

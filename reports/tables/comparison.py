@@ -31,7 +31,7 @@ from reports.tables.family import Family
 from reports.tables.group import Group
 from reports.tables.groups import join_rules
 from reports.tables.metric import decimals_of, measured_columns
-from reports.tables.notes import COUNTS, comparison_notes, group_table
+from reports.tables.notes import COUNTS_COLUMN, comparison_notes, make_group_table
 
 # Column.drop of the columns of single datasets, which a narrow terminal drops last.
 _DATASETS_DROP = 6
@@ -50,13 +50,13 @@ def comparison_table(family: Family) -> Table:
     epochs, differences = _epoch_columns(family), _difference_columns(family)
     if family.kind == "methods":
         title = f"{family.heading} by dataset"
-        columns = [COUNTS, *epochs, *_columns_by_dataset(family), *differences]
+        columns = [COUNTS_COLUMN, *epochs, *_columns_by_dataset(family), *differences]
     else:
         suffixes = {"configurations": " by selection objective", "effects": ", main effects"}
         title = f"{family.name}{suffixes.get(family.kind, '')}"
         differences_to_controls = _control_columns(family)
         columns = [
-            COUNTS,
+            COUNTS_COLUMN,
             *epochs,
             *_metric_columns(family),
             *differences,
@@ -65,7 +65,7 @@ def comparison_table(family: Family) -> Table:
         ]
     notes, fields = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
-    return group_table(family, groups, name, title, columns, notes, compares=True, **fields)
+    return make_group_table(family, groups, name, title, columns, notes, compares=True, **fields)
 
 
 def _epoch_columns(family: Family) -> list[Column]:

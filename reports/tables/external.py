@@ -9,7 +9,11 @@ from reports.cells import EXTERNAL, EXTERNAL_MARK, Table, Text
 from reports.study import Study
 from reports.tables.family import Family
 from reports.tables.group import Group
-from reports.tables.over_datasets import list_datasets, method_group, restrict_to_common_datasets
+from reports.tables.over_datasets import (
+    list_datasets,
+    make_method_group,
+    restrict_to_common_datasets,
+)
 
 MIN_COMMON_SEEDS = 2  # minimum number of common seeds for a comparison with the baseline
 
@@ -73,7 +77,9 @@ def _method_groups(study: Study) -> list[Group]:
             group = Group((), _rows(dataset, name, by_seed), control=EXTERNAL)
             parts.setdefault(name, {})[dataset] = group
     return [
-        method_group(study, (_label(name),), f"{EXTERNAL}:{name}", by_dataset, control=EXTERNAL)
+        make_method_group(
+            study, (_label(name),), f"{EXTERNAL}:{name}", by_dataset, control=EXTERNAL
+        )
         for name, by_dataset in parts.items()
     ]
 

@@ -11,11 +11,11 @@ from reports.tables.family import Family, Kind
 from reports.tables.group import Group
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
-    baseline_configuration,
-    baseline_level,
     configuration_groups,
     control_groups,
     factor_labels,
+    find_baseline_configuration_group,
+    find_baseline_level_group,
     level_groups,
     ordered_levels,
     short_names,
@@ -26,7 +26,7 @@ from reports.tables.over_datasets import (
     average_over_datasets,
     dataset_of_controls,
     factors_without_dataset,
-    method_groups,
+    make_method_groups,
     restrict_to_common_datasets,
 )
 
@@ -54,7 +54,7 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
         yield level_family(study, study.factors[0], metric)
         return
     configurations, controls = configuration_groups(study), control_groups(study)
-    baseline = baseline_configuration(study, configurations)
+    baseline = find_baseline_configuration_group(study, configurations)
     # A control runs at the baseline levels. It can be compared with all configurations only if no
     # factor affects it.
     if baseline is None and not factors_of_control(study, FINETUNER_ALONE):
@@ -82,7 +82,7 @@ def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     is_only_factor = len(study.factors) == 1
     levels = level_groups(study, factor)
     controls = control_groups(study) if is_only_factor else []
-    baseline = None if factor.key in SEPARATE_FACTORS else baseline_level(factor, levels)
+    baseline = None if factor.key in SEPARATE_FACTORS else find_baseline_level_group(factor, levels)
     labels = [Column("level", short_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
     pairs = _pair_with_baseline(baseline, groups)
@@ -130,12 +130,16 @@ def method_family(study: Study, metric: str) -> Family:
         study: Study over several datasets.
         metric: Test metric of the study's protocol.
     """
-    methods, dataset = method_groups(study), dataset_of_controls(study)
+    methods, dataset = make_method_groups(study), dataset_of_controls(study)
     controls = [
         dataclasses.replace(control, parts={dataset: control}) for control in control_groups(study)
     ]
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
-    baseline = baseline_configuration(without_dataset, methods) if without_dataset.factors else None
+    baseline = (
+        find_baseline_configuration_group(without_dataset, methods)
+        if without_dataset.factors
+        else None
+    )
     common_pairs = {
         group: restrict_to_common_datasets(study, *pair)
         for group, pair in _pair_with_baseline(baseline, methods).items()

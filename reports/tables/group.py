@@ -129,7 +129,7 @@ class Group:
     def flags(self) -> tuple[Flagged, ...]:
         """Return the flags that any finished row raised, with counts; see Flagged."""
         flags = []
-        for name in (name for name in self.rows[0] if name.startswith(FLAG)):
+        for name in (name for name in next(iter(self.rows), {}) if name.startswith(FLAG)):
             values = self.finished_values(name)
             n_raised = sum(value >= 0.5 for value in values)  # a flag is logged as 0 or 1
             if n_raised:

@@ -15,41 +15,41 @@ from reports.formatting import DASH
 from reports.study import Study
 from reports.tables.group import Group
 
-# A factor with more distinct levels than this is treated as a range: it has no table by level.
+# A factor with more distinct levels than this gets no table of its levels: it counts as a range.
 MAX_SHOWN_LEVELS = 12
+
+# Analyses skip values with a magnitude above this, because sums of their squares could overflow.
+MAX_MAGNITUDE = 1e100
 
 
 def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
     """Return the distinct levels in the study: numbers in ascending order, others as declared."""
-    levels = [
-        configuration.assignment[factor.key]
-        for configuration in _configurations_with(study, factor)
-    ]
-    values = list({level_id(value): value for value in levels}.values())
-    if is_numeric(values):
-        return sorted(values)
+    levels_by_id: dict[str, Any] = {}
+    for configuration in _configurations_with(study, factor):
+        level = configuration.assignment[factor.key]
+        levels_by_id[level_id(level)] = level
+    levels = list(levels_by_id.values())
+    if is_numeric(levels):
+        return sorted(levels)
     declared_ids = [level_id(level) for level in factor.levels or ()]
     positions = {declared_id: i for i, declared_id in enumerate(declared_ids)}
 
-    def sort_key(value: Any) -> tuple[int, str]:
+    def sort_key(level: Any) -> tuple[int, str]:
         # levels that are not declared are last
-        return positions.get(level_id(value), len(positions)), level_text(value)
+        return positions.get(level_id(level), len(positions)), level_text(level)
 
-    return sorted(values, key=sort_key)
+    return sorted(levels, key=sort_key)
 
 
 def is_numeric(levels: Sequence[Any]) -> bool:
     """Return True if all levels are numbers; booleans do not count as numbers."""
-    return all(isinstance(v, int | float) and not isinstance(v, bool) for v in levels)
-
-
-MAX_VALUE = 1e100  # larger numbers are not computed with, because their squares may overflow
+    return all(isinstance(level, int | float) and not isinstance(level, bool) for level in levels)
 
 
 def as_numbers(levels: Sequence[Any]) -> list[float] | None:
-    """Return the levels as floats; None if any is not a number, is NaN or exceeds MAX_VALUE."""
+    """Return the levels as floats; None if any is not a number, is NaN or exceeds MAX_MAGNITUDE."""
     # the comparison is False for NaN
-    is_valid = is_numeric(levels) and all(abs(level) <= MAX_VALUE for level in levels)
+    is_valid = is_numeric(levels) and all(abs(level) <= MAX_MAGNITUDE for level in levels)
     return [float(level) for level in levels] if is_valid else None
 
 
@@ -91,7 +91,7 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
     if study not in _GROUPS_BY_STUDY:
         groups = [
             Group(
-                labels_of(study, configuration.assignment),
+                make_label_cells(study, configuration.assignment),
                 study.by_configuration[configuration.key],
                 value=configuration,
             )
@@ -101,7 +101,7 @@ def configuration_groups(study: Study) -> tuple[Group, ...]:
     return _GROUPS_BY_STUDY[study]
 
 
-def labels_of(
+def make_label_cells(
     study: Study, assignment: Mapping[str, Any], fallback: str = "constants"
 ) -> tuple[Text, ...]:
     """Return the label cells of a configuration, one per factor.
@@ -119,7 +119,7 @@ def labels_of(
 
 
 def control_groups(study: Study) -> list[Group]:
-    """Return one group per control that ran at the baseline levels, in the order of CONTROLS."""
+    """Return one group per control at the baseline levels, in the order of CONTROLS."""
     keys = {
         configuration.control: configuration.key
         for configuration in study.configurations
@@ -132,7 +132,7 @@ def control_groups(study: Study) -> list[Group]:
     ]
 
 
-def all_rows(study: Study) -> Group:
+def group_all_rows(study: Study) -> Group:
     """Return a group of all rows of a study."""
     return Group((), [row for rows in study.by_configuration.values() for row in rows])
 
@@ -151,23 +151,31 @@ def level_label(value: Any) -> Text:
     return Text(level_text(value), repr(value) if isinstance(value, float) else "")
 
 
-def rows_of(study: Study, keys: Sequence[str]) -> pl.DataFrame:
+def select_rows(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     """Return the rows of the configurations with the given keys."""
     return study.rows.filter(pl.col("config_key").is_in(list(keys)))
 
 
 def configuration_rows(study: Study) -> pl.DataFrame:
     """Return the rows of all configurations except the controls."""
-    return rows_of(study, [configuration.key for configuration in study.non_controls])
+    return select_rows(study, [configuration.key for configuration in study.non_controls])
 
 
-def baseline_level(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
-    """Return the group of the factor's baseline, else the first group; None if there are none."""
+def find_baseline_level_group(factor: FactorRecord, groups: Sequence[Group]) -> Group | None:
+    """Return the group of the factor's baseline level.
+
+    Args:
+        factor: The factor, whose declared baseline may be missing in the study.
+        groups: Groups of the factor's levels.
+
+    Returns:
+        The first group if no group has the baseline level. None if there are no groups.
+    """
     matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
     return next(iter([*matches, *groups]), None)
 
 
-def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | None:
+def find_baseline_configuration_group(study: Study, groups: Sequence[Group]) -> Group | None:
     """Return the group of the configuration with all active factors at their baselines, or None."""
     baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
     for group in groups:
@@ -180,9 +188,9 @@ def baseline_configuration(study: Study, groups: Sequence[Group]) -> Group | Non
 def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str]:
     """Return the stratum of each configuration by config_key: the levels of the other factors.
 
-    Levels of the factor are compared only within strata. Factors that are not active in all
-    configurations (`when:`) do not define strata, because some levels would then have no
-    configuration in common; they are averaged over.
+    Levels of the factor are compared only within strata. Factors that are inactive in some
+    configurations (`when:`) do not define strata, and results are averaged over them. Otherwise,
+    some levels would have no stratum in common and could not be compared.
 
     Args:
         study: The study.
@@ -209,8 +217,8 @@ def short_names(study: Study) -> dict[str, str]:
     names are the whole keys.
     """
     last_parts = {factor.key: factor.key.rpartition(".")[2] for factor in study.factors}
-    n_factors = Counter(last_parts.values())
-    return {key: name if n_factors[name] == 1 else key for key, name in last_parts.items()}
+    factors_per_name = Counter(last_parts.values())
+    return {key: name if factors_per_name[name] == 1 else key for key, name in last_parts.items()}
 
 
 def factor_labels(study: Study) -> list[Column]:
@@ -228,8 +236,8 @@ def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> 
         separator: Text between factors.
 
     Returns:
-        The name, without factors that are not active. The label for controls. "" for the only
-        configuration of a study without factors.
+        Headings and levels of the active factors. For a control, its label. "" if the study has no
+        factors.
     """
     if group.control:
         return group.labels[0].text

@@ -1,36 +1,40 @@
-"""Functions that build tables with notes, which explain the numbers to the reader."""
+"""Make tables with the notes below them, which explain the numbers to the reader."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
 from harness.wording import count
-from reports.cells import MARK, Column, Legend, Row, Table, Value, cells_of
+from reports.cells import EXTERNAL, MARK, Column, Legend, Row, Table, Value, cells_of
 from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
 from reports.tables.family import Family
 from reports.tables.group import Group
-from reports.tables.groups import all_rows, join_rules, row_text
+from reports.tables.groups import group_all_rows, join_rules, row_text
 from reports.tables.metric import MEASURES
 
-COUNTS = Column("n", "n", lambda group: group.counts)
-LEAKS = frozenset({"test", "authors"})  # selection rules that use test images
+COUNTS_COLUMN = Column("n", "n", lambda group: group.counts)
+TEST_IMAGE_RULES = frozenset({"test", "authors"})  # selection rules that use test images
 # Params that a note lists if all configurations have the same value.
-_SETUP = (
+_SETUP_PARAMS = (
     "dataset", "split_version", "targets", "max_classes", "unseen_class", "backbone", "protocol",
     "shots", "finetuner.name", "generator.name",
 )  # fmt: skip
-_AVERAGES = (
-    "averages over datasets are computed for each seed; their H is the harmonic mean of the"
-    " averaged accuracies, not the average H. (k/m): only k of the m datasets have a result, and"
-    " the row cannot be compared with others; its Δ is over the datasets that the baseline also has"
-)
+
+
+def list_test_image_rules(selection: str) -> list[str]:
+    """Return those of the selection rules that use test images, in alphabetical order.
+
+    Args:
+        selection: Selection rules, joined by "+"; see join_rules.
+    """
+    return sorted(TEST_IMAGE_RULES.intersection(selection.split("+")))
 
 
 def uses_test_images(selection: str) -> bool:
     """Return True if any of the selection rules, joined by "+", uses test images."""
-    return not LEAKS.isdisjoint(selection.split("+"))
+    return bool(list_test_image_rules(selection))
 
 
 def _interval_note(study: Study) -> str:
@@ -44,7 +48,7 @@ def _interval_note(study: Study) -> str:
     )
 
 
-def _annotate_table(
+def _make_annotated_table(
     study: Study,
     name: str,
     title: str,
@@ -53,7 +57,7 @@ def _annotate_table(
     notes: Iterable[str],
     **fields: Any,
 ) -> Table:
-    """Build a table with its own notes, the notes that all tables have, and its full title.
+    """Return a table with its own notes, the notes that all tables have, and its full title.
 
     Args:
         study: Study of the table.
@@ -64,13 +68,13 @@ def _annotate_table(
         notes: Notes that are specific to the table.
         fields: Other fields of the Table.
     """
-    all_notes = [*_warning_notes(study, rows), _setup_note(study), *notes]
+    all_notes = [*_validity_notes(study, rows), _setup_note(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
         all_notes.append(Legend(_interval_note(study)))
     all_notes += [
         *_flag_notes(study, rows),
         *_control_notes(study, rows),
-        *_unfinished_notes(study),
+        *_completeness_notes(study),
     ]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(uses_test_images(row.selection) for row in rows) else ""
@@ -78,7 +82,7 @@ def _annotate_table(
     return Table(name, title, tuple(columns), tuple(rows), tuple(all_notes), **fields)
 
 
-def plain_table(
+def make_plain_table(
     study: Study,
     name: str,
     title: str,
@@ -88,10 +92,9 @@ def plain_table(
     row_fields: Callable[[Any], Mapping[str, Any]] = lambda item: {},
     **fields: Any,
 ) -> Table:
-    """Build a table whose rows describe any objects, such as factors or measures.
+    """Return a table whose rows describe any objects, such as factors or measures.
 
-    For tables of groups, see group_table. Here, each row has the selection rules of the whole
-    study.
+    Each row has the selection rules of the whole study. For tables of groups, see make_group_table.
 
     Args:
         study: Study of the table.
@@ -105,10 +108,10 @@ def plain_table(
     """
     rule = join_rules(study.rows["selection"].to_list())
     rows = [Row(cells_of(columns, item), selection=rule, **row_fields(item)) for item in items]
-    return _annotate_table(study, name, title, columns, rows, notes, **fields)
+    return _make_annotated_table(study, name, title, columns, rows, notes, **fields)
 
 
-def group_table(
+def make_group_table(
     family: Family,
     groups: Sequence[Group],
     name: str,
@@ -119,11 +122,10 @@ def group_table(
     compares: bool = False,
     **fields: Any,
 ) -> Table:
-    """Build a table whose rows are groups of a family.
+    """Return a table whose rows are groups of a family.
 
     Args:
-        family: Family of the groups. The table has its label columns, and its maximum number of
-            rows on a page.
+        family: Family of the groups. It determines the label columns and `max_rows` of the table.
         groups: Groups of the rows.
         name: Name of the table.
         title: Title without the study's name.
@@ -139,14 +141,16 @@ def group_table(
         labels_by_key = {
             column.key: text for column, text in zip(labels, group.labels, strict=False)
         }
-        row_name, first_label, trials = row_text(group, labels), group.labels[0].text, group.trials
+        row_name, first_label = row_text(group, labels), group.labels[0].text
+        # the rows before averaging, because averages over datasets have no flags
+        trial_group = group.trials
         return Row(
             cells={**labels_by_key, **cells_of(columns, group)},
             is_baseline=compares and group is family.baseline,
-            selection=join_rules(trials.column("selection")),
+            selection=join_rules(trial_group.column("selection")),
             control=group.control,
             counts=group.counts,
-            flags=trials.flags(),
+            flags=trial_group.flags(),
             comparison=family.comparisons.get(group) if compares else None,
             name=row_name or first_label,
             level=first_label if len(labels) == 1 else row_text(group, labels, " with "),
@@ -155,40 +159,86 @@ def group_table(
     all_columns = [*labels, *columns]
     fields |= {"n_labels": len(labels), "max_rows": family.max_rows}
     rows = [make_row(group) for group in groups]
-    return _annotate_table(family.study, name, title, all_columns, rows, notes, **fields)
+    return _make_annotated_table(family.study, name, title, all_columns, rows, notes, **fields)
 
 
 def comparison_notes(family: Family) -> Iterator[str]:
     """Yield the notes on the columns, metrics and tests of a family's table."""
     study, metric = family.study, family.metric
     yield Legend(
-        "accuracies in percent. n: finished seeds, summed over the configurations of a row; for"
-        " averages over datasets, the seeds that finished on every dataset. epoch: the tested"
-        " epoch, as median and range over seeds (0: untrained). s/seed: wall-clock seconds per"
-        f" seed. {study.protocol.note}"
+        "accuracies in percent. n: finished seeds, summed over the configurations of a row."
+        " epoch: the tested epoch, as median and range over seeds (0: untrained). s/seed:"
+        f" wall-clock seconds per seed. {study.protocol.note}"
     )
     meanings = {f"{QUALITY}{m.metric}": m.meaning for m in MEASURES} | study.protocol.meanings
     if meaning := meanings.get(metric):
         yield Legend(meaning)
     if family.kind == "methods" or study.pooled_datasets:
-        yield _AVERAGES
+        yield averages_note(study)
+    n_datasets = len(family.datasets)
+    methods = [group for group in family.groups if group.control in ("", EXTERNAL)]
+    if any(0 < len(method.finished_datasets) < n_datasets for method in methods):
+        yield _missing_datasets_note(family)
     if family.is_comparable:
         yield from _difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
-            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.heading} to the fine-tuner without"
-            " synthetic features at the row's levels of the factors that it uses, paired by seed,"
-            " with an uncorrected interval; a dash: no such run has finished"
+            f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.heading} between the row and the"
+            " fine-tuner without synthetic features, at the row's levels of all factors that affect"
+            " the fine-tuner; paired by seed, with an uncorrected interval. A dash: the row is a"
+            " control, has no synthetic features itself, or shares no finished seed with such a"
+            " fine-tuner"
         )
     total = sum(not group.control for group in family.groups)
     if family.max_rows is not None and total > family.max_rows:
-        yield f"only the best {family.max_rows} of {total} configurations; the CSV file has all"
+        yield (
+            f"only the {family.max_rows} of {total} configurations with the highest selection"
+            " scores are shown; the CSV file has all"
+        )
+
+
+def averages_note(study: Study) -> str:
+    """Return the note on how averages over datasets are computed."""
+    note = (
+        "averages over datasets are computed per seed, from seeds that finished on all of the"
+        " averaged datasets"
+    )
+    if not study.protocol.halves:
+        return note
+    return (
+        f"{note}; H of an average is the harmonic mean of the averaged accuracies, not the mean H"
+    )
+
+
+def _missing_datasets_note(family: Family) -> str:
+    """Return the note on averages of methods that have no results on some datasets."""
+    note = (
+        "(k/m): only k of the m datasets have a result; do not compare such an average with other"
+        " rows"
+    )
+    if not family.is_comparable or family.baseline is None:
+        return note
+    return f"{note}. Its Δ is over the datasets on which the row and the baseline have results"
+
+
+def mde_note(heading: str, n_tests: int) -> str:
+    """Return the explanation of the column MDE.
+
+    Args:
+        heading: Heading of the metric of the differences.
+        n_tests: Number of tests in Holm's correction.
+    """
+    return (
+        f"MDE (minimum detectable effect): smallest true Δ{heading} that a test at level"
+        f" 5%/{n_tests} (Holm's first step) detects with 80% power, if the standard deviation of"
+        " the differences is as observed"
+    )
 
 
 def _difference_notes(family: Family) -> Iterator[str]:
     """Yield the notes on the differences to the baseline and their tests."""
     if family.baseline is None:
-        yield "no configuration at the baseline levels has run: there are no paired differences"
+        yield "no configuration has the baseline levels: there are no paired differences"
         return
     heading, comparisons = family.heading, family.comparisons
     baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
@@ -197,15 +247,14 @@ def _difference_notes(family: Family) -> Iterator[str]:
     yield Legend(
         f"Δ{heading}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
         " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
-        f" if pairs do not vary), Holm-corrected over the table (comparisons: {n_tests}). MDE:"
-        f" smallest Δ that is detected with 80% power at 5%/{n_tests} (Holm's first step), from the"
-        " pairs' standard deviation"
+        f" if all differences are equal), Holm-corrected over the table (comparisons: {n_tests})."
+        f" {mde_note(heading, n_tests)}"
     )
     if any(comparison.classes for comparison in comparisons.values()):
         yield Legend(
-            f"Δ{heading} over classes: 95% interval of the same Δ for other test classes, with"
-            f" these seeds: the tested classes are resampled {DRAWS:,} times (percentile bootstrap,"
-            " widened by Student's t)"
+            f"Δ{heading} over classes: 95% interval of Δ{heading} for other test classes and"
+            f" the same seeds (percentile bootstrap: the tested classes are resampled {DRAWS:,}"
+            " times; widened by Student's t)"
         )
     n_missing, n_runs = family.count_missing_answers()
     if n_missing:
@@ -215,19 +264,20 @@ def _difference_notes(family: Family) -> Iterator[str]:
         )
 
 
-def _warning_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield warnings: epochs were selected on test images, or the backbone is for demonstration."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
-    if leaks := sorted(rules & LEAKS):
-        affected_numbers = "every number here" if rules <= LEAKS else "the rows selected this way"
+    if leaks := sorted(rules & TEST_IMAGE_RULES):
+        is_whole_table = rules <= TEST_IMAGE_RULES
+        affected_numbers = "every number here" if is_whole_table else "the rows selected this way"
         yield f"selected on test images ({', '.join(leaks)}): this leak inflates {affected_numbers}"
     if study.demonstration:
-        yield "demonstration backbone: figures say nothing about CLIP"
+        yield "demonstration backbone: these numbers say nothing about CLIP"
 
 
 def _setup_note(study: Study) -> str:
     """Return the note on the params that all configurations share, the selection and the seeds."""
-    params = {key: study.constants.get(key, "") for key in _SETUP}
+    params = {key: study.constants.get(key, "") for key in _SETUP_PARAMS}
     parts = [
         f"{key.removesuffix('.name')} {text}"
         for key, text in params.items()
@@ -237,13 +287,18 @@ def _setup_note(study: Study) -> str:
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
-def _unfinished_notes(study: Study) -> Iterator[str]:
-    """Yield notes on absent, removed and reused results, then the study's warnings."""
-    absences = all_rows(study).counts.absence_texts()
+def _completeness_notes(study: Study) -> Iterator[str]:
+    """Yield notes on results that are absent, no longer planned or reused, and on damaged records.
+
+    The latter are the study's warnings.
+    """
+    absences = group_all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absences:
-        reason_text = f" ({join_names(reasons.to_list(), '; ')})" if len(reasons) else ""
-        yield f"not in any mean: {', '.join(absences)}{reason_text}"
+        if len(reasons):
+            # the first text is the number of failed results
+            absences[0] += f" ({join_names(reasons.to_list(), '; ')})"
+        yield f"not in any mean: {', '.join(absences)}"
     if study.n_untried:
         yield f"{count(study.n_untried, 'configuration')} not tried yet"
     if study.n_left_out:
@@ -255,12 +310,12 @@ def _unfinished_notes(study: Study) -> Iterator[str]:
 
 
 def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a note per flag that any row raised: its meaning, and the number of trials per row."""
-    raised_names = {flag.name for row in rows for flag in row.flags}
-    # flags of the whole study, because a trial may be in several rows of the table, or in none
-    for flag in (flag for flag in all_rows(study).flags() if flag.name in raised_names):
+    """Yield a note per flag of the rows: its meaning, and the numbers of results that raised it."""
+    names_in_table = {flag.name for row in rows for flag in row.flags}
+    # flags of the whole study, because a result may be in several rows of the table, or in none
+    for flag in (flag for flag in group_all_rows(study).flags() if flag.name in names_in_table):
         label, meaning = FLAGS.get(flag.name, (flag.name.replace("_", " "), "unknown flag"))
-        raised_by_row = [
+        flags_by_row = [
             (row.name, row_flag)
             for row in rows
             for row_flag in row.flags
@@ -269,12 +324,12 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         rows_text = join_names(
             [
                 f"{name}: {row_flag.n_raised} of {row_flag.n_checked}"
-                for name, row_flag in raised_by_row
+                for name, row_flag in flags_by_row
             ],
             "; ",
         )
-        trials = f"{flag.n_raised} of {flag.n_checked} trials"
-        yield f"{MARK} {label} in {trials} ({rows_text}): {meaning}"
+        total_text = f"{flag.n_raised} of {flag.n_checked} results"
+        yield f"{MARK} {label} in {total_text} ({rows_text}): {meaning}"
 
 
 def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
@@ -283,5 +338,8 @@ def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     names = [row.control for row in rows if row.control in CONTROLS]
     controls = [f"{CONTROLS[name][0]}: {CONTROLS[name][1]}" for name in names]
     if controls:
-        text = "; ".join([*controls, "all controls have the baseline levels of the other factors"])
+        levels_text = (
+            "every control uses the baseline level of each factor that it does not replace"
+        )
+        text = "; ".join([*controls, levels_text])
         yield Legend(text.format(unseen=unseen))

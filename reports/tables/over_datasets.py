@@ -1,4 +1,4 @@
-"""Parts of a study over several datasets: a single dataset, the methods, or their averages.
+"""Views of a study over several datasets: one dataset, its methods, or averages over datasets.
 
 A method is a combination of levels of all factors other than the dataset.
 """
@@ -22,10 +22,10 @@ from harness.store import (
 from reports.cells import Text, level_text
 from reports.study import ExternalResults, Study, make_study_frame
 from reports.tables.group import Group
-from reports.tables.groups import join_rules, labels_of, ordered_levels, rows_of
+from reports.tables.groups import join_rules, make_label_cells, ordered_levels, select_rows
 
 DATASET = "dataset"
-_COSTS = ("seconds", "text_tokens", "peak_memory_mb")
+_COST_COLUMNS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
 def list_datasets(study: Study) -> list[str]:
@@ -33,10 +33,10 @@ def list_datasets(study: Study) -> list[str]:
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
-    names = [
+    datasets = [
         level_text(level) for factor in dataset_factors for level in ordered_levels(study, factor)
     ]
-    return names if len(names) > 1 else []
+    return datasets if len(datasets) > 1 else []
 
 
 def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
@@ -45,24 +45,35 @@ def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
 
 
 def dataset_of_controls(study: Study) -> str:
-    """Return the dataset on which the controls ran: the baseline, or else the first dataset."""
-    baseline_names = [
-        level_text(factor.baseline) for factor in study.factors if factor.key == DATASET
-    ]
-    names = list_datasets(study)
-    return next(name for name in (*baseline_names, *names) if name in names)
+    """Return the dataset on which the controls ran.
+
+    This is the baseline of the factor `dataset`, or the first dataset if the study no longer has
+    the baseline.
+
+    Args:
+        study: Study over several datasets; see list_datasets.
+    """
+    datasets = list_datasets(study)
+    baselines = [level_text(factor.baseline) for factor in study.factors if factor.key == DATASET]
+    return next(dataset for dataset in (*baselines, *datasets) if dataset in datasets)
 
 
-def factors_with_own_classes(study: Study) -> list[FactorRecord]:
-    """Return the factors whose levels are tested on different classes."""
+def factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
+    """Return the factors whose levels are tested on different classes.
+
+    This includes `max_classes`. Unlike levels of SEPARATE_FACTORS, its levels have comparisons in
+    tables, but no best one is selected, because fewer classes are easier.
+    """
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
 
 def list_methods(study: Study) -> list[ConfigurationRecord]:
     """Return a record per method, in the order of the levels.
 
-    Its `assignment` lacks the dataset, and its `parts` are in the order of the datasets.
+    A record's `key` is not in the store ("average 0"). Its `assignment` lacks the dataset. Its
+    `parts` maps each dataset to the config_key of the method on it, in the order of the datasets.
     """
+    # sorted by False and True: the dataset is the last factor, so that it varies fastest
     positions_by_factor = {
         factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, factor))}
         for factor in sorted(study.factors, key=lambda factor: factor.key == DATASET)
@@ -92,70 +103,75 @@ def list_methods(study: Study) -> list[ConfigurationRecord]:
     return list(methods.values())
 
 
-def one_dataset(study: Study, dataset: str) -> Study:
+def restrict_to_dataset(study: Study, dataset: str) -> Study:
     """Return the part of a study that ran on a dataset, including controls if they ran on it."""
-    has_controls = dataset == dataset_of_controls(study)
+    is_dataset_of_controls = dataset == dataset_of_controls(study)
     configurations = []
     for configuration in study.configurations:
         levels = dict(configuration.assignment)
         is_on_dataset = level_text(levels.pop(DATASET, None)) == dataset
-        is_included = has_controls if configuration.control else is_on_dataset
+        is_included = is_dataset_of_controls if configuration.control else is_on_dataset
         if is_included:
             configurations.append(dataclasses.replace(configuration, assignment=levels))
     return dataclasses.replace(
         study,
-        rows=rows_of(study, [configuration.key for configuration in configurations]),
+        rows=select_rows(study, [configuration.key for configuration in configurations]),
         factors=factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
-        n_left_out=0,  # known only for the whole study, as is `reused`
+        # both numbers are known only for the whole study
+        n_left_out=0,
         reused={},
         scope=dataset,
         external=ExternalResults(study.external.file, {"": study.external.values.get(dataset, {})}),
     )
 
 
-def average_over_datasets(study: Study, names: Sequence[str] = ()) -> Study | None:
+def average_over_datasets(study: Study, datasets: Sequence[str] = ()) -> Study | None:
     """Return a study whose rows are averages over datasets: one row per method and seed.
 
-    The result has no controls, which ran on a single dataset.
+    A study that is not over several datasets is returned unchanged.
 
     Args:
         study: Study read from the store.
-        names: Datasets to average over. () for all datasets of the study.
+        datasets: Datasets to average over. () for all datasets of the study.
 
     Returns:
-        The unchanged study if `names` is () and the study is not over several datasets. None if no
-        method is planned on all of the datasets.
+        The averages, without controls, which ran on a single dataset. None if no method is planned
+        on all of the datasets.
     """
-    if not (names := names or list_datasets(study)):
+    datasets = datasets or list_datasets(study)
+    if not datasets:
         return study
     complete_methods = [
-        _restrict_method(method, names)
+        _restrict_method(method, datasets)
         for method in list_methods(study)
-        if {*names} <= {*method.parts}
+        if {*datasets} <= {*method.parts}
     ]
     if not complete_methods:
         return None
     rows = [
         row
         for method in complete_methods
-        for row in average_rows(study, method.key, _parts_of(study, method))
+        for row in average_rows(study, method.key, _group_by_dataset(study, method))
     ]
     factors = factors_without_dataset(study)
+    # the notes of the averages repeat the study's numbers of left out and reused results
     return dataclasses.replace(
         study,
         rows=make_study_frame(rows, factors, complete_methods, tuple(study.protocol.headings)),
         factors=factors,
         configurations=tuple(complete_methods),
-        scope=f"average over {len(names)} datasets",
-        pooled_datasets=tuple(names),
+        scope=f"average over {len(datasets)} datasets",
+        pooled_datasets=tuple(datasets),
     )
 
 
-def _parts_of(study: Study, method: ConfigurationRecord) -> dict[str, Group]:
-    """Return the groups of a method by dataset."""
-    return {name: Group((), study.by_configuration[key]) for name, key in method.parts.items()}
+def _group_by_dataset(study: Study, method: ConfigurationRecord) -> dict[str, Group]:
+    """Return a method's rows as one group per dataset, by dataset."""
+    return {
+        dataset: Group((), study.by_configuration[key]) for dataset, key in method.parts.items()
+    }
 
 
 def average_rows(study: Study, key: str, parts: Mapping[str, Group]) -> list[dict[str, Any]]:
@@ -167,9 +183,9 @@ def average_rows(study: Study, key: str, parts: Mapping[str, Group]) -> list[dic
         parts: Groups of the method by dataset.
     """
     rows_by_seed: dict[int, dict[str, Mapping[str, Any]]] = {}  # seed -> dataset -> row
-    for name, part in parts.items():
+    for dataset, part in parts.items():
         for row in part.rows:
-            rows_by_seed.setdefault(row["seed"], {})[name] = row
+            rows_by_seed.setdefault(row["seed"], {})[dataset] = row
     return [_average_row(study, key, len(parts), rows) for _, rows in sorted(rows_by_seed.items())]
 
 
@@ -178,9 +194,10 @@ def _average_row(
 ) -> dict[str, Any]:
     """Return the average over datasets of a method's rows under one seed.
 
-    Its state is COMPLETE if the seed finished on all datasets. Otherwise it is FAIL, PRUNED or
-    MISSING, and all metrics are None. A metric that any dataset lacks is None, too. Harmonic means
-    are computed from the averages of their halves. Flags are not averaged.
+    If the seed finished on all datasets, the state is COMPLETE. A metric that any dataset lacks is
+    then None, and a harmonic mean is computed from the averages of the two metrics that it
+    combines. Otherwise, all metrics are None, and the state is FAIL if the seed failed on any
+    dataset, else PRUNED if it was pruned on any, else MISSING. Flags are not averaged.
 
     Args:
         study: Study of the method.
@@ -189,16 +206,19 @@ def _average_row(
         rows: Rows of the seed by dataset.
     """
     group = Group((), [*rows.values()])
-    sample, states = group.rows[0], group.column("state")
+    first_row, states = group.rows[0], group.column("state")
+    # all rows of a study have the same columns
     numeric_columns = [
-        name for name in sample if name in _COSTS or name.startswith(("test/", "selection/"))
+        name
+        for name in first_row
+        if name in _COST_COLUMNS or name.startswith(("test/", "selection/"))
     ]
     average = {
         **dict.fromkeys(numeric_columns),
         "config_key": key,
-        "seed": sample["seed"],
+        "seed": first_row["seed"],
         "control": "",
-        "protocol": sample["protocol"],
+        "protocol": first_row["protocol"],
         "selection": join_rules(group.column("selection")),
         "state": next((state for state in (FAIL, PRUNED) if state in states), MISSING),
     }
@@ -230,30 +250,32 @@ def _harmonic_mean(first: float | None, second: float | None) -> float | None:
     return 2 * first * second / (first + second) if first + second > 0 else 0.0
 
 
-def method_groups(study: Study) -> list[Group]:
-    """Return a group per method, with its averages over datasets; see method_group.
+def make_method_groups(study: Study) -> list[Group]:
+    """Return a group per method, with its averages over datasets; see make_method_group.
 
     Args:
         study: Study over several datasets.
     """
     without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
-    names = [study.constants.get(f"{part}.name", "") for part in ("finetuner", "generator")]
-    method_name = " + ".join(name for name in names if name not in ("", "none", "null"))
+    component_names = [
+        study.constants.get(f"{component}.name", "") for component in ("finetuner", "generator")
+    ]
+    method_name = " + ".join(name for name in component_names if name not in ("", "none", "null"))
     groups = []
     for method in list_methods(study):
-        labels = labels_of(without_dataset, method.assignment, method_name or "constants")
-        parts = _parts_of(study, method)
-        groups.append(method_group(study, labels, method.key, parts, value=method))
+        labels = make_label_cells(without_dataset, method.assignment, method_name or "constants")
+        parts = _group_by_dataset(study, method)
+        groups.append(make_method_group(study, labels, method.key, parts, value=method))
     return groups
 
 
-def method_group(
+def make_method_group(
     study: Study, labels: tuple[Text, ...], key: str, parts: Mapping[str, Group], **options: Any
 ) -> Group:
     """Return the group of a method, whose rows are averages over datasets.
 
     The averages are over the datasets on which the method has finished rows. If there are none,
-    the averages are over all of its datasets, and unfinished.
+    each row has a state other than COMPLETE, and no metrics.
 
     Args:
         study: Study over several datasets.
@@ -267,9 +289,10 @@ def method_group(
     return Group(labels, rows, parts=parts, **options)
 
 
-def _restrict_method(method: ConfigurationRecord, names: Iterable[str]) -> ConfigurationRecord:
+def _restrict_method(method: ConfigurationRecord, datasets: Iterable[str]) -> ConfigurationRecord:
     """Return the record of a method with only the given datasets in its `parts`."""
-    return dataclasses.replace(method, parts={name: method.parts[name] for name in names})
+    parts = {dataset: method.parts[dataset] for dataset in datasets}
+    return dataclasses.replace(method, parts=parts)
 
 
 def restrict_to_common_datasets(

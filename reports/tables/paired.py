@@ -29,7 +29,7 @@ from reports.stats import Compared
 from reports.study import Study, metric_heading
 from reports.tables.groups import Group, factor_labels, row_text
 from reports.tables.metric import decimals_of, effect_of, interval_of, resolve_metric
-from reports.tables.notes import plain_table
+from reports.tables.notes import averages_note, make_plain_table, mde_note
 from reports.tables.over_datasets import average_over_datasets, list_datasets
 from reports.tables.pairing import (
     Pair,
@@ -225,7 +225,7 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
 
     study = paired.combined
     name = f"{TABLE}-{AVERAGE}" if study.pooled_datasets else TABLE
-    table = plain_table(
+    table = make_plain_table(
         study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
         _notes(paired), row_fields, n_labels=len(labels), metric=main_metric,
     )  # fmt: skip
@@ -324,23 +324,21 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
         f"{metric_heading(protocol, metric)}: {_n_tests(paired, metric)}"
         for metric in paired.metrics
     )
+    mde_text = mde_note(
+        metric_heading(protocol, main_metric), max(1, _n_tests(paired, main_metric))
+    )
     yield Legend(
         "each row is one configuration in both studies. pairs: seeds that finished in both; all"
         " means are over these. Δ: B − A by seed, with an uncorrected interval. p: paired t-test"
-        " (exact sign test if pairs do not vary), Holm-corrected over the rows of one metric"
-        f" (comparisons: {tests}). MDE: smallest Δ{metric_heading(protocol, main_metric)} that is"
-        f" detected with 80% power at 5%/{max(1, _n_tests(paired, main_metric))} (Holm's first"
-        " step), from the pairs' standard deviation."
-        f" Flags count the trials of both studies. {first.protocol.note}"
+        " (exact sign test if all differences are equal), Holm-corrected over the rows of one"
+        f" metric (comparisons: {tests}). {mde_text}. Flags count the results of both studies."
+        f" {first.protocol.note}"
     )
     if first.smallest_effect != second.smallest_effect:
         effect_a, effect_b = map(points_text, (first.smallest_effect, second.smallest_effect))
         yield f"smallest_effect is {effect_a} in A and {effect_b} in B; verdicts use that of A"
     if paired.combined.pooled_datasets:
-        yield (
-            "averages over datasets are computed for each seed; their H is the harmonic mean of the"
-            " averaged accuracies"
-        )
+        yield averages_note(paired.combined)
         return  # the following notes need config_keys of the store, which averages lack
     identical = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
     if identical:

@@ -17,7 +17,7 @@ from harness.store import (
 from harness.wording import count
 from reports.formatting import join_names
 from reports.study import Provenance, Study
-from reports.tables.groups import Group, control_groups, labels_of, ordered_levels
+from reports.tables.groups import Group, control_groups, make_label_cells, ordered_levels
 
 MIN_COMMON_SEEDS = 2
 # Options that determine which images and classes are sampled under a seed.
@@ -82,7 +82,7 @@ def pair_configurations(first: Study, second: Study) -> list[Pair]:
     pairs = []
     for levels, configuration_a in _configurations_by_levels(first, keys).items():
         if levels in configurations_b:
-            labels = labels_of(labeled_study, configuration_a.assignment, "baseline")
+            labels = make_label_cells(labeled_study, configuration_a.assignment, "baseline")
             sides = ((first, configuration_a), (second, configurations_b[levels]))
             groups = (
                 Group(labels, study.by_configuration[configuration.key], value=configuration)

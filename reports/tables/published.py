@@ -19,7 +19,7 @@ from reports.study import Study
 from reports.tables.group import Group
 from reports.tables.groups import short_names
 from reports.tables.metric import interval_of
-from reports.tables.notes import plain_table
+from reports.tables.notes import make_plain_table
 from reports.tables.over_datasets import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"
@@ -119,7 +119,9 @@ def published_table(study: Study) -> Table:
         else "this study has no result that can be compared with them"
     )
     title = "published and measured results"
-    return plain_table(study, "published", title, columns, lines, [_SETUP_NOTE, note], n_labels=2)
+    return make_plain_table(
+        study, "published", title, columns, lines, [_SETUP_NOTE, note], n_labels=2
+    )
 
 
 def _published_columns(metric: str, heading: str) -> Iterator[Column]:

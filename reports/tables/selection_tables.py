@@ -13,7 +13,7 @@ from reports.study import Study, metric_heading
 from reports.tables.families import first_family, method_family
 from reports.tables.group import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
-from reports.tables.notes import COUNTS, group_table
+from reports.tables.notes import COUNTS_COLUMN, make_group_table
 from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.
@@ -48,14 +48,14 @@ def selection_tables(study: Study) -> list[Table]:
     ]
     if not value_columns:
         return []
-    columns = [COUNTS, score_column, *value_columns]
+    columns = [COUNTS_COLUMN, score_column, *value_columns]
     note = (
         "sel.: score on the selection images with the chosen values; alpha, beta, ratio, age (epoch"
         " of the generator), calibration (constant subtracted from the logits of seen classes):"
         " chosen values, each with the number of seeds that chose it"
     )
     title = "values chosen by selection"
-    return [group_table(family, groups, "selected", title, columns, [note], place="files")]
+    return [make_group_table(family, groups, "selected", title, columns, [note], place="files")]
 
 
 def _tally_cell(column: str, group: Group) -> Cell | None:
@@ -169,7 +169,7 @@ def quality_tables(study: Study) -> list[Table]:
     ]
     classes = f"{study.protocol.unseen or 'tested'} classes, test images"
     title = f"quality of synthetic features ({classes})"
-    return [group_table(family, groups, "quality", title, columns, notes, place="files")]
+    return [make_group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
 def _datasets_cell(total: int, group: Group) -> Cell:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.cells import Value
-from reports.estimates import COLUMNS, make_estimates_frame
+from reports.estimates import SCHEMA, make_estimates_frame
 from reports.report import make_report
 from tests.reports.analysis.planted import grid, nothing
 from tests.reports.builder import prompt_len
@@ -81,7 +81,7 @@ def test_each_column_is_documented() -> None:
     named = [name for head in heads for name in re.findall(r"`(\w+)`", head)]
     suffixes = re.findall(r"`(_\w+)`", section)
     named += [name + suffix for name in named if name.startswith("vs_") for suffix in suffixes]
-    assert sorted(named) == sorted(COLUMNS)
+    assert sorted(named) == sorted(SCHEMA)
 
 
 def test_averages_give_their_number_of_datasets() -> None:

@@ -17,6 +17,7 @@ from reports.report import make_report
 from reports.stats import Array
 from tests.reports.analysis.planted import METRIC, grid, nothing
 from tests.reports.analysis.test_variance import two_factors
+from tests.reports.studies import crossed
 
 LEVELS, SEEDS = 5, 5
 Shape = Callable[[np.random.Generator], Array]
@@ -98,7 +99,7 @@ def test_skewness_of_residuals_has_the_assumed_standard_deviation() -> None:
     """It is checked on 20,000 simulated normal tables of four rows and five seeds."""
     tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
     skews = [skew for values in tables if (skew := measure_skewness(values))]
-    deviations = [float(np.sign(skew.skewness) * stats.norm.isf(skew.p / 2)) for skew in skews]
+    deviations = [float(np.sign(skew.value) * stats.norm.isf(skew.p / 2)) for skew in skews]
     assert np.std(deviations) == pytest.approx(1, abs=0.02)
     assert np.mean([skew.p < 0.02 for skew in skews]) == pytest.approx(0.02, abs=0.003)
 
@@ -110,15 +111,27 @@ def test_an_answer_warns_of_skewed_noise() -> None:
         for seed in range(8):
             loss = 3.0 if seed == row else 0.0
             run.metrics[f"test/{METRIC}/seed_{seed}"] = 60 - loss + float(rng.normal(0, 0.1))
-    (line,) = [c for c in make_report(builder.study()).answer.cautions if "rare large losses" in c]
+    (line,) = [
+        c for c in make_report(builder.study()).answer.cautions if "assume normal noise" in c
+    ]
     assert line.startswith("H has skewed noise (skewness −")
+
+
+def test_factors_with_the_same_last_part_have_their_whole_names() -> None:
+    """As in tables, "name" would be ambiguous."""
+    names = {"generator.name": ["none", "vae", "wgan"], "finetuner.name": ["coop", "cocoop"]}
+    rng = np.random.default_rng(0)
+    builder = crossed(names, lambda *levels: 50.0 + float(rng.normal(0, 0.1)))
+    builder.runs[3].metrics[f"test/{METRIC}/seed_1"] -= 20
+    (line,) = [c for c in make_report(builder.study()).answer.cautions if "far from" in c]
+    assert line.startswith("H of generator.name vae, finetuner.name cocoop under seed 1 is far")
 
 
 def test_an_answer_warns_of_an_outlying_result() -> None:
     """The caution names the configuration, the seed and the distance."""
     builder = grid((5,), nothing)
     plain = make_report(builder.study()).answer
-    assert not any("far from the rest" in line for line in plain.cautions)
+    assert not any("far from" in line for line in plain.cautions)
     builder.runs[2].metrics[f"test/{METRIC}/seed_1"] -= 20
     (line,) = [c for c in make_report(builder.study()).answer.cautions if "far from" in c]
-    assert line.startswith("H of f0 2 under seed 1 is far from the rest (−")
+    assert line.startswith("H of f0 2 under seed 1 is far from what the other results predict (−")

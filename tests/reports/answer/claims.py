@@ -31,7 +31,7 @@ from tests.reports.answer.known_study import (
 _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
-UNEVEN = ": intervals and verdicts do not account for rare large losses."
+UNEVEN = ": intervals and verdicts assume normal noise of equal size."
 
 
 def check(known: Known, answer: Answer, claims: Claims) -> None:
@@ -223,7 +223,10 @@ def cautions(known: Known, lines: Sequence[str], claims: Claims) -> None:
         seeds = f"{fewest} seed{'s' * (fewest > 1)}"
         true.add(f"A comparison has only {seeds}: its interval is rough.")
     if known.builder.sampler == "grid" and ("", base) not in known.results:
-        true.add("The baseline has not finished: nothing is compared with it.")
+        # the tables of several factors compare their levels in other configurations
+        compared = len(base) > 1 and any(_shared(known))
+        table = " in the table configurations" if compared else ""
+        true.add(f"The baseline has not finished: nothing is compared with it{table}.")
     warnings = {line for line in lines if line.endswith(UNEVEN)}
     claims.family("warned", false=bool(warnings))
     texts = set(lines) - warnings
@@ -255,4 +258,4 @@ def _lacking(known: Known) -> Iterator[str]:
     names = {"FAIL": "failed", "PRUNED": "pruned", "MISSING": "missing"}
     parts = [f"{ends.count(end)} {name}" for end, name in names.items() if end in ends]
     if parts:
-        yield f"Incomplete: {', '.join(parts)} of {len(ends)} (configuration, seed) pairs."
+        yield f"Incomplete: {', '.join(parts)} of {len(ends)} planned results."

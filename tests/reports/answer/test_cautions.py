@@ -37,6 +37,30 @@ def test_a_baseline_without_the_metric_has_a_caution() -> None:
     assert caution not in answer(builder).cautions
 
 
+def test_a_baseline_configuration_that_failed_leaves_comparisons_of_levels() -> None:
+    """The caution names the table without comparisons, not those of the factors."""
+    builder = crossed(
+        {"generator.n_ctx": [1, 2], "generator": ["none", "vae"]}, lambda n, name, s: 50.0 + n * s
+    )
+    del builder.runs[0]
+    result = answer(builder)
+    assert any("Compared with the baseline" in finding.text for finding in result.findings)
+    assert NOTHING not in result.cautions
+    partial = (
+        "The baseline has not finished: nothing is compared with it in the table configurations."
+    )
+    assert partial in result.cautions
+
+
+def test_only_rules_that_use_test_images_are_blamed() -> None:
+    """The numbers that other rules selected are not too optimistic."""
+    builder = leveled({4: 50.0, 8: 55.0})
+    assert not any("Selection used" in line for line in answer(builder).cautions)
+    builder.runs[1].tags["ship.selection"] = "test"
+    caution = "Selection used test images (test): the numbers selected this way are too optimistic."
+    assert caution in answer(builder).cautions
+
+
 @pytest.mark.parametrize("finished_datasets", [(), ("pets", "food")])
 @pytest.mark.parametrize("lost", [1, None])
 def test_a_baseline_that_failed_on_some_datasets_is_compared_on_the_others(

@@ -6,7 +6,7 @@ from reports.cells import Counts, Text, Value
 from reports.stats import Estimate, percent_interval
 from tests.reports.builder import scores
 from tests.reports.listed import listed
-from tests.reports.studies import harmonic, over_datasets
+from tests.reports.studies import crossed, harmonic, over_datasets
 from tests.reports.tables.cells import NAMES, by_name, cells_of
 
 
@@ -28,7 +28,25 @@ def test_the_average_h_is_that_of_the_means() -> None:
     difference = vae["difference"].estimate
     assert difference.mean == pytest.approx(sum(seeds) / 2 - expected)
     assert (difference.n, none["difference"]) == (2, Text("baseline"))
-    assert any("their H is the harmonic mean of the averaged" in note for note in table.notes)
+    assert any(
+        "H of an average is the harmonic mean of the averaged" in note for note in table.notes
+    )
+
+
+def test_the_note_on_averages_is_about_the_table() -> None:
+    """It explains H only if there is one, and "(k/m)" only if a method lacks a dataset."""
+    accuracies = crossed(
+        {"dataset": ["a", "b"], "finetuner": ["coop", "cocoop"]},
+        lambda *levels: {"accuracy": 60.0 + levels[-1]},
+        protocol="few_shot",
+        objective="accuracy",
+    )
+    (note,) = [note for note in by_name(accuracies)["datasets"].notes if "averages over" in note]
+    assert "H of" not in note
+    gap = "(k/m): only k of the m datasets have a result"
+    gone = over_datasets(skip={("vae", "dtd"): "FAIL"})
+    tables = by_name(over_datasets())["datasets"], by_name(gone)["datasets"]
+    assert [any(gap in note for note in table.notes) for table in tables] == [False, True]
 
 
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:

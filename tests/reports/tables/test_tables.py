@@ -16,6 +16,7 @@ from reports.errors import ReportError
 from reports.report import make_report
 from reports.stats import holm, minimum_detectable
 from reports.tables import build_tables
+from reports.tables.group import Group
 from reports.tables.metric import resolve_metric
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -25,6 +26,7 @@ from tests.reports.studies import (
     collapsing,
     cross_dataset,
     few_shot,
+    leveled,
     one_factor,
     over_datasets,
 )
@@ -179,6 +181,20 @@ def test_configurations_equal_to_a_control_have_no_diversity_flag(
     table, *_ = build_tables(builder.study())
     raised = {flag.name for flag in cells_of(table, "one").flags}
     assert raised == ({"diversity_collapse", "mean_gap"} if hit else {"mean_gap"})
+
+
+def test_the_reason_of_failures_is_next_to_their_number() -> None:
+    """It is not the reason why other results are missing."""
+    builder = leveled({1: 50.0, 2: 52.0})
+    builder.trial({N_CTX: 3}, {0: {}}, state="FAIL", reason="worker died")
+    builder.want({N_CTX: 4})
+    (note,) = [note for note in build_tables(builder.study())[0].notes if "not in any" in note]
+    assert note == "not in any mean: 1 failed (worker died), 3 missing"
+
+
+def test_a_group_without_rows_has_no_flags() -> None:
+    """The group of all rows of a study is empty if nothing is planned."""
+    assert Group((), []).flags() == ()
 
 
 def test_footnotes_give_the_thresholds_of_the_method() -> None:
