@@ -12,12 +12,12 @@ from typing import Any, Final
 # A file consists of _HEAD, the checksum, _TAIL, and the rest of the JSON object.
 _HEAD: Final = b'{\n "blake2b": "'
 _TAIL: Final = b'",'
-_DIGITS: Final = 32
+_HEX_DIGITS: Final = 32
 
 
-def digest(data: bytes) -> str:
-    """Return the BLAKE2b checksum of a file's content, 32 hex digits."""
-    return hashlib.blake2b(data, digest_size=_DIGITS // 2).hexdigest()
+def compute_checksum(data: bytes) -> str:
+    """Return the BLAKE2b checksum of bytes, 32 hex digits."""
+    return hashlib.blake2b(data, digest_size=_HEX_DIGITS // 2).hexdigest()
 
 
 def add_checksum(content: Mapping[str, Any]) -> bytes:
@@ -27,23 +27,26 @@ def add_checksum(content: Mapping[str, Any]) -> bytes:
         content: The object, with at least one key.
     """
     body = json.dumps(content, indent=1, ensure_ascii=False).encode()
-    return _HEAD + digest(body).encode() + _TAIL + body.removeprefix(b"{")
+    return _HEAD + compute_checksum(body).encode() + _TAIL + body.removeprefix(b"{")
 
 
-def check_content(data: bytes) -> bytes:
-    """Return the JSON object of a file written with add_checksum, without its checksum.
+def strip_checksum(data: bytes) -> bytes:
+    """Verify the checksum of a file written with add_checksum, and remove it.
 
     Args:
         data: Content of the file.
 
+    Returns:
+        The JSON text without the checksum.
+
     Raises:
-        ValueError: The file has no checksum, or its content has changed since it was written.
+        ValueError: The file has no checksum at its beginning, or its content does not match it.
     """
-    start, end = len(_HEAD), len(_HEAD) + _DIGITS
+    start, end = len(_HEAD), len(_HEAD) + _HEX_DIGITS
     remainder = data[end:]
     if not data.startswith(_HEAD) or not remainder.startswith(_TAIL):
-        raise ValueError("does not begin with its checksum: it was changed after it was written")
+        raise ValueError("has no checksum at its beginning: changed, or not written by ship-sweep")
     body = b"{" + remainder.removeprefix(_TAIL)
-    if digest(body).encode() != data[start:end]:
-        raise ValueError("does not match its checksum: it was changed after it was written")
+    if compute_checksum(body).encode() != data[start:end]:
+        raise ValueError("its content does not match its checksum: changed or damaged since it was written")
     return body

@@ -1,62 +1,74 @@
 """Cost of learned prompts in a backbone's text tower, computed from its configuration.
 
-A causal tower computes a shared context only once for many classes, and no tokens after the
-end-of-text token (EOT). A bidirectional tower, which has no causal mask, computes the whole context
-length for each prompt.
+In a causal tower, classes can share one copy of the context vectors, and tokens after the
+end-of-text token (EOT) are skipped. A bidirectional tower, which has no causal mask, processes
+every prompt at full length (`context_length` tokens).
+
+Arguments named `backbone` are names of backbones.
 """
 
 from typing import Final
 
 from ship.architectures import get_text_settings
 
-# Approximate number of tokens that a causal tower computes per prompt in addition to the shared
-# context (ship.clip.packing). For the packaged datasets, a class name with "." and EOT has 3.6 on
-# average.
-PROMPT_TOKENS: Final = 4
-# Number of tokens in a packed sequence. Attention scores are computed between all of them.
+# Approximate number of tokens per prompt that a causal tower processes: class name, "." and EOT,
+# without the shared context. The mean over the packaged datasets is 3.6.
+NAME_TOKENS: Final = 4
+# ship.clip.packing.SEQUENCE_TOKENS, which is not imported because that module imports torch. Each
+# token has attention scores for all tokens of its packed sequence.
 _PACKED_TOKENS: Final = 128
 
 
-def is_bidirectional(name: str) -> bool:
+def is_bidirectional(backbone: str) -> bool:
     """Return True if a backbone's text tower has no causal mask, so that prompts are padded."""
-    return bool(getattr(get_text_settings(name), "no_causal_mask", False))
+    return bool(getattr(get_text_settings(backbone), "no_causal_mask", False))
 
 
 def compute_padding_factor(context_length: int) -> int:
-    """Return about how many times more tokens a bidirectional tower computes than a causal one."""
-    return max(1, context_length // PROMPT_TOKENS)
-
-
-def compute_prompt_cost(name: str) -> float:
-    """Return the cost of one class's prompt in a CoOp step, relative to backbone ViT-B-16.
-
-    The cost is the number of floating-point operations (see count_prompt_operations).
-    """
-    return count_prompt_operations(name) / count_prompt_operations("ViT-B-16")
-
-
-def count_prompt_tokens(name: str, n_unshared: int = 0) -> int:
-    """Return the approximate number of tokens that a backbone computes per prompt.
+    """Return the approximate ratio of tokens processed by a bidirectional and a causal tower.
 
     Args:
-        name: Name of the backbone.
+        context_length: Number of tokens of a padded prompt.
+
+    Returns:
+        The ratio, rounded down. At least 1.
+    """
+    return max(1, context_length // NAME_TOKENS)
+
+
+def compute_prompt_cost(backbone: str) -> float:
+    """Return the floating-point operations per class prompt in a CoOp step relative to ViT-B-16's.
+
+    See estimate_prompt_operations.
+    """
+    return estimate_prompt_operations(backbone) / estimate_prompt_operations("ViT-B-16")
+
+
+def estimate_prompt_tokens(backbone: str, n_unshared: int = 0) -> int:
+    """Return the approximate number of tokens that a text tower processes per prompt.
+
+    Args:
+        backbone: Name of the backbone.
         n_unshared: Number of tokens before the class name (the start-of-text token and context
-            vectors) if each prompt has different ones, 0 if all prompts share them.
+            vectors) that are processed for each prompt separately. 0 if all prompts share them.
+            Ignored for bidirectional towers, which always process `context_length` tokens.
     """
-    if is_bidirectional(name):
-        return int(get_text_settings(name).context_length)
-    return PROMPT_TOKENS + n_unshared
+    if is_bidirectional(backbone):
+        return int(get_text_settings(backbone).context_length)
+    return NAME_TOKENS + n_unshared
 
 
-def count_prompt_operations(name: str, n_unshared: int = 0) -> float:
-    """Return the floating-point operations of a prompt's forward pass through the blocks.
+def estimate_prompt_operations(backbone: str, n_unshared: int = 0) -> float:
+    """Return the approximate number of operations of a prompt's forward pass through the blocks.
 
-    Only matrix products are counted; an addition and a multiplication are two operations. The
-    number is an upper bound, because the last block computes only EOT's output. For the arguments,
-    see count_prompt_tokens.
+    Only matrix products are counted. An addition and a multiplication of floating-point numbers are
+    two operations. All blocks count the same, although the last one computes only EOT's output. A
+    causal tower's number is based on the mean length of class names and on packed sequences of 128
+    tokens, so it is too low for classes with long names. For the arguments, see
+    estimate_prompt_tokens.
     """
-    text, tokens = get_text_settings(name), count_prompt_tokens(name, n_unshared)
-    n_keys = text.context_length if is_bidirectional(name) else _PACKED_TOKENS
-    attention_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
-    scores_and_mixing = 2 * n_keys * text.width
-    return float(2 * text.layers * tokens * (attention_and_mlp + scores_and_mixing))
+    text, tokens = get_text_settings(backbone), estimate_prompt_tokens(backbone, n_unshared)
+    n_keys = text.context_length if is_bidirectional(backbone) else _PACKED_TOKENS
+    projections_and_mlp = (4 + 2 * getattr(text, "mlp_ratio", 4.0)) * text.width**2
+    attention_products = 2 * n_keys * text.width
+    return float(2 * text.layers * tokens * (projections_and_mlp + attention_products))

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ship.architectures import get_text_settings
-from ship.prompt_cost import count_prompt_operations, count_prompt_tokens
+from ship.prompt_cost import estimate_prompt_operations, estimate_prompt_tokens
 from ship.requirements import N_AGES
 from ship.trial_config import TrialConfig
 
@@ -93,7 +93,7 @@ class _Pass:
         steps: Number of passes.
         backbone: Name of the backbone.
         prompts: Number of prompts per pass and seed. 0 for a training step on cached features only.
-        n_unshared: See count_prompt_tokens.
+        n_unshared: See estimate_prompt_tokens.
         trains: Whether a backward pass follows.
     """
 
@@ -107,13 +107,13 @@ class _Pass:
     def operations(self) -> float:
         """Operations of all steps. The weights are frozen, so backward costs as much as forward."""
         factor = 2 if self.trains else 1
-        per_prompt = count_prompt_operations(self.backbone, self.n_unshared)
+        per_prompt = estimate_prompt_operations(self.backbone, self.n_unshared)
         return factor * self.steps * self.prompts * per_prompt
 
     @property
     def saved_tokens(self) -> int:
         """Number of tokens whose activations a step keeps for its backward pass."""
-        return self.trains * self.prompts * count_prompt_tokens(self.backbone, self.n_unshared)
+        return self.trains * self.prompts * estimate_prompt_tokens(self.backbone, self.n_unshared)
 
     def count_launches(self, blocks: int) -> int:
         """Return the number of kernel launches of all steps in a tower with this many blocks."""

@@ -122,7 +122,7 @@ class DataRequirements:
             study.controls
             and PROTOCOLS[trial.protocol].new_classes
             and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
-            and datasets.has_unseen_images(trial.dataset)
+            and datasets.has_unseen_training_images(trial.dataset)
         )
         for rule in find_missing_data(
             trial, labels, study.seeds, real_images=runs_real_images

@@ -48,7 +48,7 @@ from harness.store import (
     split_seed,
     trained_file,
 )
-from ship.checksum import add_checksum, check_content
+from ship.checksum import add_checksum, strip_checksum
 from ship.trial_config import join_reasons
 
 logger = logging.getLogger(__name__)
@@ -332,7 +332,7 @@ def _select_files(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str,
     """
     path = f"{TRAINED}/{TRAINED_MANIFEST}"
     try:
-        manifest = json.loads(check_content(files[path]))
+        manifest = json.loads(strip_checksum(files[path]))
         manifest["seeds"] = [entry for entry in manifest["seeds"] if entry["seed"] in seeds]
         names = [f"{TRAINED}/{trained_file(seed)}" for seed in seeds]
         models = {name: files[name] for name in names}

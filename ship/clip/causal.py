@@ -24,7 +24,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
-from ship.clip.packing import Packing, find_sources, pack
+from ship.clip.packing import Packing, compute_repacking_indices, pack
 from ship.clip.text import Block, TextTower, finish_block, project_heads
 
 # Minimum number of prompts in a group of similar length. A smaller group also gets the next longer
@@ -48,7 +48,8 @@ class CausalTower(TextTower):
         # These are computed on the host, and cached because all training steps need the same ones.
         # The cached functions are not methods, because these would keep the tower in memory.
         self._get_packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
-        self._get_sources = lru_cache(64)(partial(find_sources, self._get_packing))
+        compute_indices = partial(compute_repacking_indices, self._get_packing)
+        self._get_repacking_indices = lru_cache(64)(compute_indices)
         self._get_causal_mask = lru_cache(64)(partial(_make_mask_without_sot, self._dtype))
         self._blocks_with_sot = [] if sot is None else self._cache_sot(sot)
 
@@ -94,7 +95,7 @@ class CausalTower(TextTower):
             m = tokens.shape[2]
             inner = self._cast_input(tokens).flatten(1, 2)
             source = torch.cat([inner, hidden.flatten(1, 2)], dim=1)
-            indices = self._get_sources(p, tuple(lengths), m)
+            indices = self._get_repacking_indices(p, tuple(lengths), m)
             # index_select, because its gradient is a single operation
             longer_names = source.index_select(1, indices.flatten()).unflatten(1, indices.shape)
             contexts = hidden[:, :1, : p - m].expand(-1, len(indices), -1, -1)
@@ -102,7 +103,7 @@ class CausalTower(TextTower):
             packing = self._get_packing(p - m, tuple(m + length for length in lengths))
         ends, mask = packing.ends.repeat(n_seeds, 1), _repeat_mask(packing, hidden)
         outputs = self._run(self._blocks[depth:], hidden.flatten(0, 1), ends, mask)
-        return self._project_outputs(outputs.reshape(n_seeds, -1, width)[:, packing.order])
+        return self._project_outputs(outputs.reshape(n_seeds, -1, width)[:, packing.end_indices])
 
     def _encode_batch(self, prompts: Tensor, eot: Tensor) -> Tensor:
         """Return the features of prompts (n, t, width), computed in one batch."""

@@ -1,5 +1,6 @@
 """Read TorchScript archives, and explain why a checkpoint file cannot be loaded."""
 
+import codecs
 import pickle
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -24,17 +25,21 @@ def is_torchscript(path: str) -> bool:
 
 
 def read_archive_weights(path: str) -> tuple[dict[str, Tensor], bool]:
-    """Return the weights in a TorchScript archive by name, and True if it is one of OpenAI's."""
+    """Return the weights in a TorchScript archive by name, and whether OpenAI released it.
+
+    The three sizes that OpenAI's archives contain in addition are not returned.
+    """
     weights = dict(torch.jit.load(path, map_location="cpu").state_dict())  # noqa: TID251 - OpenAI's weights are TorchScript archives
-    # besides weights, only OpenAI's archives contain these sizes
+    # OpenAI's archives also contain these three sizes, other archives do not
     sizes = [weights.pop(key, None) for key in ("input_resolution", "context_length", "vocab_size")]
     return weights, all(size is not None for size in sizes)
 
 
-def explain_loading_fault(name: str, error: Exception) -> str:
+def explain_loading_error(name: str, error: Exception) -> str:
     """Return the reason why weights could not be loaded, and advice.
 
-    If the name contains the path of a checkpoint file, the file is read again to find the fault.
+    If the name contains the path of a checkpoint file, the file is read again to find out what is
+    wrong with it.
 
     Args:
         name: Name of the backbone.
@@ -51,8 +56,10 @@ def explain_loading_fault(name: str, error: Exception) -> str:
         return reason
     advice = f"Use a .pt or .safetensors file with a state_dict of {architecture}"
     try:
-        is_archive = is_torchscript(path)
-        weights = read_archive_weights(path)[0] if is_archive else load_state_dict(path)
+        if is_torchscript(path):
+            weights, _ = read_archive_weights(path)
+        else:
+            weights = load_state_dict(path)
         shapes = {key: tensor.shape for key, tensor in weights.items()}
     except Exception as reading_error:  # a broken checkpoint may raise anything
         return f"{path} {_describe_unreadable_file(path, reading_error)}. {advice}"
@@ -75,54 +82,72 @@ def _describe_unreadable_file(path: str, error: Exception) -> str:
     """
     with Path(path).open("rb") as file:
         head = file.read(512)  # enough to distinguish text from a checkpoint
-    is_text = head.isascii() and head.decode().replace("\n", "").replace("\r", "").isprintable()
-    faults = {
-        "is empty": not head,
-        "is text, not a checkpoint": is_text,
-        "is truncated or damaged": head.startswith(b"PK") and not zipfile.is_zipfile(path),
-        # the loaded object has no items(), or its values have no shape
-        "does not map names to weights": isinstance(error, AttributeError),
-        "is not a checkpoint, or contains Python objects, which are not loaded": (
-            isinstance(error, pickle.UnpicklingError)
-        ),
-        "is not a safetensors file, or is truncated": path.endswith(".safetensors"),
-    }
-    applicable = (fault for fault, applies in faults.items() if applies)
-    return next(applicable, "is not a PyTorch checkpoint")
+    if not head:
+        return "is empty"
+    if _is_text(head):
+        return "is text, not a checkpoint"
+    if head.startswith(b"PK") and not zipfile.is_zipfile(path):
+        return "is truncated or damaged"
+    if isinstance(error, AttributeError):  # the object has no items(), or its values have no shape
+        return "does not map names to weights"
+    if isinstance(error, pickle.UnpicklingError):
+        return "is not a checkpoint, or contains pickled Python objects, which are refused for safety"
+    if path.endswith(".safetensors"):
+        return "is not a safetensors file, or is truncated"
+    return "is not a PyTorch checkpoint"
+
+
+def _is_text(head: bytes) -> bool:
+    """Return True if the first bytes of a file are printable UTF-8 text."""
+    try:
+        # unlike bytes.decode, this accepts that the last character may be incomplete
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return all(character.isprintable() or character in "\t\n\r" for character in text)
 
 
 def _describe_differences(actual: Shapes, expected: Shapes) -> str:
-    """Describe how a file's weights differ from an architecture's: counts, with an example each."""
+    """Return the numbers of missing, unknown and differently shaped weights, each with an example.
+
+    Args:
+        actual: Shapes of the weights in a file, by name.
+        expected: Shapes of an architecture's weights, by name.
+    """
     differences = []
     if missing := [key for key in expected if key not in actual]:
-        differences.append(f"{len(missing)} of its weights are missing ({missing[0]})")
+        differences.append(f"missing weights: {len(missing)} (e.g. {missing[0]})")
     if unknown := [key for key in actual if key not in expected]:
-        differences.append(f"{len(unknown)} are unknown ({unknown[0]})")
-    if other_shape := [k for k in actual if k in expected and actual[k] != expected[k]]:
-        example = other_shape[0]
-        size, expected_size = ("x".join(map(str, shapes[example])) for shapes in (actual, expected))
-        differences.append(
-            f"{len(other_shape)} have another shape ({example}: got {size}, not {expected_size})"
-        )
-    return ", ".join(differences)
+        differences.append(f"unknown weights: {len(unknown)} (e.g. {unknown[0]})")
+    if misshapen := [key for key in actual if key in expected and actual[key] != expected[key]]:
+        example = misshapen[0]
+        shapes = f"expected {tuple(expected[example])}, got {tuple(actual[example])}"
+        differences.append(f"wrong shapes: {len(misshapen)} (e.g. {example}: {shapes})")
+    return "; ".join(differences)
 
 
 def _find_matching_architectures(shapes: Shapes) -> Iterator[str]:
     """Yield the supported architectures whose weights have these names and shapes."""
-    embedding = shapes.get("token_embedding.weight", Size())
-    positions = shapes.get("positional_embedding", Size())
-    text_sizes = (*embedding[-1:], *positions[:1])
+    # open_clip's CustomTextCLIP has the text tower in its attribute `text`
+    prefix = "text." if "text.token_embedding.weight" in shapes else ""
+    embedding = shapes.get(f"{prefix}token_embedding.weight", Size())
+    positions = shapes.get(f"{prefix}positional_embedding", Size())
+    if len(embedding) != 2 or len(positions) != 2:
+        return
+    text_width, context_length = embedding[1], positions[0]
     for entry in list_architectures():
+        # pocket is packaged with its weights and not loaded from files
         is_supported = entry.refusal is None and entry.name != "pocket"
         # the text sizes are compared first, because building an architecture takes time
-        if is_supported and (entry.text_width, entry.context_length) == text_sizes:
+        has_sizes = (entry.text_width, entry.context_length) == (text_width, context_length)
+        if is_supported and has_sizes:
             with suppress(Exception):  # an architecture that cannot be built is not suggested
                 if _compute_weight_shapes(entry.name) == shapes:
                     yield entry.name
 
 
 def _compute_weight_shapes(architecture: str) -> Shapes:
-    """Return the shapes of an architecture's weights, without allocating them."""
+    """Return the shapes of an architecture's weights without allocating the weights."""
     from open_clip import create_model
 
     with torch.device("meta"):

@@ -1,8 +1,20 @@
-"""Packing of class names after a shared context into few sequences, for causal text towers."""
+"""Pack many class names behind copies of a shared context.
+
+A causal text tower then processes the context once per sequence instead of once per class. Example:
+a context of three tokens (x), and the names of four classes with 2, 3, 2 and 2 tokens (0a, 0b; 1a,
+1b, 1c; ...), packed into two sequences of eight tokens. The last position is not used.
+
+    position     0   1   2   3   4   5   6   7
+    sequence 0   x   x   x   1a  1b  1c  0a  0b
+    sequence 1   x   x   x   2a  2b  3a  3b  -
+
+A mask hides names from each other: 0a attends to x, x, x and itself only. Positional embeddings do
+not follow this layout: the first token of each name has the position after the context, here 3.
+"""
 
 import math
-from collections.abc import Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -10,111 +22,145 @@ from torch import Tensor
 
 from ship.seeds import to_device
 
-# Default of the approximate maximum number of tokens in a packed sequence. Attention costs more in
-# longer sequences, while shorter ones need more copies of the context. 128 tokens are a tile of
-# torch's fused attention kernels.
+# Default maximum length of a packed sequence, exceeded only if the context and one long name do not
+# fit. Attention costs more in longer sequences, while shorter ones need more copies of the context.
+# 128 tokens are a tile of torch's fused attention kernels.
 SEQUENCE_TOKENS = 128
 # The length of a mask's rows is a multiple of this, as fused attention kernels require.
 ALIGNMENT = 16
 
 
 class Packing(NamedTuple):
-    """S sequences of t tokens: a context of p tokens, followed by several names.
+    """S sequences of t tokens: p tokens of the context, and `room` = t - p positions for names.
 
     There are c names, one per class. A sequence has at most k names.
 
     Attributes:
-        classes: Class of the name token at each position after the context, (S, t - p). Unused
-            positions repeat the first token of the first name.
-        offsets: Index of that token within the name, (S, t - p).
-        ends: Position of the last token of each name in the sequence, (S, k); 0 if unused.
-        order: Index of each class's entry in the flattened `ends`, (c,).
-        starts: Index of the first token of each class's name among all S * t tokens, (c,).
-        mask: Mask added to the attention scores: 0 for the context and for earlier tokens of the
-            same name, else -inf. (S, t, t rounded up to a multiple of ALIGNMENT).
+        classes: Class whose name is at each position after the context, (S, room). Unused positions
+            are filled with class 0, offset 0.
+        offsets: Index of the token within this name, (S, room).
+        ends: Position of the last token of each name in its sequence, (S, k). Filled with 0 if a
+            sequence has fewer names.
+        end_indices: Index of each class's entry in ends.flatten(), (c,). It restores the order of
+            the classes.
+        flat_starts: Index of the first token of each class's name among all S * t tokens, (c,).
+        mask: Mask added to the attention scores, (S, t, t rounded up to a multiple of ALIGNMENT). 0
+            where a token may attend: to itself, to earlier tokens of the context, and to earlier
+            tokens of its own name. -inf elsewhere.
     """
 
-    classes: Int[Tensor, "S names"]
-    offsets: Int[Tensor, "S names"]
+    classes: Int[Tensor, "S room"]
+    offsets: Int[Tensor, "S room"]
     ends: Int[Tensor, "S k"]
-    order: Int[Tensor, " c"]
-    starts: Int[Tensor, " c"]
+    end_indices: Int[Tensor, " c"]
+    flat_starts: Int[Tensor, " c"]
     mask: Float[Tensor, "S t aligned"]
 
 
 def pack(
     device: torch.device,
     dtype: torch.dtype,
-    p: int,
+    n_context: int,
     lengths: tuple[int, ...],
     max_tokens: int = SEQUENCE_TOKENS,
 ) -> Packing:
-    """Pack names into few sequences of equal length, as short as that number of sequences allows.
+    """Pack names into few sequences of equal length.
+
+    Names are assigned by first-fit decreasing. The sequences are then shortened as far as this
+    assignment needs no further sequence.
 
     Args:
         device: Device of the result.
         dtype: Data type of the mask.
-        p: Number of tokens of the context before the names.
-        lengths: Number of tokens of each of c names, at least 1.
+        n_context: Number of tokens of the context before the names.
+        lengths: Number of tokens of each name, at least 1.
         max_tokens: Maximum length of a sequence. It is exceeded if the context and the longest name
             do not fit.
+
+    Returns:
+        Where each token of the names is in the sequences, and the attention mask.
+
+    Example:
+        The packing in the drawing above:
+
+        >>> packing = pack(torch.device("cpu"), torch.float32, 3, (2, 3, 2, 2), max_tokens=8)
+        >>> packing.classes.tolist()
+        [[1, 1, 1, 0, 0], [2, 2, 3, 3, 0]]
+        >>> packing.offsets.tolist()
+        [[0, 1, 2, 0, 1], [0, 1, 0, 1, 0]]
+        >>> packing.ends.tolist(), packing.end_indices.tolist()
+        ([[5, 7], [4, 6]], [1, 0, 2, 3])
+        >>> packing.flat_starts.tolist()
+        [6, 3, 11, 13]
+        >>> packing.mask[0, 6, :8].tolist()  # what 0a attends to
+        [0.0, 0.0, 0.0, -inf, -inf, -inf, 0.0, -inf]
     """
-    # room: number of tokens of a sequence after the context
-    max_room = max(max(lengths), max_tokens - p)
+    # room: number of positions of a sequence after the context
+    max_room = max(max(lengths), max_tokens - n_context)
     n_sequences = len(_assign_to_bins(lengths, max_room))
     min_room = max(max(lengths), math.ceil(sum(lengths) / n_sequences))
-    rooms = range(min_room, max_room + 1)
-    room = next(room for room in rooms if len(_assign_to_bins(lengths, room)) <= n_sequences)
+    candidates = range(min_room, max_room + 1)
+    room = next(room for room in candidates if len(_assign_to_bins(lengths, room)) <= n_sequences)
     bins = _assign_to_bins(lengths, room)
 
-    t, k = p + room, max(map(len, bins))
+    t, k = n_context + room, max(map(len, bins))
     classes, offsets = torch.zeros(2, len(bins), room, dtype=torch.long)
     ends = torch.zeros(len(bins), k, dtype=torch.long)
-    order, starts = torch.zeros(2, len(lengths), dtype=torch.long)
+    end_indices, flat_starts = torch.zeros(2, len(lengths), dtype=torch.long)
     owners = torch.full((len(bins), t), -1)  # class of each position; -1: the context
-    owners[:, p:] = len(lengths)  # unused until a name is assigned
+    owners[:, n_context:] = len(lengths)  # unused until a name is assigned
     for sequence, class_ids in enumerate(bins):
-        start = 0  # of the next name, counted after the context
+        start = 0  # offset of the next name from the end of the context
         for slot, class_id in enumerate(class_ids):
             positions = slice(start, start + lengths[class_id])
             classes[sequence, positions] = class_id
             offsets[sequence, positions] = torch.arange(lengths[class_id])
-            owners[sequence, p:][positions] = class_id
-            order[class_id] = sequence * k + slot
-            starts[class_id] = sequence * t + p + start
+            owners[sequence, n_context:][positions] = class_id
+            end_indices[class_id] = sequence * k + slot
+            flat_starts[class_id] = sequence * t + n_context + start
             start = positions.stop
-            ends[sequence, slot] = p + start - 1
+            ends[sequence, slot] = n_context + start - 1
     visible = (owners.unsqueeze(1) == owners.unsqueeze(2)) | (owners == -1).unsqueeze(1)
     width = math.ceil(t / ALIGNMENT) * ALIGNMENT
     mask = torch.full((len(bins), t, width), -math.inf, dtype=dtype)
     mask[:, :, :t].masked_fill_(visible.tril(), 0.0)
-    tensors = (classes, offsets, ends, order, starts, mask)
+    tensors = (classes, offsets, ends, end_indices, flat_starts, mask)
     return Packing(*(to_device(tensor, device) for tensor in tensors))
 
 
-def find_sources(
-    get_packing: Any, p: int, lengths: tuple[int, ...], m: int
-) -> Int[Tensor, "S tokens"]:
-    """Find the tokens to repack when m class-specific tokens replace the last m of the context.
+def compute_repacking_indices(
+    get_packing: Callable[[int, tuple[int, ...]], Packing],
+    n_context: int,
+    lengths: tuple[int, ...],
+    n_inserted: int,
+) -> Int[Tensor, "S room"]:
+    """Return the indices of the tokens that rebuild packed sequences between two blocks (TCP).
 
-    The class-specific tokens then belong to the names, so that each name is m tokens longer and the
-    context m tokens shorter.
+    The last n_inserted tokens of the context are dropped, and the same number of class-specific
+    tokens is put in front of each name. With one inserted token (*), the drawing above becomes:
+
+        position     0   1   2   3   4   5   6   7   8
+        sequence 0   x   x   1*  1a  1b  1c  0*  0a  0b
+        sequence 1   x   x   2*  2a  2b  3*  3a  3b  -
 
     Args:
-        get_packing: Function of the number of context tokens and the lengths of the names that
-            returns their Packing.
-        p: Number of tokens of the context before the replacement.
+        get_packing: Returns the Packing for a number of context tokens and lengths of names.
+        n_context: Number of tokens of the context before the replacement.
         lengths: Number of tokens of each of c names, without class-specific tokens.
-        m: Number of class-specific tokens per class.
+        n_inserted: Number of class-specific tokens per class.
 
     Returns:
-        For each position after the shorter context, the index of its token among the c * m
-        class-specific tokens, followed by the tokens of all sequences before the replacement.
+        Index of the token to put at each position after the shortened context. It counts the c *
+        n_inserted class-specific tokens, class by class, and then the S * t tokens of the old
+        sequences. S and `room` are those of the new packing.
     """
-    before: Packing = get_packing(p, lengths)
-    after: Packing = get_packing(p - m, tuple(m + length for length in lengths))
-    name_tokens = len(lengths) * m + before.starts[after.classes] + after.offsets - m
-    return torch.where(after.offsets < m, after.classes * m + after.offsets, name_tokens)
+    before = get_packing(n_context, lengths)
+    after = get_packing(n_context - n_inserted, tuple(n_inserted + length for length in lengths))
+    inserted = after.classes * n_inserted + after.offsets
+    old_tokens_start = len(lengths) * n_inserted
+    offsets = after.offsets - n_inserted  # within the name without its class-specific tokens
+    name_tokens = old_tokens_start + before.flat_starts[after.classes] + offsets
+    return torch.where(after.offsets < n_inserted, inserted, name_tokens)
 
 
 def _assign_to_bins(lengths: Sequence[int], room: int) -> list[list[int]]:

@@ -18,7 +18,7 @@ from ship.architectures import (
     load_tokenizer,
     split_name,
 )
-from ship.clip.checkpoint_files import explain_loading_fault, is_torchscript, read_archive_weights
+from ship.clip.checkpoint_files import explain_loading_error, is_torchscript, read_archive_weights
 from ship.clip.text import get_pooling, get_text_module
 from ship.hub import (
     WEIGHT_FILES,
@@ -120,7 +120,7 @@ def load_model(name: str) -> tuple[nn.Module, Any]:
     except BackboneError:
         raise
     except Exception as error:  # a broken checkpoint may raise anything
-        reason = explain_loading_fault(name, error)
+        reason = explain_loading_error(name, error)
         raise BackboneError(f"backbone {name!r} could not be loaded: {reason}") from error
 
 

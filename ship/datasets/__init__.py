@@ -45,19 +45,21 @@ class PackagedDataset:
 
     Attributes:
         path: Parquet file with the columns image (encoded bytes), class_name, split, and
-            `name_column`.
-        name_column: Column with the names of the images.
+            `image_name_column`.
+        image_name_column: Name of the column with the images' names.
         description: Description of the images, shown by `ship-sweep list`.
         template: Prompt with one {} for a class name.
     """
 
     path: Path
-    name_column: str
+    image_name_column: str
     description: str
     template: str = PHOTO
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """Read all images into memory (a few MB). The fingerprint hashes the file and the template.
+        """Read the Parquet file with all images into memory (a few MB).
+
+        The fingerprint is a hash of the file's bytes and the template.
 
         Args:
             name: Name of the dataset, for messages.
@@ -66,7 +68,7 @@ class PackagedDataset:
         Raises:
             DatasetError: The file cannot be read.
         """
-        columns = ["image", "class_name", self.name_column, "split"]
+        columns = ["image", "class_name", self.image_name_column, "split"]
         try:
             content = self.path.read_bytes()
             table = pl.read_parquet(content, columns=columns)
@@ -77,7 +79,7 @@ class PackagedDataset:
         splits = {}
         for split in SPLITS:
             rows = table.filter(split=split)
-            images = map(ImageFile, rows[self.name_column], rows["image"])
+            images = map(ImageFile, rows[self.image_name_column], rows["image"])
             labels = np.array([names.index(name) for name in rows["class_name"]], dtype=np.int64)
             splits[split] = Split(tuple(images), labels)
         fingerprint = hashlib.sha256(content + self.template.encode()).hexdigest()[:32]
@@ -101,8 +103,10 @@ _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
-# Positional arguments: folder, images, counts (train, val, test), number of classes, template, and
-# then the fields that the layout adds to Published.
+# Positional arguments: folder of the lists, folder of the images, published numbers of images, number
+# of classes, template, and then the fields that the layout adds to Published. The numbers of images
+# are those of (train, val, test), but (train, 0, val) for ImageNet and (trainval, test_seen,
+# test_unseen) for Xlsa.
 PUBLISHED: Final[Mapping[str, Published]] = {
     "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
                        "Caltech101"),
@@ -133,15 +137,16 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip
-"""Published datasets by name. Counts of Xlsa are those of trainval, test_seen and test_unseen."""
+"""Published datasets by name."""
 
-ALIASES: Final = {
+SUGGESTED_NAMES: Final = {
     "pets": "oxford_pets", "cars": "stanford_cars", "sun": "sun397", "textures": "dtd",
     "describable_textures": "dtd", "UCF-101-midframes": "ucf101", "ilsvrc2012": "imagenet",
     "imagenetv2-matched-frequency": "imagenetv2", "animals_with_attributes": "awa2",
     "CUB_200_2011": "cub", "birds": "cub",
 }  # fmt: skip
-"""Dataset names used by papers, torchvision or archives -> key of DATASETS."""
+"""Other common names of datasets -> key of DATASETS. They are not accepted in a YAML, but the error
+message suggests the key."""
 
 DATASETS: Final[Registry[DatasetSpec]] = Registry(
     "dataset",
@@ -158,14 +163,15 @@ def load_dataset(
     digest_cache_dir: Path | None = None,
     folder: ImageFolder = DEFAULT_FOLDER,
 ) -> ImageDataset:
-    """Scan a dataset, log its warnings, and hash its content.
+    """Return a dataset. It is scanned, its warnings are logged, and its content is hashed.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
         digest_cache_dir: Folder with cached hashes of image files, so that only new and changed
-            files are read. None reads all files.
-        folder: Options for image_folder:NAME, ignored for all other datasets.
+            files are read. None reads all files. Ignored if `data_root` is None, because packaged
+            datasets have no image files.
+        folder: Layout and options of image_folder:NAME, ignored for all other datasets.
 
     Returns:
         The dataset with its fingerprints. No image is decoded.
@@ -207,22 +213,25 @@ def scan_dataset(
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.
         data_root: Folder that contains the datasets' folders. Not needed for packaged datasets.
-        folder: Options for image_folder:NAME, ignored for all other datasets.
+        folder: Layout and options of image_folder:NAME, ignored for all other datasets.
 
     Returns:
-        The scan. If the dataset cannot be read at all, it contains only faults.
+        The scan, which contains only `faults` if the dataset cannot be read at all.
 
     Raises:
         DatasetError: The name is unknown.
         PluginError: A plugin raised an exception other than DatasetError and OSError.
     """
-    spec, label = find_spec(name, data_root, folder), f"dataset {shorten_list([name])}"
+    spec, subject = find_spec(name, data_root, folder), f"dataset {shorten_list([name])}"
     try:
         scan = spec.scan(name, data_root)
     except DatasetError as error:
         return DatasetScan(faults=error.faults)
     except OSError as error:  # no permission, or a name that the file system rejects
-        return DatasetScan(faults=(f"{label}: cannot be read: {error.strerror}",))
+        # plugins and Pillow may raise an OSError without errno, whose strerror is None
+        lines = (error.strerror or str(error)).splitlines() or [type(error).__name__]
+        path = "" if error.filename is None else f" ({shorten_list([str(error.filename)])})"
+        return DatasetScan(faults=(f"{subject}: cannot be read: {lines[0]}{path}",))
     except EXITS:
         raise
     except BaseException as error:
@@ -233,23 +242,24 @@ def scan_dataset(
         reason = f"{format_error(error)} ({frame.filename}, line {frame.lineno})"
         raise PluginError(f"{origin.label}: dataset {name} cannot be read: {reason}") from error
     faults = Faults(scan.faults)
-    if scan.few_shot and not faults:  # otherwise some images may be missing from the splits
-        faults.add_few_shot(label, scan)
-    faults.add_odd_names(label, scan.class_names, spec.template)
+    # With faults, splits may lack images, and a correct few-shot list would seem wrong.
+    if scan.few_shot and not faults:
+        faults.add_few_shot(subject, scan)
+    faults.add_odd_names(subject, scan.class_names, spec.template)
     return replace(scan, faults=tuple(faults))
 
 
-def has_unseen_images(name: str) -> bool:
-    """Return False for datasets of xlsa17, whose unseen classes have no training images."""
+def has_unseen_training_images(name: str) -> bool:
+    """Return False for datasets of xlsa17: their unseen classes have test images only."""
     return not isinstance(DATASETS.get(name), Xlsa)
 
 
 def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None:
     """Suggest the dataset that an unknown name probably means, e.g. flowers102 for oxford_flowers.
 
-    Names of datasets, their aliases and the names of their folders are compared, ignoring case,
-    hyphens and underscores. A folder NAME of the data root is suggested as image_folder:NAME,
-    unless a dataset or its folder has the same name.
+    The name is compared with DATASETS, SUGGESTED_NAMES and the datasets' folders. Only letters and
+    digits count, ignoring case. If the data root has a folder with exactly this name,
+    image_folder:NAME is suggested, unless a known dataset or its folder has that name.
 
     Args:
         name: The unknown name.
@@ -267,25 +277,26 @@ def find_nearest_dataset(name: str, data_root: Path | None = None) -> str | None
         with suppress(OSError):  # a name that the file system rejects
             if (data_root / name).is_dir():
                 return f"{PREFIX}{name}"
-    aliases = {_normalize_name(alias): key for alias, key in ALIASES.items()}
-    name_by_spelling = folders | aliases | names  # a name takes precedence over an alias or folder
-    matches = get_close_matches(_normalize_name(name), name_by_spelling, n=1, cutoff=0.6)
-    return name_by_spelling[matches[0]] if matches else None
+    other_names = {_normalize_name(other): key for other, key in SUGGESTED_NAMES.items()}
+    key_by_spelling = folders | other_names | names  # a key takes precedence
+    matches = get_close_matches(_normalize_name(name), key_by_spelling, n=1, cutoff=0.6)
+    return key_by_spelling[matches[0]] if matches else None
 
 
 def _normalize_name(name: str) -> str:
+    """Return the letters and digits of a name, in lower case."""
     return re.sub(r"[\W_]+", "", name).lower()
 
 
 def find_spec(
     name: str, data_root: Path | None = None, folder: ImageFolder = DEFAULT_FOLDER
 ) -> DatasetSpec:
-    """Return the layout of a dataset.
+    """Return the specification of a dataset, which has its template and scans its files.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME.
         data_root: Folder that contains the datasets' folders, for the suggestion in the error.
-        folder: Layout to return for image_folder:NAME.
+        folder: Layout and options of image_folder:NAME, returned unchanged for such a name.
 
     Raises:
         DatasetError: The name is unknown. The message suggests a similar one.
@@ -316,7 +327,7 @@ __all__ = [
     "UndecodableError",
     "find_nearest_dataset",
     "find_spec",
-    "has_unseen_images",
+    "has_unseen_training_images",
     "load_dataset",
     "scan_dataset",
 ]  # fmt: skip

@@ -20,7 +20,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from ship.checksum import digest
+from ship.checksum import compute_checksum
 from ship.datasets.base import SPLITS, DatasetError, Faults, ImageDataset, ImageFile
 from ship.whole_file import write_whole
 
@@ -94,7 +94,7 @@ class DigestCache:
 
     def _checksum(self, body: bytes) -> bytes:
         """Return the checksum of a cache file's body. It detects damage, not forgery."""
-        return digest(self._checksum_prefix + body).encode()
+        return compute_checksum(self._checksum_prefix + body).encode()
 
 
 def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None) -> str:

@@ -199,9 +199,9 @@ class TrainedModel:
         self._saved = saved
         self.clip = clip
         self.config = manifest.settings
-        self.seed = saved.seed.seed
-        self.epoch = saved.seed.epoch
-        self.choice = saved.seed.choice
+        self.seed = saved.entry.seed
+        self.epoch = saved.entry.epoch
+        self.choice = saved.entry.choice
         self.seeds = tuple(entry.seed for entry in manifest.seeds if entry.blake2b)
         self.notes = manifest.notes
         self.base = classes.base

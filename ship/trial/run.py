@@ -43,7 +43,7 @@ from ship.trial.selection import (
     evaluate_choices,
     get_eval_results,
 )
-from ship.trial.trained import make_trained_files
+from ship.trial.trained import serialize_trained
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
 # Starts of failure reasons, for metrics that are NaN because the measured values are not finite.
@@ -376,7 +376,7 @@ class _Trial:
         ]
         choices = [self.inference_grid[index] for index in best.choice[active].tolist()]
         chosen = list(zip(best.epoch[active].tolist(), choices, strict=True))
-        return make_trained_files(
+        return serialize_trained(
             self.config,
             [self.seeds[seed_index] for seed_index in active],
             dataset,

@@ -4,23 +4,24 @@ trained.json is the manifest. seed_N.safetensors has the tensors of seed N:
 
 - tasks.T.text_features: text features of the classes of task T,
 - generator.NAME: learned tensors of the generator, with a leading seed dimension of size 1,
-- models.M.NAME: learned tensors of tested fine-tuner M, with the same leading dimension.
+- models.M.NAME: learned tensors of tested model M (a fine-tuner), with the same leading dimension.
 
 Files are untrusted input: their size is limited, errors are `TrainedError`, and nothing in them is
 executed.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Final, Literal, NamedTuple
 
 import safetensors.torch
 import torch
-from pydantic import Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from safetensors import SafetensorError
 from torch import Tensor
 
-from ship.checksum import add_checksum, check_content, digest
+from ship.checksum import add_checksum, compute_checksum, strip_checksum
 from ship.clip import FrozenCLIP
 from ship.plugins import find_plugin_identities, get_installed_version
 from ship.protocols import Protocol
@@ -32,16 +33,18 @@ from ship.trial_config import RESULTS_VERSION, TrialConfig
 from ship.whole_file import read_whole
 
 MANIFEST: Final = "trained.json"
-# Maximum size of a seed's file, which the driver of a study holds in memory.
+# Maximum size of a seed's file. The driver of a study holds whole files in memory.
 MAX_SEED_FILE_BYTES: Final = 40 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
+FORMAT: Final = 2
 _FLOATS: Final = (torch.float32, torch.float64)
 
 Name = Annotated[str, Field(max_length=1000)]
 Names = Annotated[tuple[Name, ...], Field(max_length=100_000)]
 Index = Annotated[int, Field(ge=0)]
-NonEmpty = Field(min_length=1, max_length=1000)
+# Numbers of tasks, models and seeds. A study may have up to 1000 seeds (harness.config.MAX_SEEDS).
+OneToThousand = Field(min_length=1, max_length=1000)
 
 
 class TaskEntry(Settings):
@@ -62,11 +65,11 @@ class TaskEntry(Settings):
 
 
 class ModelEntry(Settings):
-    """A tested fine-tuner.
+    """A tested model, i.e. a trained fine-tuner.
 
     Attributes:
         target: Target dataset under cross_dataset, "" under other protocols.
-        task: Index of the fine-tuner's task in TrainedManifest.tasks.
+        task: Index of the model's task in TrainedManifest.tasks.
     """
 
     target: Name
@@ -81,8 +84,9 @@ class SeedEntry(Settings):
         epoch: Tested epoch of the fine-tuner, or of the generator under selection "authors".
         choice: Selected inference options, such as alpha and beta. Empty if there are none.
         file: Name of the seed's file in the folder of trained.json.
-        bytes: Size of the file, whether or not it was saved.
-        blake2b: Digest of the file, 32 hex digits. "" if it was not saved because of its size.
+        bytes: Size of the file in bytes. If the file was too large to save, the size that it would
+            have had.
+        blake2b: Checksum of the file, 32 hex digits. "" if the file was too large to save.
     """
 
     seed: Annotated[int, Field(ge=0)]
@@ -104,33 +108,33 @@ class TrainedManifest(Settings):
     """The content of trained.json: the models of one configuration under its seeds.
 
     Attributes:
-        format: Version of the file format.
+        format: Version of the file format, FORMAT.
         results_version: RESULTS_VERSION of the code that trained the models.
         settings: Configuration of the trial.
         backbone_fingerprint: Fingerprint of the backbone's weights.
         dataset_fingerprint: Fingerprint of the dataset.
         template: Prompt template of the dataset, with one {} for a class name.
         tasks: Classes of each task.
-        generator_task: Index of the generator's task.
+        generator_task: Index of the generator's task in `tasks`. This code always writes 0.
         generator_kept: Whether the files contain the generator's state.
-        models: Fine-tuners that were tested, one per target under cross_dataset.
+        models: Tested models: one per target under cross_dataset, otherwise a single one.
         seeds: Entry of each seed.
         notes: One line per part that was not saved, with the reason.
         versions: Installed versions of PACKAGES when the files were written.
         plugins: Identities of the plugins that the configuration uses, by method name.
     """
 
-    format: Literal[2]
+    format: Literal[2]  # FORMAT
     results_version: int
     settings: TrialConfig
     backbone_fingerprint: Name
     dataset_fingerprint: Name
     template: Name
-    tasks: Annotated[tuple[TaskEntry, ...], NonEmpty]
+    tasks: Annotated[tuple[TaskEntry, ...], OneToThousand]
     generator_task: Index
     generator_kept: bool
-    models: Annotated[tuple[ModelEntry, ...], NonEmpty]
-    seeds: Annotated[tuple[SeedEntry, ...], NonEmpty]
+    models: Annotated[tuple[ModelEntry, ...], OneToThousand]
+    seeds: Annotated[tuple[SeedEntry, ...], OneToThousand]
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = Field(default_factory=dict)
     plugins: dict[str, str] = Field(default_factory=dict)
@@ -143,7 +147,7 @@ class TrainedManifest(Settings):
         return value
 
 
-def make_trained_files(
+def serialize_trained(
     config: TrialConfig,
     seeds: Sequence[int],
     features: FeatureSet,
@@ -153,10 +157,10 @@ def make_trained_files(
     finetuners: Sequence[State],
     chosen: Sequence[tuple[int, Mapping[str, float]]],
 ) -> dict[str, bytes]:
-    """Return the files by name: trained.json, and a safetensors file for each seed.
+    """Return the contents of the files by name: trained.json, and a safetensors file for each seed.
 
-    A seed has no file if this would be larger than MAX_SEED_FILE_BYTES. Its entry in trained.json
-    then has the digest "".
+    A seed's file is left out if it is larger than MAX_SEED_FILE_BYTES. The seed's entry in
+    trained.json then has the checksum "".
 
     Args:
         config: Configuration of the trial.
@@ -164,8 +168,9 @@ def make_trained_files(
         features: Features of config.dataset.
         clip: Backbone.
         protocol: Protocol of the trial.
-        generator: Learned state of the generator, (seed, ...) each. None saves no generator.
-        finetuners: Learned state of each tested fine-tuner, (seed, ...) each.
+        generator: Learned tensors of the generator by name, each of shape (seed, ...). None if the
+            generator has no state to save.
+        finetuners: Learned tensors of each tested fine-tuner by name, each of shape (seed, ...).
         chosen: Epoch and inference choice with which each seed was tested.
     """
     learned = add_prefix("generator", generator or {})
@@ -176,7 +181,7 @@ def make_trained_files(
     generator_task = protocol.generator_task or model_tasks[0]
     # each distinct task once, the generator's first
     tasks = {id(task): task for task in (generator_task, *model_tasks)}
-    texts = {
+    text_features = {
         f"tasks.{i}.text_features": copy_to_cpu(task.text_features)
         for i, task in enumerate(tasks.values())
     }
@@ -186,24 +191,24 @@ def make_trained_files(
         target = test_sets[0].name.removeprefix("accuracy/")
         models.append(ModelEntry(target=target, task=[*tasks].index(id(test_sets[0].task))))
     for i, (seed, (epoch, choice)) in enumerate(zip(seeds, chosen, strict=True)):
-        rows = {name: value[i : i + 1].clone() for name, value in learned.items()}
-        file = f"seed_{seed}.safetensors"
-        data = safetensors.torch.save({**rows, **texts})
-        blake2b = ""
+        seed_tensors = {name: value[i : i + 1].clone() for name, value in learned.items()}
+        file_name = f"seed_{seed}.safetensors"
+        data = safetensors.torch.save({**seed_tensors, **text_features})
+        checksum = ""
         if len(data) <= MAX_SEED_FILE_BYTES:
-            files[file] = data
-            blake2b = digest(data)
+            files[file_name] = data
+            checksum = compute_checksum(data)
         entry = SeedEntry(
             seed=seed,
             epoch=epoch,
             choice=dict(choice),
-            file=file,
+            file=file_name,
             bytes=len(data),
-            blake2b=blake2b,
+            blake2b=checksum,
         )
         entries.append(entry)
     manifest = TrainedManifest(
-        format=2,
+        format=FORMAT,
         results_version=RESULTS_VERSION,
         settings=config,
         backbone_fingerprint=clip.fingerprint,
@@ -239,8 +244,10 @@ def _make_notes(
     if not any(finetuners):
         reason = "its logits depend only on the backbone and the class names"
         yield f"finetuner {config.finetuner.name} has no state to save: {reason}"
-    if large_seeds := ", ".join(str(entry.seed) for entry in seeds if not entry.blake2b):
-        yield f"seeds {large_seeds}: larger than {MAX_SEED_FILE_BYTES} bytes, not saved"
+    if large_seeds := [str(entry.seed) for entry in seeds if not entry.blake2b]:
+        subject = "files of seeds" if len(large_seeds) > 1 else "file of seed"
+        maximum = f"{MAX_SEED_FILE_BYTES // 2**20} MiB"
+        yield f"{subject} {', '.join(large_seeds)} not saved: larger than the maximum of {maximum}"
 
 
 class TrainedError(ValueError):
@@ -252,7 +259,7 @@ def make_trained_error(path: Path, fault: str, advice: str = "fetch it again") -
 
     Args:
         path: Path of the file.
-        fault: Fault of the file, as a predicate ("has no seed 3").
+        fault: What is wrong: a clause, or a predicate whose subject is the file ("has no seed 3").
         advice: Advice to the user.
     """
     return TrainedError(f"{path}: {fault}; {advice}")
@@ -264,13 +271,13 @@ class SavedSeed(NamedTuple):
     Attributes:
         path: Path of the tensor file.
         manifest: Content of trained.json.
-        seed: Entry of the seed in trained.json.
+        entry: Entry of the seed in trained.json.
         tensors: Tensors by name, on the CPU. Floating-point values are finite.
     """
 
     path: Path
     manifest: TrainedManifest
-    seed: SeedEntry
+    entry: SeedEntry
     tensors: Mapping[str, Tensor]
 
 
@@ -288,12 +295,14 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
     is_seed_file = path.suffix == ".safetensors"
     folder = path.parent if is_seed_file or path.name == MANIFEST else path
     manifest = _read_manifest(folder / MANIFEST)
-    field, key = ("file", path.name) if is_seed_file else ("seed", seed)
-    entries = {getattr(entry, field): entry for entry in reversed(manifest.seeds)}
-    entry = manifest.seeds[0] if key is None else entries.get(key)
+    attribute, wanted = ("file", path.name) if is_seed_file else ("seed", seed)
+    # reversed: a damaged manifest may list a seed twice, and its first entry is used
+    entries = {getattr(entry, attribute): entry for entry in reversed(manifest.seeds)}
+    entry = manifest.seeds[0] if wanted is None else entries.get(wanted)
     if entry is None:
-        choices = ", ".join(str(getattr(entry, field)) for entry in manifest.seeds[:10])
-        raise make_trained_error(folder / MANIFEST, f"has no {field} {key}", f"choices: {choices}")
+        choices = ", ".join(str(getattr(entry, attribute)) for entry in manifest.seeds[:10])
+        fault = f"has no {attribute} {wanted}"
+        raise make_trained_error(folder / MANIFEST, fault, f"choices: {choices}")
     if is_seed_file and seed not in (None, entry.seed):
         raise make_trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
     seed_file = folder / entry.file
@@ -311,32 +320,27 @@ def _read_manifest(path: Path) -> TrainedManifest:
     Raises:
         TrainedError: See read_saved.
     """
-    file = _read_content(path, MAX_MANIFEST_BYTES)
+    data = _read_content(path, MAX_MANIFEST_BYTES)
     try:
-        content = check_content(file)
+        content = strip_checksum(data)
     except ValueError as error:
         raise make_trained_error(path, str(error), "fetch it again, or train again") from None
+    advice = _check_version(path, content)
     try:
         manifest = TrainedManifest.model_validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        key = ".".join(map(str, first["loc"])) or "it"
-        advice = "fetch it again"
-        fault = f"{key}: {first['msg']}"
-        if first["type"] == "union_tag_invalid":  # probably a plugin's name, not damage
-            fault = f"{key}: unknown name {first['ctx']['tag'][:50]!r}"
+        detail = error.errors(include_url=False, include_input=False)[0]
+        key = ".".join(map(str, detail["loc"]))[:200]
+        prefix = f"{key if key.isprintable() else repr(key)}: " if key else ""
+        fault = f"{prefix}{detail['msg']}"
+        if detail["type"] == "union_tag_invalid":  # probably a plugin's name
+            fault = f"{prefix}unknown name {detail['ctx']['tag'][:50]!r}"
             advice = "if a plugin defines it, add --plugin FILE or MODULE"
         raise make_trained_error(path, fault, advice) from None
-    if manifest.results_version != RESULTS_VERSION:
-        release = manifest.versions.get("ship-sweep", "")[:50] or "of that version"
-        fault = (
-            f"must have results version {RESULTS_VERSION}, that of this ship-sweep, "
-            f"got {manifest.results_version}"
-        )
-        raise make_trained_error(path, fault, f"load it with ship-sweep {release}")
     settings = manifest.settings
     identities = find_plugin_identities(settings.generator.name, settings.finetuner.name)
     for name, identity in identities.items():
+        # a file without the plugin's identity is accepted: there is nothing to compare
         trained_identity = manifest.plugins.get(name, identity)
         if trained_identity != identity:
             fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity!r}"
@@ -347,18 +351,63 @@ def _read_manifest(path: Path) -> TrainedManifest:
     return manifest
 
 
+class _Version(BaseModel):
+    """The keys of trained.json that identify the code that wrote it. Other keys are ignored."""
+
+    model_config = ConfigDict(strict=True)
+
+    format: int
+    results_version: int
+    versions: dict[str, str] = Field(default_factory=dict)
+
+
+def _check_version(path: Path, content: bytes) -> str:
+    """Raise an error if trained.json has another format or results version than this code.
+
+    The versions are checked before all other keys, because other versions may have other keys.
+
+    Args:
+        path: Path of trained.json.
+        content: Its content, whose checksum has been verified.
+
+    Returns:
+        Advice for a fault of another key. The file is not damaged, so that fetching it again would
+        not help.
+
+    Raises:
+        TrainedError: The format or the results version differs.
+    """
+    advice = "load it with the ship-sweep release that wrote it, or train again"
+    try:
+        version = _Version.model_validate_json(content)
+    except ValidationError:  # the caller validates all keys, and reports the fault
+        return advice
+    release = version.versions.get("ship-sweep", "")
+    is_release = re.fullmatch(r"[\w.+-]{1,50}", release) is not None
+    if is_release and release != get_installed_version("ship-sweep"):
+        advice = f"load it with ship-sweep {release}, or train again"
+    for name, actual, expected in (
+        ("format", version.format, FORMAT),
+        ("results version", version.results_version, RESULTS_VERSION),
+    ):
+        if actual != expected:
+            fault = f"has {name} {actual}, but this ship-sweep reads only {name} {expected}"
+            raise make_trained_error(path, fault, advice)
+    return advice
+
+
 def _read_tensors(path: Path, checksum: str) -> dict[str, Tensor]:
     """Read and check the file of a seed.
 
     Args:
         path: Path of the file.
-        checksum: Digest in trained.json.
+        checksum: Checksum of the file according to trained.json.
 
     Raises:
         TrainedError: The file is missing or damaged, or does not belong to trained.json.
     """
     data = _read_content(path, MAX_SEED_FILE_BYTES)
-    if digest(data) != checksum:
+    if compute_checksum(data) != checksum:
         fault = f"does not match {MANIFEST}, or is damaged"
         raise make_trained_error(path, fault, "fetch both again")
     try:
@@ -382,5 +431,5 @@ def _read_content(path: Path, max_bytes: int) -> bytes:
     try:
         return read_whole(path, max_bytes)
     except ValueError as error:
-        advice = "use the folder `trained` of a run whose study has save_models: true"
+        advice = "use an unchanged folder `trained` of a run whose study has save_models: true"
         raise TrainedError(f"{error}; {advice}") from error

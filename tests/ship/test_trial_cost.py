@@ -7,7 +7,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from ship.clip import FrozenCLIP
-from ship.prompt_cost import count_prompt_operations, count_prompt_tokens
+from ship.prompt_cost import estimate_prompt_operations, estimate_prompt_tokens
 from ship.trial_config import TrialConfig
 from ship.trial_cost import TrialCost, compute_trial_cost
 
@@ -30,13 +30,13 @@ def test_operations_bound_torchs_count() -> None:
     computes only EOT's output.
     """
     clip = FrozenCLIP.load("pocket")
-    n_prompts, length = 32, count_prompt_tokens("pocket", 5)
+    n_prompts, length = 32, estimate_prompt_tokens("pocket", 5)
     tokens = torch.randn(
         (n_prompts, length, clip.text_width), generator=torch.Generator().manual_seed(0)
     ).requires_grad_()
     with FlopCounterMode(display=False) as counter:
         clip.text.encode(tokens, torch.full((n_prompts,), length - 1)).sum().backward()
-    expected = 2 * n_prompts * count_prompt_operations("pocket", 5)
+    expected = 2 * n_prompts * estimate_prompt_operations("pocket", 5)
     assert expected / 1.6 < counter.get_total_flops() < expected
 
 

@@ -119,11 +119,11 @@ def test_torchscript_archives_are_loaded(weights: Path, tmp_path: Path, openai: 
     ("name", "content", "words"),
     [
         *load_cases(__file__, "files.yaml"),
-        ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains Python objects"),
-        ("w.pt", {"a": len}, "is not a checkpoint, or contains Python objects"),
+        ("w.pt", pickle.dumps({"a": len}, 4), "is not a checkpoint, or contains pickled"),
+        ("w.pt", {"a": len}, "is not a checkpoint, or contains pickled"),
         ("w.pt", {"epoch": 3}, "does not map names to weights"),
         ("w.pt", torch.ones(3), "does not map names to weights"),
-        ("w.pt", {"ln_final.weight": torch.ones(3)}, "does not fit tiny: "),
+        ("w.pt", {"ln_final.weight": torch.ones(3)}, "does not fit tiny: missing weights: "),
     ],
 )
 def test_wrong_checkpoint_is_one_line_with_advice(
@@ -144,10 +144,22 @@ def test_wrong_checkpoint_is_one_line_with_advice(
     assert capfd.readouterr() == ("", "")
 
 
+def test_message_has_the_shapes_of_weights_that_do_not_fit(weights: Path, tmp_path: Path) -> None:
+    """Shapes are tuples, so that a scalar's shape is visible, too."""
+    state = {**torch.load(weights), "x": torch.ones(1), "logit_scale": torch.ones(2)}
+    torch.save(state, tmp_path / "w.pt")
+    with pytest.raises(BackboneError) as caught:
+        FrozenCLIP.load(f"tiny:{tmp_path / 'w.pt'}")
+    differences = (
+        "unknown weights: 1 (e.g. x); wrong shapes: 1 (e.g. logit_scale: expected (), got (2,))"
+    )
+    assert f"does not fit tiny: {differences}. Use a " in str(caught.value)
+
+
 def test_weights_of_another_architecture_are_recognized(
     weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The message suggests the architecture whose shapes match the weights."""
+    """The message suggests the architecture whose names and shapes match the weights."""
     monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "other", {**CONFIG, "embed_dim": 8})
     model = open_clip.create_model("other", load_weights=False)
     torch.save(model.state_dict(), tmp_path / "other.pt")
@@ -175,3 +187,14 @@ def test_backbone_path_without_a_file_is_explained(
     with pytest.raises(BackboneError) as caught:
         check_backbone_name(name.format(tmp_path))
     assert str(caught.value).endswith(f"({words.format(tmp_path)})")
+
+
+def test_weights_of_custom_text_architectures_are_recognized(
+    weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In open_clip's CustomTextCLIP, names of the text tower's weights begin with "text."."""
+    monkeypatch.setitem(open_clip.factory._MODEL_CONFIGS, "other", {**CONFIG, "custom_text": True})
+    path = tmp_path / "other.pt"
+    torch.save(open_clip.create_model("other", load_weights=False).state_dict(), path)
+    with pytest.raises(BackboneError, match=f"another architecture. Use other:{path}"):
+        FrozenCLIP.load(f"tiny:{path}")

@@ -23,10 +23,10 @@ def test_packaged_dataset_loads(name: str, short_side: int) -> None:
     for split in dataset.splits.values():
         assert set(split.labels.tolist()) == set(range(len(dataset.class_names)))
     spec = PACKAGED[name]
-    table = pl.read_parquet(spec.path, columns=["class_name", spec.name_column, "split"])
+    table = pl.read_parquet(spec.path, columns=["class_name", spec.image_name_column, "split"])
     rows = table.filter(split="test")
     test = dataset.splits["test"]
-    assert [image.name for image in test.images] == rows[spec.name_column].to_list()
+    assert [image.name for image in test.images] == rows[spec.image_name_column].to_list()
     assert [dataset.class_names[label] for label in test.labels] == rows["class_name"].to_list()
     pixels = np.asarray(test.images[0].open())
     assert min(pixels.shape[:2]) == short_side

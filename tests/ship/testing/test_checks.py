@@ -254,3 +254,26 @@ def test_exception_of_a_dataset_plugin_is_one_line() -> None:
     )
     with pytest.raises(PluginError, match=message):
         scan_dataset("raising")
+
+
+@pytest.mark.usefixtures("own_tables")
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (OSError("cannot identify image file\nx"), "cannot identify image file"),
+        (OSError(), "OSError"),
+        (PermissionError(13, "Permission denied", "/a/b.csv"), "Permission denied (/a/b.csv)"),
+    ],
+    ids=repr,
+)
+def test_os_error_of_a_dataset_plugin_is_a_fault(error: OSError, reason: str) -> None:
+    """It has the file, and the message of an error without errno."""
+
+    class Raising:
+        template = "a photo of a {}."
+
+        def scan(self, name: str, data_root: Path | None) -> Any:
+            raise error
+
+    DATASETS.add(DatasetPlugin("raising", Raising()), Origin("file x.py", "sha256:0"))
+    assert scan_dataset("raising").faults == (f"dataset raising: cannot be read: {reason}",)

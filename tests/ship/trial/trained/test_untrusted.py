@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import ship
-from ship.checksum import add_checksum, check_content, digest
+from ship.checksum import add_checksum, compute_checksum, strip_checksum
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
@@ -41,7 +41,7 @@ def sound(
 
 def manifest(sound: Sound, name: str) -> Any:
     """Return the content of a trained.json."""
-    return json.loads(check_content(sound[name][MANIFEST]))
+    return json.loads(strip_checksum(sound[name][MANIFEST]))
 
 
 def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
@@ -114,7 +114,7 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
 def fitting(sound: Sound, name: str, data: bytes) -> bytes:
     """Return trained.json with the digest of a seed's file."""
     content = manifest(sound, name)
-    content["seeds"][0]["blake2b"] = digest(data)
+    content["seeds"][0]["blake2b"] = compute_checksum(data)
     return add_checksum(content)
 
 
