@@ -14,8 +14,11 @@ SETTINGS = 4
 LOCKS = f"ship-sweep-{os.getuid()}"
 # Ray's own processes see that their driver is gone, and end
 GONE_SECONDS = 60.0
-# What no two runs of one setting share.
-VOLATILE = ("mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.code_version")
+# What no two runs of one setting share; the digest is of a file that contains the study's name.
+VOLATILE = (
+    "mlflow.", "ship.run_key", "ship.parent_run", "ship.fused", "ship.code_version",
+    "ship.yaml_digest",
+)  # fmt: skip
 
 
 def content(bench: Bench, name: str) -> dict[str, Any]:
