@@ -40,7 +40,7 @@ def count_visible_gpus() -> int:
     return int(_cuda().device_count())
 
 
-def why_no_gpu() -> str | None:
+def find_gpu_fault() -> str | None:
     """Return torch's reason why it cannot use a GPU, or None if it can.
 
     For example "Torch not compiled with CUDA enabled", or that the driver is too old.

@@ -8,7 +8,7 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from harness.config import Resources
-from harness.device import count_visible_gpus, why_no_gpu
+from harness.device import count_visible_gpus, find_gpu_fault
 from harness.errors import ClusterError
 
 ANSWER_SECONDS = 5.0  # timeout for a connection to a cluster
@@ -23,7 +23,7 @@ def count_usable_cpus() -> int:
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
-def machine_resources() -> Nodes:
+def get_machine_resources() -> Nodes:
     """Return this machine's resources as Ray detects them, including GPUs that torch cannot use."""
     return [{"CPU": count_usable_cpus(), "GPU": count_visible_gpus()}]
 
@@ -89,8 +89,8 @@ def preflight(address: str | None, resources: Resources) -> None:
             cores or GPUs than one trial needs, or torch cannot use its GPUs.
     """
     if address is None:
-        nodes = machine_resources()
-        if resolve_resources(resources, nodes).gpus and (reason := why_no_gpu()):
+        nodes = get_machine_resources()
+        if resolve_resources(resources, nodes).gpus and (reason := find_gpu_fault()):
             raise ClusterError(
                 "each trial needs a GPU, but torch cannot use a GPU on this machine: "
                 f"{reason.rstrip('.')} (set resources.gpus=0 to run on the CPU)"
@@ -123,7 +123,7 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
         )
 
 
-def find_idle_gpus(
+def describe_idle_gpus(
     resources: Resources, nodes: Nodes, max_concurrent_trials: int | None
 ) -> str | None:
     """Return a warning if some GPUs would stay idle. None if not, or if trials run on the CPU.
@@ -146,10 +146,10 @@ def find_idle_gpus(
     )
 
 
-def find_idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
-    """Return the warning of `find_idle_gpus` for this machine. None if torch cannot use a GPU."""
+def describe_idle_gpus_here(resources: Resources, max_concurrent_trials: int | None) -> str | None:
+    """Return `describe_idle_gpus` for this machine, or None if torch cannot use a GPU."""
     return (
         None
-        if why_no_gpu()
-        else find_idle_gpus(resources, machine_resources(), max_concurrent_trials)
+        if find_gpu_fault()
+        else describe_idle_gpus(resources, get_machine_resources(), max_concurrent_trials)
     )

@@ -16,8 +16,8 @@ from harness.cli.exits import RESUME_ADVICE, exit_with
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
 from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
-from harness.planning import Plan, StudyOutcome, state_text, summary_lines
-from harness.resources import find_idle_gpus_here, preflight
+from harness.planning import Plan, StudyOutcome, format_state, summary_lines
+from harness.resources import describe_idle_gpus_here, preflight
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
 from harness.wording import count, format_duration, mask_secrets, printable_lines
@@ -98,7 +98,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
         warn(f"a run would be refused: {error}")
     else:
         if address is None and (
-            idle_line := find_idle_gpus_here(study.resources, study.max_concurrent_trials)
+            idle_line := describe_idle_gpus_here(study.resources, study.max_concurrent_trials)
         ):
             warn(idle_line)
 
@@ -120,7 +120,7 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
     table = Table(*columns, box=None, header_style="bold", title=f"study {name}")
     table.title_justify = "left"
     for row in plan.rows:
-        state = f"[{_STYLES[row.state]}]{state_text(row)}[/]"
+        state = f"[{_STYLES[row.state]}]{format_state(row)}[/]"
         seeds = ", ".join(map(str, row.seeds))
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     console = Console(highlight=False)

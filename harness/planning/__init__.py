@@ -22,5 +22,5 @@ from harness.planning.plan import (
     make_plan,
     study_prunes,
 )
-from harness.planning.plan_view import state_text, summary_lines
+from harness.planning.plan_view import format_state, summary_lines
 from harness.planning.reuse import ReusedRun, find_reusable_runs, format_reuse, plan_after_reuse

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from harness.config import StudyConfig
 from harness.planning.division import divide_work
 from harness.planning.plan import Plan, TimeEstimate, Work
-from harness.resources import count_slots, machine_resources
+from harness.resources import count_slots, get_machine_resources
 from harness.store import RunRecord, Tag
 
 
@@ -48,7 +48,7 @@ def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> 
         return None
     mean_seconds = _mean_seconds(usable_non_controls or usable_runs)
     seconds_by_key = {key: _mean_seconds(key_runs) for key, key_runs in runs_by_key.items()}
-    n_slots = count_slots(study.resources, machine_resources(), study.max_concurrent_trials)
+    n_slots = count_slots(study.resources, get_machine_resources(), study.max_concurrent_trials)
     divided_work = divide_work(study, plan.work, plan.history, n_slots)
 
     def estimate_seconds(work: Work) -> float:

@@ -27,9 +27,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 # Seconds between a trial's end and the start of the next one on the same worker.
-BETWEEN_TRIALS = 0.2
+SECONDS_BETWEEN_TRIALS = 0.2
 # Seconds to start Ray and its workers, and to shut Ray down.
-START = 15.0
+RAY_START_SECONDS = 15.0
 
 RowState = Literal["done", "to run", "pruned", "failed"]
 
@@ -121,8 +121,8 @@ class TimeEstimate:
         """
         busy_until = [0.0] * self.n_concurrent
         for seconds in (*self.trials, *self.proposal_seconds):
-            heapq.heapreplace(busy_until, busy_until[0] + seconds + BETWEEN_TRIALS)
-        return START + max(busy_until)
+            heapq.heapreplace(busy_until, busy_until[0] + seconds + SECONDS_BETWEEN_TRIALS)
+        return RAY_START_SECONDS + max(busy_until)
 
 
 @dataclass(frozen=True)

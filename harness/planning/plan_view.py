@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 _HEADINGS = ("configuration", "state", "seeds to run", "time")
 
 
-def state_text(row: PlanRow) -> str:
+def format_state(row: PlanRow) -> str:
     """Return a row's state as text: "3 of 5 seeds" if only some seeds failed, else e.g. "done"."""
     if row.state == "failed" and row.done:
         return f"{len(row.done)} of {len(row.done) + len(row.failed)} seeds"
@@ -86,7 +86,7 @@ def plan_html(plan: Plan, *, is_local: bool) -> str:
     for row in plan.rows:
         seeds = ", ".join(map(str, row.seeds))
         time = times.get(row.configuration.key, "")
-        rows.append(_make_html_row("td", (row.label, state_text(row), seeds, time)))
+        rows.append(_make_html_row("td", (row.label, format_state(row), seeds, time)))
     lines = [*summary_lines(plan, is_local=is_local), *plan.notes]
     items = "".join(f"<li>{escape(printable_lines(line))}</li>" for line in lines)
     return f"<table>{''.join(rows)}</table><ul>{items}</ul>"

@@ -7,7 +7,7 @@ from typing import Any, Final
 from harness.config import StudyConfig
 from harness.messages import FeatureKey
 from harness.planning import Fingerprints, Plan
-from harness.resources import machine_resources, resolve_resources
+from harness.resources import get_machine_resources, resolve_resources
 from harness.study.features import collect_needs, list_studied_labels
 from harness.wording import describe_error, format_duration
 
@@ -29,7 +29,7 @@ def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints
         fingerprints: Fingerprints of the study, which load its datasets and backbones.
     """
     method, lines = fingerprints.method, list[str]()
-    on_gpus = bool(resolve_resources(study.resources, machine_resources()).gpus)
+    on_gpus = bool(resolve_resources(study.resources, get_machine_resources()).gpus)
     clips: dict[str, Any] = {}
     for need, configs in collect_needs(study, plan).items():
         features = f"features of {need.dataset} through {need.backbone}"

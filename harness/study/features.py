@@ -19,12 +19,12 @@ from harness.config import (
     load_study,
     resolve,
 )
-from harness.device import why_no_gpu
+from harness.device import find_gpu_fault
 from harness.messages import FeatureKey, list_feature_keys
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan
 from harness.progress import SteadyConsole, make_line_printer, show_progress
-from harness.resources import machine_resources, resolve_resources
+from harness.resources import get_machine_resources, resolve_resources
 from harness.wording import count
 from ship.plugins import find_plugin_identities, require_plugins
 from ship.subsets import select_studied_labels
@@ -203,7 +203,7 @@ def open_encoder(
         method: Method that loads the backbone.
         verbose: Whether Ray prints its messages.
     """
-    actor_resources = resolve_resources(study.resources, machine_resources())
+    actor_resources = resolve_resources(study.resources, get_machine_resources())
     if not actor_resources.gpus:
         return nullcontext()
     from harness.ray import ClusterEncoder, ray_session
@@ -286,9 +286,9 @@ def fetch_features(
         ValueError: A backbone or a dataset cannot be read.
         ClusterError: Ray cannot start or fails.
     """
-    print_line, reason = make_line_printer(console), why_no_gpu()
+    print_line, reason = make_line_printer(console), find_gpu_fault()
     if reason is not None:
-        if resolve_resources(study.resources, machine_resources()).gpus:
+        if resolve_resources(study.resources, get_machine_resources()).gpus:
             fault = f"torch cannot use a GPU on this machine ({reason.rstrip('.')})"
             print_line(
                 f"{fault}: features are extracted on the CPU. Trials with GPUs extract them again"

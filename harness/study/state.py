@@ -11,7 +11,7 @@ from harness.config import StudyConfig, load_plugins, load_study, require_list
 from harness.errors import ConfigError
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, StaleRows
-from harness.resources import machine_resources, resolve_resources
+from harness.resources import get_machine_resources, resolve_resources
 from harness.store import RunHistory, RunRecord, Store, StudyStore, control_levels, format_param
 from harness.study.extraction import format_extraction
 from harness.study.features import iter_planned_configs, make_fingerprints
@@ -218,7 +218,7 @@ def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan
     """
     study, plan = state.study, state.plan
     history = state.history
-    resources = resolve_resources(study.resources, machine_resources())
+    resources = resolve_resources(study.resources, get_machine_resources())
     resolved_study = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
     runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]

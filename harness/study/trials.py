@@ -100,7 +100,7 @@ class TrialRunner:
         Ray starts after the extraction, because its object store has to hold the features.
         """
         study, verbose = self._study, self.options.verbose
-        self._warn(resources.find_idle_gpus_here(study.resources, study.max_concurrent_trials))
+        self._warn(resources.describe_idle_gpus_here(study.resources, study.max_concurrent_trials))
         with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
         from harness.ray import cluster_resources, ray_session
@@ -120,7 +120,7 @@ class TrialRunner:
             cluster = cluster_resources()
             resources.check_capacity(study.resources, cluster)
             self._warn(
-                resources.find_idle_gpus(study.resources, cluster, study.max_concurrent_trials)
+                resources.describe_idle_gpus(study.resources, cluster, study.max_concurrent_trials)
             )
             actor = resources.resolve_resources(study.resources, cluster)
             with ClusterEncoder(actor, method.load_backbone, method.accelerator) as encode:
@@ -153,7 +153,7 @@ class TrialRunner:
 
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
-        total_resources = resources.machine_resources() if in_process else cluster_resources()
+        total_resources = resources.get_machine_resources() if in_process else cluster_resources()
         n_seeds = sum(len(work.seeds) for work in plan.work) + plan.n_proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolve_resources(study.resources, total_resources)

@@ -212,7 +212,7 @@ TEXT_COPIES = 16
 _CLASSES_AT_ONCE = 128
 
 
-def seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
+def get_seen_views(task: SeedTask) -> Float[Tensor, "n feature"]:
     """Return all views of the training images, on the CPU and in double precision."""
     return task.features.flatten(0, 1).cpu().double()
 
@@ -316,7 +316,7 @@ class KnnGaussian(Generator):
     ) -> None:
         super().__init__(config, task, clip, draw)
         self.noise_size = self.text.shape[1]
-        views, text = seen_views(task), self.text.cpu().double()
+        views, text = get_seen_views(task), self.text.cpu().double()
         class_text = text if bool(task.seen.all()) else text[~task.seen.cpu()]
         precision = neighbor_precision(
             views, class_text, config.neighbors, around_text=config.center == "text"

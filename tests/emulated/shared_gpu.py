@@ -46,7 +46,7 @@ def run_on_device(log: Path, config: Any, seeds: Any, *rest: Any) -> Iterator[An
 def main(folder: Path) -> None:
     """Run both studies."""
     harness.resources.count_visible_gpus = lambda: 1  # type: ignore[attr-defined]
-    harness.resources.why_no_gpu = lambda: None  # type: ignore[attr-defined]
+    harness.resources.find_gpu_fault = lambda: None  # type: ignore[attr-defined]
     features = extract_features(FrozenCLIP.load("pocket"), few_photos(), 1, folder)
     plain = replace(MethodFunctions(), extract=lambda *_: features, load_dataset=fake_images)
     shared = replace(

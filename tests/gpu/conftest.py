@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from harness.device import why_no_gpu
+from harness.device import find_gpu_fault
 from ship.clip import FrozenCLIP
 from ship.datasets import ImageDataset, Split, load_dataset
 from ship.features import extract_features
@@ -41,7 +41,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 def require_cuda() -> str:
     """Return "cuda", or skip the test with the reason why torch cannot use a GPU."""
     if not torch.cuda.is_available():
-        pytest.skip(f"needs a CUDA GPU: {why_no_gpu()}")
+        pytest.skip(f"needs a CUDA GPU: {find_gpu_fault()}")
     if "tests.emulated.device" in sys.modules:
         pytest.fail("the emulated device pins memory in CUDA's place: run pytest -m gpu tests/gpu")
     return "cuda"

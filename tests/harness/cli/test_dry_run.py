@@ -110,7 +110,7 @@ def test_a_dry_run_warns_of_missing_and_idle_resources(
     """The plan is shown nevertheless, since it may run on another machine."""
     planned(finished=finished)
     monkeypatch.setattr(harness.resources, "count_visible_gpus", lambda: gpus)
-    monkeypatch.setattr(harness.resources, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(harness.resources, "find_gpu_fault", lambda: None)
     result = invoke(*DRY, *arguments)
     assert result.exit_code == 0 and "study prompt_len" in result.stdout
     assert result.stderr.startswith(warning) and len(result.stderr.splitlines()) == bool(warning)

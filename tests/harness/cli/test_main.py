@@ -13,7 +13,7 @@ import torch
 import harness.study
 import reports.cli
 from harness.cli import predictions
-from harness.device import why_no_gpu
+from harness.device import find_gpu_fault
 from harness.errors import UserError
 from harness.planning.changes import ADVICE, StaleRows, refuse_changes
 from harness.removed import REMOVED
@@ -234,7 +234,9 @@ def test_an_unusable_gpu_is_refused_with_torchs_reason() -> None:
     """It is refused before anything is extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
-    message = f"each trial needs a GPU, but torch cannot use a GPU on this machine: {why_no_gpu()}"
+    message = (
+        f"each trial needs a GPU, but torch cannot use a GPU on this machine: {find_gpu_fault()}"
+    )
     assert result.stderr.startswith(message) and len(result.stderr.splitlines()) == 1
 
 

@@ -10,7 +10,7 @@ from harness.config.study_config import StudyConfig
 from harness.planning import estimate as estimate_module
 from harness.planning.estimate import estimate_time
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import BETWEEN_TRIALS, START, TimeEstimate, make_plan
+from harness.planning.plan import RAY_START_SECONDS, SECONDS_BETWEEN_TRIALS, TimeEstimate, make_plan
 from harness.store import State
 from harness.store.history import RunHistory, RunRecord
 from tests.case_files import load_cases
@@ -103,4 +103,6 @@ def test_wall_time_is_that_of_a_schedule(case: dict[str, Any]) -> None:
     """Each trial goes to the first idle worker, and a worker without a trial stays idle."""
     trials, proposals = tuple(case["trials"]), tuple(case.get("proposals", ()))
     estimate = TimeEstimate({}, trials, proposals, case["at_once"], n_finished_trials=0)
-    assert estimate.wall == pytest.approx(START + case["wall"] + case["between"] * BETWEEN_TRIALS)
+    assert estimate.wall == pytest.approx(
+        RAY_START_SECONDS + case["wall"] + case["between"] * SECONDS_BETWEEN_TRIALS
+    )

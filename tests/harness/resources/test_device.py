@@ -9,12 +9,12 @@ from harness.device import (
     MachineLoad,
     breaks_device,
     count_visible_gpus,
+    find_gpu_fault,
     get_device_label,
     is_gpu,
     is_out_of_memory,
-    why_no_gpu,
 )
-from harness.resources import machine_resources
+from harness.resources import get_machine_resources
 
 GIB = 2**30
 
@@ -39,8 +39,8 @@ def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 @pytest.mark.usefixtures("changes")
 def test_a_machine_with_gpus_reports_their_number_and_name() -> None:
     """The GPUs are simulated."""
-    assert count_visible_gpus() == 2 and why_no_gpu() is None
-    assert machine_resources()[0]["GPU"] == 2
+    assert count_visible_gpus() == 2 and find_gpu_fault() is None
+    assert get_machine_resources()[0]["GPU"] == 2
     assert get_device_label("cuda") == get_device_label("cuda:0") == "NVIDIA H100"
     assert get_device_label("cpu").startswith("cpu (")
     assert is_gpu("cuda:1") and not is_gpu("cpu")
@@ -72,7 +72,7 @@ def test_a_missing_gpu_has_torchs_reason(
 
     monkeypatch.setattr(torch.cuda, "is_available", unavailable)
     monkeypatch.setattr(torch.cuda, "init", init)
-    message = why_no_gpu()
+    message = find_gpu_fault()
     assert message is not None and message.startswith(reason) and "\n" not in message
     assert count_visible_gpus() == 2
 

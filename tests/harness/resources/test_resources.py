@@ -13,7 +13,7 @@ from harness.errors import ClusterError
 from harness.resources import (
     check_capacity,
     count_fitting_trials,
-    find_idle_gpus,
+    describe_idle_gpus,
     preflight,
     resolve_resources,
 )
@@ -34,7 +34,7 @@ def test_idle_gpus_are_reported_with_the_keys_that_use_them(case: dict[str, Any]
     """The line has their number, and the keys that let more trials run at once."""
     nodes = case.get("there", {"CPU": 16.0, "GPU": 8.0})
     resources = Resources(**case["resources"])
-    message = find_idle_gpus(resources, [nodes], case.get("max_concurrent_trials"))
+    message = describe_idle_gpus(resources, [nodes], case.get("max_concurrent_trials"))
     many = case["idle"] and f"{case['idle']} of {nodes['GPU']:g} GPUs would be idle"
     assert (message and message.partition(":")[0]) == many
 
@@ -46,7 +46,7 @@ def test_resources_that_exceed_this_machine_are_refused(
     """The message has torch's reason, and an override that helps."""
     monkeypatch.setattr(machine, "count_usable_cpus", lambda: 2)
     monkeypatch.setattr(machine, "count_visible_gpus", lambda: case.get("gpus", 8))
-    monkeypatch.setattr(machine, "why_no_gpu", lambda: case.get("why"))
+    monkeypatch.setattr(machine, "find_gpu_fault", lambda: case.get("why"))
     line = None
     try:
         preflight(None, Resources(**case["resources"]))

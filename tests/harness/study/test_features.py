@@ -214,7 +214,7 @@ def test_node_without_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:
     """The study itself would be refused there."""
-    monkeypatch.setattr(features, "why_no_gpu", lambda: "No CUDA GPUs are available")
+    monkeypatch.setattr(features, "find_gpu_fault", lambda: "No CUDA GPUs are available")
     out = io.StringIO()
     prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     study, console = make_study(resources=resources), Console(file=out, width=200)

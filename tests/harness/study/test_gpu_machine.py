@@ -19,9 +19,9 @@ from tests.harness.fakes import FakeClip, make_study
 def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """Actors extract; the driver's backbone is on the CPU; the object store fits the features."""
     there = [{"CPU": 2.0, "GPU": 1.0}]
-    monkeypatch.setattr(features, "machine_resources", lambda: there)
+    monkeypatch.setattr(features, "get_machine_resources", lambda: there)
     monkeypatch.setattr(machine, "count_visible_gpus", lambda: 1)
-    monkeypatch.setattr(machine, "why_no_gpu", lambda: None)
+    monkeypatch.setattr(machine, "find_gpu_fault", lambda: None)
     rooms, loaded = list[int](), set[str]()
 
     def session(study: Any, address: str | None, room: int, verbose: bool) -> Any:
