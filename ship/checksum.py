@@ -48,5 +48,7 @@ def strip_checksum(data: bytes) -> bytes:
         raise ValueError("has no checksum at its beginning: changed, or not written by ship-sweep")
     body = b"{" + remainder.removeprefix(_TAIL)
     if compute_checksum(body).encode() != data[start:end]:
-        raise ValueError("its content does not match its checksum: changed or damaged since it was written")
+        raise ValueError(
+            "its content does not match its checksum: changed or damaged since it was written"
+        )
     return body

@@ -91,7 +91,9 @@ def _describe_unreadable_file(path: str, error: Exception) -> str:
     if isinstance(error, AttributeError):  # the object has no items(), or its values have no shape
         return "does not map names to weights"
     if isinstance(error, pickle.UnpicklingError):
-        return "is not a checkpoint, or contains pickled Python objects, which are refused for safety"
+        return (
+            "is not a checkpoint, or contains pickled Python objects, which are refused for safety"
+        )
     if path.endswith(".safetensors"):
         return "is not a safetensors file, or is truncated"
     return "is not a PyTorch checkpoint"
