@@ -89,9 +89,9 @@ class Protocol:
         generator_task: Task on which the generator of the tested models is trained. None if the
             model that was selected is tested without retraining.
         custom_metrics: Names of the metric plugins that the test computes.
-        ages: Number of the generator's training epochs that selection "authors" compares (N_GENERATOR_EPOCHS),
-            training a fine-tuner for each. 1 for other selections: the generator is trained to its
-            end, and epochs of one fine-tuner are compared.
+        ages: Number of the generator's training epochs that selection "authors" compares, training
+            a fine-tuner for each (N_GENERATOR_EPOCHS). 1 for other selections: the generator is
+            trained to its end, and epochs of one fine-tuner are compared.
     """
 
     name: ProtocolName
@@ -173,8 +173,8 @@ def build_protocol(
     - "none" evaluates nothing and tests the model of the last epoch.
     - "test" evaluates on the test images after each epoch.
     - "authors" evaluates on the test images like SHIP's authors. The generator is compared at
-      N_GENERATOR_EPOCHS epochs of its training: a fine-tuner is trained to its end for each, and the one with
-      the best metric is reported.
+      N_GENERATOR_EPOCHS epochs of its training: a fine-tuner is trained to its end for each, and
+      the one with the best metric is reported.
 
     Except for "pseudo_new", models are trained once, on all seen classes. In cross_dataset, a
     fine-tuner is trained again for each target.

@@ -103,9 +103,9 @@ _ACTION: Final = "a photo of a person doing {}."
 _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
-# Positional arguments: folder of the lists, folder of the images, published numbers of images, number
-# of classes, template, and then the fields that the layout adds to Published. The numbers of images
-# are those of (train, val, test), but (train, 0, val) for ImageNet and (trainval, test_seen,
+# Positional arguments: folder of the lists, folder of the images, published numbers of images,
+# number of classes, template, and then the fields that the layout adds to Published. The numbers of
+# images are those of (train, val, test), but (train, 0, val) for ImageNet and (trainval, test_seen,
 # test_unseen) for Xlsa.
 PUBLISHED: Final[Mapping[str, Published]] = {
     "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
