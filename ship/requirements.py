@@ -1,4 +1,4 @@
-"""What each protocol requires of a trial's configuration, and of its dataset's classes and images.
+"""Rules that each protocol has for a trial's configuration, and for its classes and images.
 
 The configuration is checked when a YAML is read (find_unmet_requirements), and the dataset when it
 is scanned (find_missing_data). A trial checks both again when it starts (ship.protocols). This
