@@ -22,7 +22,7 @@ from ship.metrics import (
     score_generalized_zero_shot,
     score_open_world,
 )
-from ship.requirements import N_AGES, PROTOCOLS, check_requirements
+from ship.requirements import N_GENERATOR_EPOCHS, PROTOCOLS, check_requirements
 from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
@@ -89,9 +89,9 @@ class Protocol:
         generator_task: Task on which the generator of the tested models is trained. None if the
             model that was selected is tested without retraining.
         custom_metrics: Names of the metric plugins that the test computes.
-        ages: Number of the generator's training epochs that selection "authors" compares (N_AGES),
-            training a fine-tuner for each. 1 for other selections: the generator is trained to its
-            end, and epochs of one fine-tuner are compared.
+        ages: Number of the generator's training epochs that selection "authors" compares, training
+            a fine-tuner for each (N_GENERATOR_EPOCHS). 1 for other selections: the generator is
+            trained to its end, and epochs of one fine-tuner are compared.
     """
 
     name: ProtocolName
@@ -173,8 +173,8 @@ def build_protocol(
     - "none" evaluates nothing and tests the model of the last epoch.
     - "test" evaluates on the test images after each epoch.
     - "authors" evaluates on the test images like SHIP's authors. The generator is compared at
-      N_AGES epochs of its training: a fine-tuner is trained to its end for each, and the one with
-      the best metric is reported.
+      N_GENERATOR_EPOCHS epochs of its training: a fine-tuner is trained to its end for each, and
+      the one with the best metric is reported.
 
     Except for "pseudo_new", models are trained once, on all seen classes. In cross_dataset, a
     fine-tuner is trained again for each target.
@@ -192,21 +192,23 @@ def build_protocol(
             meet the requirements (ship.requirements.check_requirements).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
-    if rules.targets and not targets:
+    if rules.has_targets and not targets:
         raise ValueError("protocol cross_dataset requires targets: a list of datasets")
     check_requirements(config, features, seeds)
     seen = np.arange(rules.count_seen(len(features.class_names), features.n_base))
     task_maker = TaskMaker(config, seeds, features, clip, dtype, seen)
-    new_labels = _number_new_classes(config, features, targets.values()) if rules.targets else {}
+    new_labels = (
+        _number_new_classes(config, features, targets.values()) if rules.has_targets else {}
+    )
     extra_classes = [(cls.name, cls.sentences) for cls in new_labels]
-    synthesize_seen = not (rules.new_classes or rules.targets)
+    synthesize_seen = not (rules.has_new_classes or rules.has_targets)
     n_classes = len(features.class_names)
     task = task_maker.task(
         n_classes, [seen] * len(seeds), extra_classes, synthesize_seen=synthesize_seen
     )
     test = EvalSet(task, task_maker.images(features.test, features.test_labels))
     tested_models: tuple[TestSets, ...] = ((test,),)
-    if rules.targets:
+    if rules.has_targets:
         tested_models = tuple(
             _build_target_sets(name, target, task_maker, test, new_labels)
             for name, target in targets.items()
@@ -220,14 +222,14 @@ def build_protocol(
     elif selection != "none":
         # the same task as for the test, including the targets' class names
         selection_set = EvalSet(task, task_maker.validation(seen, few=selection == "few_val"))
-    retrained = rules.targets or selection in ("pseudo_new", "none")
+    retrained = rules.has_targets or selection in ("pseudo_new", "none")
     return Protocol(
         config.protocol,
         selection_set,
         config.selection_metric,
         tested_models,
         generator_task=task if retrained else None,
-        ages=N_AGES if selection == "authors" else 1,
+        ages=N_GENERATOR_EPOCHS if selection == "authors" else 1,
         custom_metrics=config.metrics,
     )
 

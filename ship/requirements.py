@@ -1,7 +1,8 @@
-"""Requirements of each protocol on a trial's configuration and its dataset's classes and images.
+"""Rules that each protocol has for a trial's configuration, and for its classes and images.
 
-They are checked when a YAML is read, and again when a trial starts (ship.protocols).
-Imports no torch.
+The configuration is checked when a YAML is read (find_unmet_requirements), and the dataset when it
+is scanned (find_missing_data). A trial checks both again when it starts (ship.protocols). This
+module imports no torch.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -40,16 +41,16 @@ class Rules(NamedTuple):
 
     Attributes:
         summary: Description printed by ship-sweep options.
-        new_classes: Whether some of the dataset's classes are tested without training images.
-        unseen_class: Whether there is exactly one such class: `unseen_class` of the configuration,
-            or the last one if it is None.
-        targets: Whether the model is tested on other datasets.
+        has_new_classes: Whether some of the dataset's classes are tested without training images.
+        has_single_unseen: Whether exactly one class is tested without training images: the
+            configuration's `unseen_class`, by default the last class.
+        has_targets: Whether the model is tested on other datasets.
     """
 
     summary: str
-    new_classes: bool = True
-    unseen_class: bool = False
-    targets: bool = False
+    has_new_classes: bool = True
+    has_single_unseen: bool = False
+    has_targets: bool = False
 
     def count_seen(self, n_classes: int, n_base: int) -> int:
         """Return the number of seen classes, which are the first ones of a dataset.
@@ -58,14 +59,14 @@ class Rules(NamedTuple):
             n_classes: Number of classes of the dataset.
             n_base: Number of its base classes.
         """
-        if not self.new_classes:
+        if not self.has_new_classes:
             return n_classes
-        return n_classes - 1 if self.unseen_class else n_base
+        return n_classes - 1 if self.has_single_unseen else n_base
 
 
-# Selection "authors" compares the generator at this many ages, i.e. epochs of its training. SHIP's
-# authors train CoOp again at five ages (github.com/mrflogs/SHIP, run_coop).
-N_AGES: Final = 5
+# Number of the generator's training epochs that selection "authors" compares. SHIP's authors train
+# CoOp again for each of five generator epochs (github.com/mrflogs/SHIP, run_coop).
+N_GENERATOR_EPOCHS: Final = 5
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # Base classes are the officially seen ones if the dataset has such a split, else the first
@@ -78,16 +79,16 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # Synthetic features, if any, are additional examples of the same classes.
     "few_shot": Rules(
         "Few-shot classification (CoOp, arXiv:2109.01134): all classes have training images.",
-        new_classes=False,
+        has_new_classes=False,
     ),
-    # From arXiv:2307.07397 and CoCoOp, whose source is ImageNet with 16 shots. The source's classes
-    # are seen; classes that only a target has are unseen. One generator is fitted on the source. A
-    # fine-tuner is trained for each target, with features synthesized for its unseen classes.
-    # Selection uses images of the source only.
+    # As in SHIP (arXiv:2307.07397) and CoCoOp, which train on ImageNet with 16 shots. Classes of
+    # the dataset that is trained on are seen; classes that only a target has are unseen. One
+    # generator is fitted on the seen classes. A fine-tuner is trained for each target, with
+    # features synthesized for its unseen classes. Selection uses no images of targets.
     "cross_dataset": Rules(
         "Cross-dataset transfer (CoCoOp): trained on the dataset, tested on `targets`.",
-        new_classes=False,
-        targets=True,
+        has_new_classes=False,
+        has_targets=True,
     ),
     # The same groups as in base_to_new, but with other metrics. The constant of calibrated stacking
     # is selected together with the epoch.
@@ -96,62 +97,63 @@ PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     ),
     # select_studied_classes puts `unseen_class` last.
     "single_unseen": Rules(
-        "All classes but one are seen; metrics of generalized_zero_shot.", unseen_class=True
+        "All classes but one are seen; metrics of generalized_zero_shot.", has_single_unseen=True
     ),
 }
 
 
-def find_unmet_requirements(trial: TrialConfig) -> Iterator[UnmetRequirement]:
+def find_unmet_requirements(config: TrialConfig) -> Iterator[UnmetRequirement]:
     """Yield the requirements that a trial's configuration does not meet.
 
     Those that depend on the content of a dataset are checked by find_missing_data.
     """
-    protocol, rules = trial.protocol, PROTOCOLS[trial.protocol]
+    protocol, rules = config.protocol, PROTOCOLS[config.protocol]
     when = f"when protocol is {protocol}"
-    if rules.targets and trial.selection in LEAKING_SELECTIONS:
+    if rules.has_targets and config.selection in LEAKING_SELECTIONS:
         yield UnmetRequirement("selection", f"must not use test images {when}")
-    elif trial.selection == "pseudo_new" and not (rules.new_classes or rules.targets):
+    elif config.selection == "pseudo_new" and not (rules.has_new_classes or rules.has_targets):
         yield UnmetRequirement(
             "selection", f"must not be pseudo_new {when}, which has no new classes"
         )
-    if trial.unseen_images_key and not rules.new_classes:
-        key, value = trial.unseen_images_key
+    if config.unseen_images_setting and not rules.has_new_classes:
+        key, value = config.unseen_images_setting
         rule = f"must not be {value} {when}, which has no images of new classes"
         yield UnmetRequirement(key, rule)
-    if trial.targets and not rules.targets:
+    if config.targets and not rules.has_targets:
         yield UnmetRequirement("targets", "requires protocol cross_dataset")
-    elif rules.targets and not trial.targets:
+    elif rules.has_targets and not config.targets:
         yield UnmetRequirement("targets", f"must be a list of datasets {when}")
-    elif trial.dataset in trial.targets:
+    elif config.dataset in config.targets:
         rule = "must differ from the dataset that is trained on"
-        yield UnmetRequirement(f"targets[{trial.targets.index(trial.dataset)}]", rule)
-    if trial.unseen_class is not None and not rules.unseen_class:
+        yield UnmetRequirement(f"targets[{config.targets.index(config.dataset)}]", rule)
+    if config.unseen_class is not None and not rules.has_single_unseen:
         yield UnmetRequirement("unseen_class", "requires protocol single_unseen")
-    if trial.objective is not None:
-        yield from _check_objective(trial)
-    yield from _check_metrics(trial)
+    if config.objective is not None:
+        yield from _check_objective(config)
+    yield from _check_metrics(config)
 
 
-def _check_metrics(trial: TrialConfig) -> Iterator[UnmetRequirement]:
+def _check_metrics(config: TrialConfig) -> Iterator[UnmetRequirement]:
     """Yield the unmet requirements of metric plugins.
 
-    They support a single tested model, so neither cross_dataset nor selection authors.
+    Metric plugins are computed for a single tested model. Protocol cross_dataset and selection
+    authors have several, so they cannot be combined with metric plugins.
     """
-    for index, name in enumerate(trial.metrics):
+    for index, name in enumerate(config.metrics):
         if name not in METRICS:
             rule = "must be the name of a metric that --plugin loads"
             yield UnmetRequirement(f"metrics[{index}]", rule, tuple(METRICS))
-    if trial.metrics and PROTOCOLS[trial.protocol].targets:
-        yield UnmetRequirement("metrics", f"cannot be combined with protocol {trial.protocol}")
-    if trial.metrics and trial.selection == "authors":
+    if config.metrics and PROTOCOLS[config.protocol].has_targets:
+        yield UnmetRequirement("metrics", f"cannot be combined with protocol {config.protocol}")
+    if config.metrics and config.selection == "authors":
         yield UnmetRequirement("metrics", "cannot be combined with selection authors")
 
 
-def _check_objective(trial: TrialConfig) -> Iterator[UnmetRequirement]:
-    """Yield a requirement if the selection cannot measure the objective on its images."""
-    objectives = OBJECTIVES[trial.protocol]
-    seen_only = SEEN_OBJECTIVES[trial.protocol]  # one of the objectives
-    selection, objective = trial.selection, trial.objective
+def _check_objective(config: TrialConfig) -> Iterator[UnmetRequirement]:
+    """Yield a requirement if the protocol or the selection cannot compute the objective."""
+    objectives = OBJECTIVES[config.protocol]
+    seen_only = SEEN_OBJECTIVES[config.protocol]
+    selection, objective = config.selection, config.objective
     if selection == "none":
         rule = "cannot be combined with selection none, which evaluates no epoch"
         yield UnmetRequirement("objective", rule)
@@ -159,7 +161,7 @@ def _check_objective(trial: TrialConfig) -> Iterator[UnmetRequirement]:
         rule = f"must be {seen_only} when selection is {selection}, which uses no new classes"
         yield UnmetRequirement("objective", rule)
     elif objective not in objectives:
-        rule = f"must be a metric of protocol {trial.protocol}"
+        rule = f"must be a metric of protocol {config.protocol}"
         yield UnmetRequirement("objective", rule, objectives)
 
 
@@ -194,92 +196,121 @@ def find_missing_data(
         real_images: Whether the study also runs the control with real images.
 
     Returns:
-        Kind of missing data ("classes", "shots", "few_shot", "real", or a split) -> text of a
-        message that follows the dataset, "must have ...". Empty if nothing is missing.
+        Dict from the kind of missing data ("classes", "shots", "few_shot", "real", or a split) to a
+        message without its subject, e.g. "must have training images of every seen class, but
+        photos has none of 'cup'". Empty if nothing is missing.
     """
-    from ship.datasets.base import shorten_list  # it imports Pillow
-
     features = select_studied_classes(config, features)
     rules, n_classes = PROTOCOLS[config.protocol], len(features.class_names)
     seen, unseen = np.split(np.arange(n_classes), [rules.count_seen(n_classes, features.n_base)])
-    if rules.new_classes and not (len(seen) and len(unseen)):
+    if rules.has_new_classes and not (len(seen) and len(unseen)):
         return {"classes": f"must have at least 2 classes, but {features.dataset} has {n_classes}"}
     missing: dict[str, str] = {}
-
-    def note_missing(
-        kind: str, classes: Ids, split: str, images: str, advice: str = "", *, some: bool = False
-    ) -> None:
-        """Record classes without images in a split; with `some`, only if all of them have none."""
-        lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
-        is_fault = len(lacking) > 0 and (not some or len(lacking) == len(classes))
-        if is_fault and kind not in missing:
-            names = shorten_list(repr(features.class_names[label]) for label in lacking)
-            lack = f"{features.dataset} has none of {names}"
-            missing[kind] = f"must have {images}, but {lack}{advice}"
-
-    note_missing("train", seen, "train", "training images of every seen class")
+    if lacking := _find_lacking(features, seen, "train"):
+        missing["train"] = f"must have training images of every seen class, but {lacking}"
     missing |= _find_few_shot_faults(config, features, seeds)
     purpose = "for the control real_images (controls: false skips it)" if real_images else ""
-    if config.unseen_images_key:
-        purpose = "when {} is {}".format(*config.unseen_images_key)
-    if purpose:
-        note_missing("real", unseen, "train", f"training images of every unseen class {purpose}")
-    pseudo_new = config.selection == "pseudo_new"
-    reason = _explain_validation(config)
-    if pseudo_new and len(seen) < 2:
-        missing["val"] = (
+    if config.unseen_images_setting:
+        purpose = "when {} is {}".format(*config.unseen_images_setting)
+    if purpose and (lacking := _find_lacking(features, unseen, "train")):
+        missing["real"] = (
+            f"must have training images of every unseen class {purpose}, but {lacking}"
+        )
+    if fault := _find_validation_fault(config, features, seen, seeds):
+        missing["val"] = fault
+    if not rules.has_targets:  # with targets, the dataset needs no test images
+        for group, classes in (("seen", seen), ("unseen", unseen)):
+            if lacking := _find_lacking(features, classes, "test", any_class=True):
+                fault = f"must have test images of {group} classes, but {lacking}"
+                missing.setdefault("test", fault)
+    return missing
+
+
+def _find_lacking(
+    features: FeatureSet, classes: Ids, split: str, *, any_class: bool = False
+) -> str:
+    """Return "DATASET has none of 'CLASS', ..." if classes have no images in a split, else "".
+
+    Args:
+        features: Dataset.
+        classes: Classes that need images.
+        split: Name of the split.
+        any_class: Whether one class with images is enough.
+    """
+    from ship.datasets.base import shorten_list  # it imports Pillow
+
+    lacking = np.setdiff1d(classes, getattr(features, f"{split}_labels"))
+    if not len(lacking) or (any_class and len(lacking) < len(classes)):
+        return ""
+    names = shorten_list(repr(features.class_names[label]) for label in lacking)
+    return f"{features.dataset} has none of {names}"
+
+
+def _find_validation_fault(
+    config: TrialConfig, features: FeatureSet, seen: Ids, seeds: Sequence[int]
+) -> str:
+    """Return a message about missing validation images; see find_missing_data. "" if none."""
+    from ship.datasets.base import shorten_list  # it imports Pillow
+
+    reason = _explain_need_for_validation(config)
+    is_pseudo_new = config.selection == "pseudo_new"
+    if is_pseudo_new and len(seen) < 2:
+        return (
             "must have at least 2 seen classes when selection is pseudo_new, but "
             f"{features.dataset} has {len(seen)} under protocol {config.protocol}"
         )
-    elif reason:
-        images = f"validation images of seen classes when {reason}"
+    lacking = _find_lacking(features, seen, "val", any_class=True)
+    if reason and lacking:
         by_selection = config.selection not in ("none", *LEAKING_SELECTIONS)
         advice = "Use selection: none" if by_selection else "Remove generator.early_stopping"
-        note_missing("val", seen, "val", images, f". {advice}", some=True)
-    if pseudo_new and len(seen) >= 2:
-        lacking = np.setdiff1d(seen, features.val_labels)
-        bad_seeds = [
-            seed
-            for seed in seeds
-            for group in draw_pseudo_new(seen, config.pseudo_new_fraction, seed)
-            if np.isin(group, lacking).all()
-        ]
-        if bad_seeds:
-            condition = f"{reason} (not met by seeds {shorten_list(bad_seeds)})"
-            images = f"validation images of seen and of pseudo-new classes when {condition}"
-            note_missing("val", seen, "val", images, ". Use selection: base_val or none")
-    if not rules.targets:  # with targets, the dataset needs no test images
-        note_missing("test", seen, "test", "test images of seen classes", some=True)
-        note_missing("test", unseen, "test", "test images of unseen classes", some=True)
-    return missing
+        return f"must have validation images of seen classes when {reason}, but {lacking}. {advice}"
+    if not is_pseudo_new:
+        return ""
+    without_images = np.setdiff1d(seen, features.val_labels)
+    bad_seeds = [
+        seed
+        for seed in seeds
+        for group in draw_pseudo_new(seen, config.pseudo_new_fraction, seed)
+        if np.isin(group, without_images).all()
+    ]
+    if not bad_seeds:
+        return ""
+    lacking = _find_lacking(features, seen, "val")
+    noun = "seed" if len(bad_seeds) == 1 else "seeds"
+    return (
+        f"must have validation images of both seen and pseudo-new classes when {reason}, but "
+        f"{lacking}, which include all seen or all pseudo-new classes under {noun} "
+        f"{shorten_list(bad_seeds)}. Use selection: base_val or none"
+    )
 
 
 def _find_few_shot_faults(
     config: TrialConfig, features: FeatureSet, seeds: Sequence[int]
 ) -> dict[str, str]:
-    """Return the faults of a split file's few-shot lists for a trial; see find_missing_data."""
+    """Return what a split file's few-shot lists lack for a trial; see find_missing_data."""
     from ship.datasets.base import shorten_list  # it imports Pillow
 
     missing: dict[str, str] = {}
     if not features.few_shot:
         return missing
     if lacking := [seed for seed in seeds if seed not in features.few_shot]:
+        noun = "seed" if len(lacking) == 1 else "seeds"
         missing["few_shot"] = (
-            "must have few-shot images of every seed, but its split file has none of seeds"
-            f" {shorten_list(lacking)}"
+            "must have few-shot images of every seed, but its split file lists none for "
+            f"{noun} {shorten_list(lacking)}. Use listed seeds: {shorten_list(features.few_shot)}"
         )
-    rows = features.few_shot.values()
-    listed = max(int(np.bincount(features.train_labels[drawn]).max(initial=0)) for drawn in rows)
-    if config.shots not in (None, listed):
+    lists = features.few_shot.values()
+    max_shots = max(int(np.bincount(features.train_labels[rows]).max(initial=0)) for rows in lists)
+    if config.shots not in (None, max_shots):
         missing["shots"] = (
-            f"must have few-shot lists of {config.shots} images per class, but they have {listed}."
-            f" Use shots: {listed}"
+            f"must have few-shot lists of {config.shots} images per class, but the lists have at "
+            f"most {max_shots}. Use shots: {max_shots}"
         )
     return missing
 
 
-def _explain_validation(config: TrialConfig) -> str:
-    """Return the reason why a trial needs validation images of seen classes, or "" if none."""
+def _explain_need_for_validation(config: TrialConfig) -> str:
+    """Return why a trial needs validation images of seen classes. "" if it needs none."""
     if config.selection not in ("none", *LEAKING_SELECTIONS):
         return f"selection is {config.selection}"
     key, stopping = "generator.early_stopping", getattr(config.generator, "early_stopping", None)

@@ -133,7 +133,7 @@ class TrialConfig(Settings):
     """use of synthetic features"""
 
     @property
-    def unseen_images_key(self) -> tuple[str, str] | None:
+    def unseen_images_setting(self) -> tuple[str, str] | None:
         """Key and value that make the trial use real training images of unseen classes.
 
         None if it uses none.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ship.architectures import get_text_settings
 from ship.prompt_cost import estimate_prompt_operations, estimate_prompt_tokens
-from ship.requirements import N_AGES
+from ship.requirements import N_GENERATOR_EPOCHS
 from ship.trial_config import TrialConfig
 
 # Kernel launches when prompts pass through the tower: a constant, and a number per block. Those of
@@ -130,7 +130,7 @@ def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float)
     for n_trained, n_all in stages:
         rows = math.ceil(n_trained * shots)
         yield from _list_generator_passes(config, rows)
-        for _ in range(N_AGES if config.selection == "authors" else 1):
+        for _ in range(N_GENERATOR_EPOCHS if config.selection == "authors" else 1):
             yield from _list_finetuner_passes(config, rows, n_trained, n_all)
 
 

@@ -27,7 +27,7 @@ _get_data_options = attrgetter(
     "unseen_class",
     "selection",
     "pseudo_new_fraction",
-    "unseen_images_key",
+    "unseen_images_setting",
 )
 
 
@@ -53,7 +53,7 @@ class DataRequirements:
     def find_faults(self, trial: TrialConfig) -> Iterator[Fault]:
         """Yield a fault for each dataset or backbone that is unknown, missing or unsuitable."""
         names_by_key = {"dataset": trial.dataset}
-        if PROTOCOLS[trial.protocol].targets:  # other protocols refuse targets
+        if PROTOCOLS[trial.protocol].has_targets:  # other protocols refuse targets
             names_by_key |= {f"targets[{index}]": name for index, name in enumerate(trial.targets)}
         for key, name in names_by_key.items():
             scan = self._scan(name)
@@ -120,7 +120,7 @@ class DataRequirements:
         study = self._study
         runs_real_images = (  # the control
             study.controls
-            and PROTOCOLS[trial.protocol].new_classes
+            and PROTOCOLS[trial.protocol].has_new_classes
             and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
             and datasets.has_unseen_training_images(trial.dataset)
         )

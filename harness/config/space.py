@@ -242,7 +242,7 @@ def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     controls |= {
         name: _replace_options(trial, control.replacements) for name, control in COMPETING.items()
     }
-    if PROTOCOLS[trial.protocol].new_classes and has_unseen_training_images(trial.dataset):
+    if PROTOCOLS[trial.protocol].has_new_classes and has_unseen_training_images(trial.dataset):
         controls["real_images"] = _replace_options(trial, {"generator": {"name": "real"}})
     return controls
 

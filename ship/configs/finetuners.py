@@ -10,10 +10,10 @@ from pydantic import Field, field_validator, model_validator
 from ship.settings import FinetunerSettings, NamePosition
 from ship.whole_file import read_whole
 
-MAX_BYTES: Final = 64 * 2**20
+MAX_DESCRIPTIONS_BYTES: Final = 64 * 2**20
 """Maximum size of a `descriptions` file."""
 
-# Fields that fine-tuners share which learn prompts.
+# Fields shared by the fine-tuners that learn prompts.
 _NCtx = Annotated[int, Field(ge=1, description="number of learned context vectors")]
 _CtxInit = Annotated[
     str | None, Field(description="words that initialize the context vectors; null: random")
@@ -22,14 +22,15 @@ _SgdRate = Annotated[float, Field(gt=0, description="SGD's peak learning rate (s
 _Optimizer = Annotated[
     Literal["sgd", "dassl"],
     Field(
-        description="sgd: plain SGD, cosine decay to 0 per step (SHIP); dassl: SGD with momentum "
-        "0.9, weight decay 5e-4, a first epoch with lr 1e-5, then cosine decay per epoch (CoOp)"
+        description="sgd: SGD without momentum, and a cosine schedule to 0 that is updated every "
+        "step (SHIP); dassl: SGD with momentum 0.9 and weight decay 5e-4, a first epoch with lr "
+        "1e-5, and then a cosine schedule that is updated every epoch (CoOp)"
     ),
 ]
-# Fields that fine-tuners share which are trained in steps.
+# Fields shared by the fine-tuners that are trained in steps.
 _Epochs = Annotated[int, Field(ge=0, description="passes over the real features")]
 _BatchSize = Annotated[int, Field(ge=1, description="real features per step")]
-# Field of fine-tuners whose authors' code uses Dassl's trainers.
+# Field shared by the fine-tuners whose authors' code uses Dassl's trainers.
 _DropLast = Annotated[
     bool,
     Field(
@@ -38,15 +39,16 @@ _DropLast = Annotated[
     ),
 ]
 
-# Top-level keys that affect a trial with zero_shot. Nothing is fine-tuned, but a generator may be
-# trained to measure the quality of its features.
+# Top-level keys that affect a trial with zero_shot. `generator` is one of them, although nothing is
+# fine-tuned: it may be trained to measure the quality of its features.
 _ZERO_SHOT_KEYS: Final = (
-    "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "unseen_class",
-    "shots", "augmentations", "templates", "generator", "finetuner", "quality",
+    "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "protocol",
+    "unseen_class", "shots", "augmentations", "templates", "generator", "finetuner", "quality",
+    "metrics",
 )  # fmt: skip
 
 
-class _FixedSyntheticConfig(FinetunerSettings):
+class _FixedSyntheticSettings(FinetunerSettings):
     """Settings of a fine-tuner with one fixed set of synthetic features, drawn before training."""
 
     def explain_unused(self, key: str) -> str | None:
@@ -56,7 +58,7 @@ class _FixedSyntheticConfig(FinetunerSettings):
         return None
 
 
-class _TrainingFreeConfig(_FixedSyntheticConfig):
+class _TrainingFreeSettings(_FixedSyntheticSettings):
     """Settings of a fine-tuner that is computed directly from its features, without epochs."""
 
     def explain_unused(self, key: str) -> str | None:
@@ -78,16 +80,19 @@ class ZeroShotConfig(FinetunerSettings):
     """JSON file that maps each class name to a list of sentences, which replace the templates;
     every worker needs the same file at this path; null: use templates"""
     random_words: int | None = Field(None, ge=0)
-    """control: seed of random words that replace each description, as many as it has; null: keep
-    the descriptions"""
+    """replace each description by the same number of random words, drawn with this seed
+    (WaffleCLIP's control); null: keep the descriptions"""
 
     @field_validator("descriptions")
     @classmethod
-    def _append_digest(cls, value: str | None) -> str | None:
-        """Append ?sha256=DIGEST, so that a changed file results in another configuration."""
+    def _pin_content(cls, value: str | None) -> str | None:
+        """Read the file and append ?sha256=DIGEST of its content to the path.
+
+        A changed file therefore results in another configuration.
+        """
         if value is None or re.search(r"\?sha256=[0-9a-f]{64}\Z", value):
             return value
-        content = read_whole(Path(value), MAX_BYTES)
+        content = read_whole(Path(value), MAX_DESCRIPTIONS_BYTES)
         return f"{value}?sha256={hashlib.sha256(content).hexdigest()}"
 
     @model_validator(mode="after")
@@ -105,7 +110,7 @@ class ZeroShotConfig(FinetunerSettings):
             ValueError: The file is missing, unreadable or too large, or its content has changed.
         """
         path, _, digest = (self.descriptions or "").rpartition("?sha256=")
-        content = read_whole(Path(path), MAX_BYTES)
+        content = read_whole(Path(path), MAX_DESCRIPTIONS_BYTES)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(
                 f"{path}: has changed since the study began (other SHA-256). Restore it"
@@ -113,12 +118,18 @@ class ZeroShotConfig(FinetunerSettings):
         return path, content
 
     def explain_unused(self, key: str) -> str | None:
-        """Explain why keys of training are ignored, and `templates` if it is overridden here."""
+        """Explain why keys for training, and templates that other settings replace, are ignored.
+
+        `descriptions` replace both `templates` of the trial and of these settings. The latter, if
+        not "dataset", replace the former.
+        """
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
             return f"finetuner zero_shot uses its own sentences ({source})"
-        is_read = key.partition(".")[0] in _ZERO_SHOT_KEYS
-        return None if is_read else "finetuner zero_shot trains nothing"
+        if key == "finetuner.templates" and self.descriptions:
+            return "finetuner zero_shot uses descriptions in place of templates"
+        affects_zero_shot = key.partition(".")[0] in _ZERO_SHOT_KEYS
+        return None if affects_zero_shot else "finetuner zero_shot trains nothing"
 
 
 class CoOpConfig(FinetunerSettings):
@@ -140,7 +151,7 @@ class CoOpConfig(FinetunerSettings):
 
 
 class CoCoOpConfig(FinetunerSettings):
-    """CoCoOp: a context that depends on the image, so that each image needs a prompt per class."""
+    """CoCoOp: the context depends on the image, so each image needs its own prompt per class."""
 
     method = "ship.finetuners.prompts:CoCoOp"
     name: Literal["cocoop"] = "cocoop"
@@ -208,19 +219,20 @@ class KgCoOpDePTConfig(DePTSettings):
 
 
 class TCPConfig(FinetunerSettings):
-    """TCP: after some text blocks, tokens computed from text features replace the context."""
+    """TCP: class-specific tokens replace the context in the middle of the text tower."""
 
     method = "ship.finetuners.prompts:TCP"
     name: Literal["tcp"] = "tcp"
     kg_weight: float = Field(4.0, ge=0)
     """weight of the squared distance to the hand-written prompts"""
     layer: int | None = Field(None, ge=1)
-    """number of text blocks before the class-specific tokens are inserted; null: two thirds of
-    them"""
+    """number of text blocks before the class-specific tokens are inserted; null: two thirds of all
+    blocks"""
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """number of learned context vectors, replaced by the same number of class-specific tokens"""
+    """number of learned context vectors, and of the class-specific tokens, computed from text
+    features, that replace them"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
     """Adam's learning rate: 1e-5 in the first epoch, then cosine decay from this value"""
@@ -235,9 +247,11 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """weight of the adapted feature in training and, without tune_on_validation, at inference"""
+    """weight of the adapted feature in training and at inference; with tune_on_validation, only the
+    first of the values that are tried for inference"""
     tune_on_validation: bool = False
-    """select the ratio for inference on the selection images"""
+    """choose the ratio for inference by its score on the selection images; with `selection: none`,
+    the configured ratio is used"""
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     lr: float = Field(1e-3, gt=0)
@@ -253,7 +267,8 @@ class LinearAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:LinearAdapter"
     name: Literal["linear_adapter"] = "linear_adapter"
     penalty_weight: float = Field(1.0, ge=0)
-    """weight of the squared distance to the identity, before it is divided by `shots`"""
+    """the loss adds penalty_weight / n times the squared distance to the identity, where n is the
+    mean number of images per seen class"""
     lr: float = Field(1e-4, gt=0)
     """Adam's initial learning rate, cosine decay to 0"""
     epochs: _Epochs = 300
@@ -261,22 +276,23 @@ class LinearAdapterConfig(FinetunerSettings):
     """real features per step, or all if there are fewer"""
 
 
-class TipSettings(_FixedSyntheticConfig):
+class TipSettings(_FixedSyntheticSettings):
     """Settings of Tip-Adapter's key-value cache, with or without trained keys."""
 
-    # init_alpha and init_beta in the authors' configurations of ImageNet, Food101, OxfordPets and
-    # SUN397; the values of other datasets are in search_spaces/authors.yaml
+    # The defaults are init_alpha and init_beta of the authors' configurations for ImageNet,
+    # Food101, OxfordPets and SUN397. search_spaces/authors.yaml has the values for other datasets.
     alpha: float = Field(1.17, ge=0)
-    """weight of the cache in training (tip_adapter_f) and, without tune_on_validation, at
-    inference"""
+    """weight of the cache in training (tip_adapter_f) and at inference; with tune_on_validation,
+    only the first of the values that are tried for inference"""
     beta: float = Field(1.0, gt=0)
-    """sharpness of the cache in training (tip_adapter_f) and, without tune_on_validation, at
-    inference"""
+    """sharpness of the cache in training (tip_adapter_f) and at inference; with tune_on_validation,
+    only the first of the values that are tried for inference"""
     tune_on_validation: bool = True
-    """select alpha and beta for inference on the selection images"""
+    """choose alpha and beta for inference by their score on the selection images; with `selection:
+    none`, the configured values are used"""
 
 
-class TipAdapterConfig(TipSettings, _TrainingFreeConfig):
+class TipAdapterConfig(TipSettings, _TrainingFreeSettings):
     """Tip-Adapter, training-free: a key-value cache of features plus the zero-shot classifier."""
 
     method = "ship.finetuners.adapters:TipAdapter"
@@ -303,7 +319,7 @@ class TipAdapterFConfig(TipSettings):
 
 
 class LinearProbeConfig(FinetunerSettings):
-    """Linear probe: logistic regression on image features, initialized with text features."""
+    """Linear probe: logistic regression on image features, initialized with text features or 0."""
 
     method = "ship.finetuners.probes:LinearProbe"
     name: Literal["linear_probe"] = "linear_probe"
@@ -318,7 +334,7 @@ class LinearProbeConfig(FinetunerSettings):
 
 
 class ProbeSettings(FinetunerSettings):
-    """Settings that ZS-LP and CLAP share."""
+    """Settings shared by ZS-LP and CLAP."""
 
     init_norm: float = Field(10.0, gt=0)
     """norm of the initial weights"""
@@ -337,7 +353,7 @@ class ZSLPConfig(ProbeSettings):
 
 
 class CLAPConfig(ProbeSettings):
-    """CLAP: ZS-LP with a penalty on distance to text features, strongest where these fit best."""
+    """CLAP: ZS-LP, kept closer to text features with which zero-shot CLIP classifies well."""
 
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
@@ -345,35 +361,43 @@ class CLAPConfig(ProbeSettings):
     """weight of the penalty on the distance to the initial weights"""
 
 
-class LPPlusPlusConfig(_FixedSyntheticConfig):
+class LPPlusPlusConfig(_FixedSyntheticSettings):
     """LP++: a linear probe plus weighted text features; learning rates computed from the data."""
 
     method = "ship.finetuners.probes:LPPlusPlus"
     name: Literal["lp_plus_plus"] = "lp_plus_plus"
     alpha_scale: float = Field(250.0, ge=0)
-    """multiplier of the images' mean cosine to the text features; the product is the initial weight
-    of the text features"""
+    """the initial weight of the text features is alpha_scale times the mean cosine between images
+    and the text features of their classes"""
     lr_scale: float = Field(1.0, gt=0)
     """factor on the learning rates computed from the data"""
     epochs: int = Field(300, ge=0)
     """number of gradient steps, each on all features"""
 
 
-class GDAConfig(_TrainingFreeConfig):
+class GDAConfig(_TrainingFreeSettings):
     """GDA, training-free: a Gaussian discriminant that is added to the zero-shot logits."""
 
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0)
-    """weight of the discriminant"""
+    """weight of the discriminant; with tune_on_validation, only the first of the values that are
+    tried"""
     tune_on_validation: bool = True
-    """select alpha on the selection images"""
+    """choose alpha by its score on the selection images; with `selection: none`, the configured
+    value is used"""
     precision: Literal["ks", "pinv"] = "ks"
     """estimate of the inverse covariance. ks: Kubokawa and Srivastava's (the paper's eq. 4); pinv:
     the pseudoinverse of the classes' mean covariance"""
     shrinkage: float | None = Field(None, ge=1e-6, le=1)
-    """weight of the scaled identity that regularizes the covariance before it is inverted, instead
-    of `precision`; null: use `precision`"""
+    """if set, invert the covariance shrunk by this weight towards a scaled identity, and ignore
+    `precision`; null: use `precision`"""
     new_classes: Literal["neighbors", "zero_shot"] = "neighbors"
-    """discriminant of classes without features. neighbors: from a Gaussian of the 64 seen features
-    nearest to the class's text feature; zero_shot: none, only the zero-shot logit"""
+    """discriminant of classes without features. neighbors: fit a Gaussian to the 64 seen features
+    nearest to the class's text feature; zero_shot: use only the zero-shot logit"""
+
+    def explain_unused(self, key: str) -> str | None:
+        """Explain why `precision` is ignored, in addition to the keys of the base classes."""
+        if key == "finetuner.precision" and self.shrinkage is not None:
+            return "finetuner gda uses shrinkage in place of precision"
+        return super().explain_unused(key)

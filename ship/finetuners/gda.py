@@ -37,7 +37,11 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import GDAConfig
-from ship.generators.gaussians import get_seen_views, neighbor_means, neighbor_precision
+from ship.generators.gaussians import (
+    compute_neighbor_means,
+    compute_neighbor_precision,
+    get_training_views,
+)
 from ship.methods import Choice, Draw, Features, Finetuner, Logits, SeedTask
 
 # Values of alpha that selection tries in addition to the configured one: the authors' grid, and 0,
@@ -68,8 +72,9 @@ class GDA(Finetuner):
         precision = shared_precision(rows, config.precision, config.shrinkage)
         weight[has_rows], bias[has_rows] = fit_discriminant(means[has_rows], precision)
         if config.new_classes == "neighbors" and bool((~has_rows).any()):
-            views, text = get_seen_views(task), task.text_features[~has_rows].cpu().double()
-            precision, neighbors = neighbor_precision(views, text), neighbor_means(views, text)
+            views, text = get_training_views(task), task.text_features[~has_rows].cpu().double()
+            precision = compute_neighbor_precision(views, text)
+            neighbors = compute_neighbor_means(views, text)
             weight[~has_rows], bias[~has_rows] = fit_discriminant(neighbors, precision)
         self.register_buffer("weight", weight.to(task.features))
         self.register_buffer("bias", bias.to(task.features))

@@ -147,9 +147,9 @@ def test_random_lists_are_few_shot_images_or_faults(few_shot: Any, root: Path) -
     [
         ([0, 1], 2, []),
         ([0], None, []),
-        ([0, 1, 2, 5], 2, ["its split file has none of seeds 2, 5"]),
-        ([0], 4, ["must have few-shot lists of 4 images per class, but they have 2. Use shots: 2"]),
-        ([9], 16, ["has none of seeds 9", "Use shots: 2"]),
+        ([0, 1, 2, 5], 2, ["its split file lists none for seeds 2, 5. Use listed seeds: 0, 1"]),
+        ([0], 4, ["lists of 4 images per class, but the lists have at most 2. Use shots: 2"]),
+        ([9], 16, ["lists none for seed 9", "Use shots: 2"]),
     ],
 )
 def test_a_study_needs_the_lists_of_its_seeds(

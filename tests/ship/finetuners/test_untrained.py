@@ -13,6 +13,7 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
+from ship.configs.finetuners import GDAConfig
 from ship.finetuners.gda import Rows, fit_discriminant, shared_precision
 from ship.subsets import FeatureSet
 from ship.tasks import Task
@@ -179,3 +180,10 @@ def test_tip_adapter_adds_cache_logits_to_zero_shot(
         cached = 2 * np.exp(-3 * (1 - x.numpy() @ keys.T)) @ np.eye(4)[labels]
         zero_shot = (task.logit_scale * x @ task.text_features.T).numpy()
         np.testing.assert_allclose(result[r].numpy(), zero_shot + cached, atol=1e-10)
+
+
+def test_precision_of_gda_has_no_effect_with_shrinkage() -> None:
+    """A factor over it is refused with the reason."""
+    assert GDAConfig().explain_unused("finetuner.precision") is None
+    reason = GDAConfig(shrinkage=0.1).explain_unused("finetuner.precision")
+    assert reason == "finetuner gda uses shrinkage in place of precision"

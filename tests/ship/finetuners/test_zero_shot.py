@@ -154,9 +154,17 @@ def test_faulty_description_settings_are_rejected(
             config(path)
     with pytest.raises(ValidationError, match="random_words requires descriptions"):
         ZeroShotConfig(random_words=1)
-    monkeypatch.setattr("ship.configs.finetuners.MAX_BYTES", 10)
+    monkeypatch.setattr("ship.configs.finetuners.MAX_DESCRIPTIONS_BYTES", 10)
     with pytest.raises(ValidationError, match="has more than 10 bytes"):
         config(file)
+
+
+def test_templates_have_no_effect_with_descriptions(file: Path) -> None:
+    """Neither the trial's nor the fine-tuner's; a factor over them is refused with the reason."""
+    for key in ("templates", "finetuner.templates"):
+        assert "descriptions" in (config(file).explain_unused(key) or "")
+        assert ZeroShotConfig().explain_unused(key) is None
+    assert ZeroShotConfig(templates="ensemble").explain_unused("finetuner.templates") is None
 
 
 def test_saved_descriptions_need_no_file(

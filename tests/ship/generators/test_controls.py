@@ -13,11 +13,11 @@ from ship.generators import GENERATORS, MixedWithReal, Synthesizer, build_genera
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     GaussianText,
-    modality_shift,
-    neighbor_means,
-    neighbor_precision,
-    shrunk_cholesky,
-    within_class_rows,
+    compute_modality_shift,
+    compute_neighbor_means,
+    compute_neighbor_precision,
+    compute_shrunk_cholesky,
+    compute_within_class_contrasts,
 )
 from ship.generators.source import RealImages
 from ship.seeds import SeedRng
@@ -45,18 +45,20 @@ def test_gaussian_samples_have_the_fitted_mean_and_factor(
     text = task.text_features
     for r in range(2):
         images = (task.features[r, :, 0], task.labels[r], text)
-        rows = within_class_rows(*images)
+        rows = compute_within_class_contrasts(*images)
         if name == "gaussian_text":
             scale = settings.get("scale", float(rows.square().mean().sqrt()))
             means, factor = text, torch.eye(16, dtype=torch.float64) * scale
         elif name == "gaussian_base":
-            means = text + modality_shift(*images)
-            factor = shrunk_cholesky(rows, settings["shrinkage"])
+            means = text + compute_modality_shift(*images)
+            factor = compute_shrunk_cholesky(rows, settings["shrinkage"])
         else:
             views, around = task.features[r].flatten(0, 1), settings.get("center") != "mean"
-            precision = neighbor_precision(views, text[~task.seen[r]], 9, around_text=around)
+            precision = compute_neighbor_precision(
+                views, text[~task.seen[r]], 9, around_text=around
+            )
             factor = torch.linalg.cholesky(torch.linalg.inv(precision))
-            means = neighbor_means(views, text, 9, settings.get("text_copies", 16))
+            means = compute_neighbor_means(views, text, 9, settings.get("text_copies", 16))
         x = means[ids[r]] + noise[r] @ factor.T
         torch.testing.assert_close(actual[r], x / x.norm(dim=1, keepdim=True), atol=1e-9, rtol=0)
 

@@ -12,11 +12,11 @@ from ship.generators import gaussians
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import (
     KnnGaussian,
-    modality_shift,
-    neighbor_means,
-    neighbor_precision,
-    shrunk_cholesky,
-    within_class_rows,
+    compute_modality_shift,
+    compute_neighbor_means,
+    compute_neighbor_precision,
+    compute_shrunk_cholesky,
+    compute_within_class_contrasts,
 )
 from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
@@ -39,7 +39,7 @@ def images(counts: list[int], seed: int = 0) -> tuple[Tensor, Tensor]:
 def test_within_class_rows_have_the_pooled_covariance() -> None:
     """Their mean outer product is sum (x - m_c)(x - m_c)^T / (n - n_classes)."""
     x, labels = images([5, 1, 2, 7, 3])
-    rows = within_class_rows(x, labels, TEXT).numpy()
+    rows = compute_within_class_contrasts(x, labels, TEXT).numpy()
     assert rows.shape == (18 - 5, 8)
     pooled = np.zeros((8, 8))
     for c in range(5):
@@ -51,18 +51,20 @@ def test_within_class_rows_have_the_pooled_covariance() -> None:
 def test_one_image_per_class_uses_deviations_from_text_features() -> None:
     """The covariance is that of image - text feature; a single image is rejected."""
     x, labels = images([1, 1, 1, 1, 1])
-    rows = within_class_rows(x, labels, TEXT).numpy()
+    rows = compute_within_class_contrasts(x, labels, TEXT).numpy()
     expected = np.cov((x - TEXT[labels]).numpy(), rowvar=False)
     np.testing.assert_allclose(rows.T @ rows / len(rows), expected, atol=1e-14)
     with pytest.raises(ValueError, match="at least 2 training images, got 1"):
-        within_class_rows(*images([1]), TEXT)
+        compute_within_class_contrasts(*images([1]), TEXT)
 
 
 def test_modality_shift_weighs_classes_equally() -> None:
     """The number of images of a class does not matter."""
     x, labels = images([9, 1, 4])
     expected = np.mean([x[labels == c].numpy().mean(0) - TEXT[c].numpy() for c in range(3)], axis=0)
-    np.testing.assert_allclose(modality_shift(x, labels, TEXT).numpy(), expected, atol=1e-14)
+    np.testing.assert_allclose(
+        compute_modality_shift(x, labels, TEXT).numpy(), expected, atol=1e-14
+    )
 
 
 @pytest.mark.parametrize("shrinkage", [None, 0.0, 0.3, 1.0])
@@ -70,7 +72,7 @@ def test_modality_shift_weighs_classes_equally() -> None:
 def test_shrunk_cholesky_equals_the_shrunk_covariance(m: int, shrinkage: float | None) -> None:
     """L is lower triangular, also with fewer rows than dimensions."""
     rows = torch.from_numpy(np.random.default_rng(1).standard_normal((m, 8)))
-    factor = shrunk_cholesky(rows, shrinkage)
+    factor = compute_shrunk_cholesky(rows, shrinkage)
     s = shrinkage
     if s is None:
         s = ledoit_wolf_shrinkage(rows.numpy(), assume_centered=True)
@@ -83,7 +85,7 @@ def test_shrunk_cholesky_equals_the_shrunk_covariance(m: int, shrinkage: float |
 
 def test_equal_images_have_zero_covariance() -> None:
     """The factorization does not fail."""
-    assert not shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
+    assert not compute_shrunk_cholesky(torch.zeros(4, 8, dtype=torch.float64), None).any()
 
 
 SEEDS = [0, 1]
@@ -116,9 +118,11 @@ def test_neighbor_moments_equal_numpy(
         total = max(len(near) - 1, 1) * s + np.trace(s) * np.eye(8)
         precisions.append(8 * np.linalg.inv(total))
     views, names = torch.from_numpy(x), torch.from_numpy(text)
-    result = neighbor_precision(views, names, k, around_text=around_text).numpy()
+    result = compute_neighbor_precision(views, names, k, around_text=around_text).numpy()
     np.testing.assert_allclose(result, np.mean(precisions, axis=0), atol=1e-11)
-    np.testing.assert_allclose(neighbor_means(views, names, k, 3).numpy(), means, atol=1e-14)
+    np.testing.assert_allclose(
+        compute_neighbor_means(views, names, k, 3).numpy(), means, atol=1e-14
+    )
 
 
 def test_knn_gaussian_uses_all_classes_if_all_are_seen(
