@@ -58,10 +58,13 @@ def _read_revision(database: sqlite3.Connection, uri: str, path: Path) -> str | 
 
     Raises:
         StoreError: The file belongs to another application.
+        sqlite3.Error: The file cannot be read, e.g. because it is locked.
     """
     try:
         row = database.execute(REVISION_QUERY).fetchone()
     except sqlite3.OperationalError as error:
+        if "no such" not in str(error):  # "no such table", "no such column"
+            raise
         raise StoreError(
             f"{uri}: {path} is a database of another application and was not changed. Set "
             f"MLFLOW_TRACKING_URI to another file, or run the study in another folder"
@@ -112,6 +115,8 @@ def _replace_by_upgraded(database: sqlite3.Connection, uri: str, path: Path) -> 
         shutil.copymode(path, copy)
         copy.replace(path)
     except Exception as error:
+        database.execute("ROLLBACK")
+        database.execute(f"PRAGMA journal_mode = {mode}")
         raise StoreError(
             f"{uri}: MLflow could not upgrade the store, which was not changed: "
             f"{find_cause(error, uri)}. Use the MLflow version that wrote it"

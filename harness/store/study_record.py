@@ -150,6 +150,8 @@ def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: 
         return TypeAdapter(kind).validate_json(join_tag(tags, tag, default), strict=True)
     except ValidationError as error:
         first_error = error.errors()[0]
-        field_path = ".".join(map(str, first_error["loc"]))
+        # pydantic adds the tried type of a union, such as "constrained-int", to the location
+        location = [part for part in first_error["loc"] if "-" not in str(part)]
+        field_path = ".".join(map(str, location))
         fault = f"{field_path}: {first_error['msg']}" if field_path else first_error["msg"]
         raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

@@ -18,9 +18,9 @@ from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.
 _GRID_FLAG = f"{FLAG}grid_edge"
-# Names of metrics with the values that selection chose, in addition to the epoch. The values of
-# _GRID_VALUES are choices only if an inference grid was searched, and otherwise options of the
-# configuration.
+# Values that selection chose in addition to the epoch, as names of metrics below "selection/".
+# Those of _GRID_VALUES are chosen only if an inference grid was searched. Otherwise they are
+# options of the configuration, and are not shown.
 _GRID_VALUES = frozenset({"alpha", "beta", "ratio"})
 _CHOSEN_VALUES = ("age", "alpha", "beta", "ratio", "calibration")
 
@@ -67,10 +67,10 @@ def _tally_cell(column: str, group: Group) -> Cell | None:
     values = group.finished_values(column)
     if not values:
         return None
-    counts = Counter(values).most_common()
+    counts = Counter(f"{value:.3g}" for value in values).most_common()
     if len(counts) > 3:  # probably fitted to each seed, not chosen from a grid
         return Text(f"{min(values):.3g} to {max(values):.3g}")
-    return Text(", ".join(f"{value:.3g} ({count})" for value, count in counts))
+    return Text(", ".join(f"{text} ({count})" for text, count in counts))
 
 
 # Standard errors of a single seed's measures. They are only in CSV files, because intervals over

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,6 +23,7 @@ SEPARATORS: Final = {".csv": ",", ".txt": " "}
 """Separator of folder and name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
 _MAX_CLASSES: Final = 2**31
+_MAX_GAPS: Final = 100_000  # missing labels that are counted
 _SEED: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
 Row = tuple[str, str, int]
@@ -100,12 +102,17 @@ def _is_well_formed(row: Any) -> bool:
 def _collect_class_names(
     path: Path, label_names: Sequence[tuple[int, str]], faults: Faults
 ) -> tuple[str, ...]:
-    """Return class names by label, and report pairs of label and name that are not one-to-one."""
+    """Return the class names in the order of their labels.
+
+    Labels without a class name, and pairs of label and name that are not one-to-one, are added to
+    the faults.
+    """
     names: dict[int, set[str]] = defaultdict(set)
     for label, name in label_names:
         names[label].add(name)
-    gaps = sorted({*range(len(names))} - {*names})
-    faults.add(path, "label", gaps, f"missing, although labels go up to {max(names, default=0)}")
+    max_label = max(names, default=0)
+    gaps = [*islice((label for label in range(max_label) if label not in names), _MAX_GAPS)]
+    faults.add(path, "label", gaps, f"missing, although labels go up to {max_label}")
     ambiguous_labels = [
         f"{label} ({shorten_list(sorted(synonyms))})"
         for label, synonyms in sorted(names.items())

@@ -140,6 +140,30 @@ def test_killed_or_failed_upgrade_changes_nothing(old: Path) -> None:
     assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
 
 
+def test_failed_upgrade_keeps_the_journal_mode(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store in WAL mode stays in it."""
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError("No space left on device")
+
+    with closing(sqlite3.connect(old)) as file:
+        file.execute("PRAGMA journal_mode = wal")
+    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
+    with pytest.raises(StoreError, match="not changed: No space left on device"):
+        open_store(f"sqlite:///{old}")
+    with closing(sqlite3.connect(old)) as file:
+        assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
+
+
+def test_only_a_missing_table_means_another_application(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another error of SQLite, such as a lock, is reported as it is."""
+    monkeypatch.setattr(sqlite_tables, "REVISION_QUERY", "SELECT")
+    with pytest.raises(StoreError, match="cannot use the MLflow store: incomplete input"):
+        open_store(f"sqlite:///{old}")
+
+
 def test_failed_upgrade_is_one_line_error(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The line says what to do, and the file is unchanged."""
     before = old.read_bytes()
