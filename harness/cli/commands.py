@@ -4,7 +4,7 @@ Heavy modules are imported inside the functions, so that --help is fast.
 """
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -14,14 +14,6 @@ from harness.cli.options import CacheDir, DataRoot, Overrides, Plugins, Space, V
 PREFETCH_STEPS = ("downloads", "features")
 
 
-class PrefetchCommand(SweepCommand):
-    """The command ship-sweep prefetch, which needs --space."""
-
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the usage line, with the required option."""
-        return ["--space FILE [OPTIONS] WHAT"]
-
-
 def add_commands(app: typer.Typer) -> None:
     """Add the subcommands to the app of ship-sweep. Its --help lists them in this order."""
     app.command("list", cls=SweepCommand)(list_studies)
@@ -29,7 +21,8 @@ def add_commands(app: typer.Typer) -> None:
     app.command("options", cls=SweepCommand)(list_options)
     app.command("backbones", cls=SweepCommand)(list_backbones)
     app.command("check", cls=SweepCommand)(check_by_name)
-    app.command("prefetch", cls=PrefetchCommand)(prefetch_study)
+    prefetch = app.command("prefetch", cls=SweepCommand, options_metavar="--space FILE [OPTIONS]")
+    prefetch(prefetch_study)
     app.command("predict", cls=SweepCommand)(predict_images)
     app.command("deploy", cls=SweepCommand)(print_cluster_recipe)
 

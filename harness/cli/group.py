@@ -23,10 +23,6 @@ class SweepCommand(Command):
 class SweepGroup(CommandGroup):
     """The main command `ship-sweep --space FILE`, and its subcommands."""
 
-    def collect_usage_pieces(self, ctx: Any) -> list[str]:
-        """Return the usage line: with either --space or a subcommand."""
-        return ["--space FILE [OPTIONS] | COMMAND [ARGS]..."]
-
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Find the subcommand that the first argument names.
 

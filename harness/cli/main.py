@@ -43,12 +43,13 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
     invoke_without_command=True,
+    subcommand_metavar="COMMAND [ARGS]...",
     epilog=_EPILOG,
 )
 add_commands(app)
 
 
-@app.callback()
+@app.callback(options_metavar="--space FILE [OPTIONS] |")
 def sweep(
     context: typer.Context,
     *,
