@@ -10,7 +10,7 @@ from harness.store import default_tracking_uri
 from reports.analysis import Unavailable, compute_importance
 from reports.charts import Chart, study_charts
 from reports.errors import ReportError
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render import write_report
 from reports.report import Report, make_report, make_reports
 from reports.study import load_records

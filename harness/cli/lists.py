@@ -19,7 +19,7 @@ from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.prompt_cost import compute_prompt_cost
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 _DEPENDENT_DEFAULTS = {

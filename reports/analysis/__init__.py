@@ -16,6 +16,7 @@ from reports.analysis.design import (
 from reports.analysis.factor_tables import build_factor_tables
 from reports.analysis.importance import Importance, compute_importance
 from reports.analysis.limits import NO_HEADROOM, Limit, find_limits
+from reports.analysis.noise_checks import describe_uneven_noise
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,
@@ -23,4 +24,3 @@ from reports.analysis.training import (
     interval_values,
     learning_curves,
 )
-from reports.analysis.uneven import describe_uneven_noise

@@ -13,7 +13,7 @@ from harness.store import HEADLINE, Publication, interval_metrics
 from reports.cells import LEVELS, Table
 from reports.charts import FIGURES, chart_bytes, study_charts
 from reports.errors import ReportError
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render.markup import (
     answer_as_markdown,
     escape_markdown,

@@ -4,6 +4,11 @@ This package decides which rows enter a mean, which groups of rows are compared,
 table needs. Tables are independent of the output format; see reports.render.
 """
 
+from reports.tables.annotated_tables import (
+    list_test_image_rules,
+    make_plain_table,
+    uses_test_images,
+)
 from reports.tables.best_config import (
     best_configurations,
     find_ties,
@@ -42,7 +47,6 @@ from reports.tables.metric import (
     other_metrics,
     resolve_metric,
 )
-from reports.tables.notes import list_test_image_rules, make_plain_table, uses_test_images
 from reports.tables.over_classes import count_correct_answers
 from reports.tables.over_datasets import (
     DATASET,

@@ -20,9 +20,9 @@ from reports.cells import (
 )
 from reports.stats import Array, Association, Estimate
 from reports.study import Study, metric_heading
+from reports.tables.annotated_tables import make_plain_table
 from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
 from reports.tables.metric import MEASURES, Measure
-from reports.tables.notes import make_plain_table
 from reports.tables.over_datasets import factors_that_change_test_classes
 
 UNBIASED = ("grid", "random")  # samplers whose choices do not depend on earlier results

@@ -26,12 +26,12 @@ from reports.cells import (
 )
 from reports.stats import Compared
 from reports.study import metric_heading
+from reports.tables.annotated_tables import COUNTS_COLUMN, comparison_notes, make_group_table
 from reports.tables.controls import compare_with_control, shared_levels
 from reports.tables.family import Family
 from reports.tables.group import Group
 from reports.tables.groups import join_rules
 from reports.tables.metric import decimals_of, measured_columns
-from reports.tables.notes import COUNTS_COLUMN, comparison_notes, make_group_table
 
 # Column.drop of the columns of single datasets, which a narrow terminal drops last.
 _DATASETS_DROP = 6

@@ -27,9 +27,9 @@ from reports.errors import ReportError
 from reports.formatting import join_names, points_text
 from reports.stats import Compared
 from reports.study import Study, metric_heading
+from reports.tables.annotated_tables import averages_note, make_plain_table, mde_note
 from reports.tables.groups import Group, factor_labels, row_text
 from reports.tables.metric import decimals_of, effect_of, interval_of, resolve_metric
-from reports.tables.notes import averages_note, make_plain_table, mde_note
 from reports.tables.over_datasets import average_over_datasets, list_datasets
 from reports.tables.pairing import (
     Pair,

@@ -16,10 +16,10 @@ from harness.store import ConfigurationRecord
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
 from reports.stats import Estimate, mean_interval
 from reports.study import Study
+from reports.tables.annotated_tables import make_plain_table
 from reports.tables.group import Group
 from reports.tables.groups import short_names
 from reports.tables.metric import interval_of
-from reports.tables.notes import make_plain_table
 from reports.tables.over_datasets import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"

@@ -10,10 +10,10 @@ from harness.store import FLAG, QUALITY
 from reports.cells import Cell, Column, Table, Text, Value, optional_cell
 from reports.formatting import number_text
 from reports.study import Study, metric_heading
+from reports.tables.annotated_tables import COUNTS_COLUMN, make_group_table
 from reports.tables.families import first_family, method_family
 from reports.tables.group import Group
 from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
-from reports.tables.notes import COUNTS_COLUMN, make_group_table
 from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.

@@ -231,7 +231,7 @@ class _Reader:
             self.unusual["folder"] += other_names
             for split in SPLITS:
                 lacking = [name for name in self.directories if not images.get((split, name))]
-                if split == "val":  # ship.requirements checks whether a trial needs it
+                if split == "val":  # ship.protocol_rules checks whether a trial needs it
                     self.unusual["class"] += lacking
                     continue
                 self.faults.add(self.folder, "class", lacking, f"without an image in {split}")

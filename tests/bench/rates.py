@@ -8,7 +8,12 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_most_extreme, find_noisiest_row, measure_skewness
+from reports.analysis.noise_checks import (
+    ALPHA,
+    find_most_extreme,
+    find_noisiest_row,
+    measure_skewness,
+)
 from reports.analysis.variance import block_f, term_contrasts
 from reports.stats import (
     Compared,

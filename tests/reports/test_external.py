@@ -14,7 +14,7 @@ from typer.testing import CliRunner, Result
 from reports.cells import EXTERNAL, Row, Value
 from reports.cli import app
 from reports.errors import ReportError, ReportFaults
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render import csv_text, report_files
 from reports.report import Report, make_report
 from reports.study import Study

@@ -1,6 +1,6 @@
 """The tested epoch in a report's first table."""
 
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render import csv_text, tables_as_latex, tables_as_markdown
 from reports.report import make_report
 from reports.tables import build_tables
