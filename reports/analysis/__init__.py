@@ -4,7 +4,7 @@ This package computes the numbers of figures and tables, and renders nothing. An
 impossible for a study raises Unavailable with the reason.
 """
 
-from reports.analysis.choice import choice_correlation
+from reports.analysis.choice import compute_choice_correlation
 from reports.analysis.design import (
     Design,
     Unavailable,
@@ -20,7 +20,7 @@ from reports.analysis.noise_checks import describe_uneven_noise
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,
-    cost_points,
-    interval_values,
-    learning_curves,
+    make_cost_points,
+    make_interval_values,
+    make_learning_curves,
 )
