@@ -105,7 +105,7 @@ class _QualityCells:
     def mean(self, column: str, group: Group) -> Value | None:
         """Return the mean of a measure over seeds; None if no seed has the measure.
 
-        The mean is followed by "(n k)" if only k of the group's seeds with measures have this one.
+        The suffix "(n k)" is added if only k of the group's n_measured seeds have this measure.
         """
         values = group.finished_values(column)
         if not values:
@@ -128,7 +128,7 @@ class _QualityCells:
         return dataclasses.replace(value, suffix=suffix)
 
     def counts(self, group: Group) -> Cell:
-        """Return the group's counts, with `finished` as the number of seeds with any measure."""
+        """Return the group's counts, but with only the seeds with any measure as `finished`."""
         return dataclasses.replace(group.counts, finished=self.n_measured[group])
 
 
@@ -157,7 +157,7 @@ def quality_tables(study: Study) -> list[Table]:
         values = [value for group in groups for value in group.finished_values(name)]
         if values:
             decimals[name] = decimals_for(values)
-    # An average has only measures that are known on all of its datasets, so none may be left.
+    # Averages have only the measures that all averaged datasets have, so there may be none.
     if not decimals:
         return []
     n_measured = {

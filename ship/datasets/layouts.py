@@ -45,8 +45,8 @@ class Listing:
         image_folder: Folder of the images. The paths of `rows` are relative to it.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.
-        n_images: Numbers of images to compare with the published ones. None: those of train, val
-            and test. Other numbers are needed if the published ones count other parts, such as
+        n_images: Numbers of images to compare with the published ones. None compares those of
+            train, val and test. It is set if the published numbers count other parts, such as
             ImageNet's folders.
     """
 

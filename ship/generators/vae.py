@@ -26,8 +26,8 @@ from ship.methods.prompts import Linear, Prompts, make_initial_context
 # A latent dimension is active if the variance of its posterior mean over the features exceeds this
 # value (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
-# Maximum number of features per pass through the encoder when active dimensions are counted. It
-# bounds memory on ImageNet.
+# Maximum number of features per pass through the encoder in epoch_metrics. It bounds memory on
+# ImageNet.
 ENCODED_AT_ONCE = 4096
 
 
@@ -87,7 +87,7 @@ class VAE(Generator):
 
         Returns:
             "loss" and "reconstruction", the squared error. With an encoder also "kl", the KL in
-            nats, without weight and minimum.
+            nats before free_bits and kl_weight are applied.
         """
         if self.encoder is None or noise is None:
             error = _squared_error(self.sample(labels, noise), features)
@@ -104,7 +104,7 @@ class VAE(Generator):
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
     def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """Count the active latent dimensions: those whose posterior mean varies over the features.
+        """Count the active latent dimensions.
 
         A dimension is active if the variance of its posterior mean over the features exceeds
         ACTIVE_VARIANCE (Burda et al. 2016, arXiv:1509.00519). If no dimension is active, the
@@ -204,9 +204,9 @@ class PromptDecoder(nn.Module):
 
     Attributes:
         ctx: Context vectors, (L, width), which all images share.
-        expand: First layer of the MLP. Missing without z.
-        bias: Last layer of the MLP, whose outputs are added to the context vectors. Missing
-            without z. The names of both layers are keys of saved models.
+        expand: First layer of the MLP. There is no MLP if `prompt` is "global" or "fixed".
+        bias: Last layer of the MLP, which returns the vectors to add. The names of both layers are
+            keys of saved models.
 
     Raises:
         ValueError: The contexts leave no room for a class name.
