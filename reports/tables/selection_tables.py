@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.store import FLAG, QUALITY
-from reports.cells import Cell, Column, Table, Text, Value, optional_cell
-from reports.formatting import number_text
-from reports.study import Study, metric_heading
-from reports.tables.families import first_family, method_family
+from reports.cells import Cell, Column, Table, Text, Value, make_optional_cell
+from reports.formatting import format_number
+from reports.study import Study, get_metric_heading
+from reports.tables.annotated_tables import COUNTS_COLUMN, make_group_table
+from reports.tables.families import get_first_family, make_method_family
 from reports.tables.group import Group
-from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
-from reports.tables.notes import COUNTS_COLUMN, make_group_table
+from reports.tables.metric import (
+    MEASURES,
+    Measure,
+    compute_decimals,
+    compute_interval,
+    list_measured_columns,
+)
 from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.
@@ -27,21 +33,23 @@ _INFERENCE_OPTIONS = frozenset({"alpha", "beta", "ratio"})
 _MAX_DISTINCT_VALUES = 3  # in a cell; more values are shown as a range
 
 
-def selection_tables(study: Study) -> list[Table]:
+def make_selection_tables(study: Study) -> list[Table]:
     """Return a list with the table of the values that selection chose.
 
     The rows are the groups of the study's first table that have finished rows. The list is empty if
     there are no selection scores, or if selection chose only epochs of the fine-tuner, which the
     first table shows.
     """
-    columns_with_values = measured_columns(study)
+    columns_with_values = list_measured_columns(study)
     if study.score_column not in columns_with_values:
         return []
-    family = first_family(study, study.objective)
+    family = get_first_family(study, study.objective)
     groups = [group for group in family.groups if group.finished_rows]
-    heading = f"sel. {metric_heading(study.protocol, study.objective)}"
+    heading = f"sel. {get_metric_heading(study.protocol, study.objective)}"
     score_column = Column(
-        "score", heading, lambda group: optional_cell(Value, group.estimate(study.score_column))
+        "score",
+        heading,
+        lambda group: make_optional_cell(Value, group.estimate(study.score_column)),
     )
     has_grid = _GRID_FLAG in columns_with_values
     names = [
@@ -53,7 +61,9 @@ def selection_tables(study: Study) -> list[Table]:
     if not names:
         return []
     columns = [COUNTS_COLUMN, score_column]
-    columns += [Column(name, name, partial(_tally_cell, f"selection/{name}")) for name in names]
+    columns += [
+        Column(name, name, partial(_make_tally_cell, f"selection/{name}")) for name in names
+    ]
     notes = [
         "sel.: score on the selection images with the chosen values. Other columns: chosen values,"
         " each with the number of seeds that chose it, or only their range if there are more than"
@@ -69,7 +79,7 @@ def selection_tables(study: Study) -> list[Table]:
     return [make_group_table(family, groups, "selected", title, columns, notes, place="files")]
 
 
-def _tally_cell(column: str, group: Group) -> Cell | None:
+def _make_tally_cell(column: str, group: Group) -> Cell | None:
     """Return each chosen value with the number of seeds that chose it: "10 (8), 3 (2)".
 
     Values are rounded before they are counted. More than _MAX_DISTINCT_VALUES distinct values are
@@ -110,7 +120,9 @@ class _QualityCells:
         values = group.finished_values(column)
         if not values:
             return None
-        estimate = interval_of(column.partition("/")[2], [*group.values_by_seed(column).values()])
+        estimate = compute_interval(
+            column.partition("/")[2], [*group.values_by_seed(column).values()]
+        )
         suffix = f"(n {len(values)})" if len(values) < self.n_measured[group] else ""
         return Value(estimate, decimals=self.decimals[column], suffix=suffix)
 
@@ -123,7 +135,7 @@ class _QualityCells:
         reference = self.mean(f"{_TEST_QUALITY}{measure.reference}", group)
         if value is None or reference is None:
             return value
-        reference_text = f"/ {number_text(reference.estimate.mean, value.decimals)}"
+        reference_text = f"/ {format_number(reference.estimate.mean, value.decimals)}"
         suffix = " ".join(filter(None, (value.suffix, reference_text, reference.suffix)))
         return dataclasses.replace(value, suffix=suffix)
 
@@ -132,7 +144,7 @@ class _QualityCells:
         return dataclasses.replace(group.counts, finished=self.n_measured[group])
 
 
-def quality_tables(study: Study) -> list[Table]:
+def make_quality_tables(study: Study) -> list[Table]:
     """Return a list with the table of feature quality; [] without measures of tested classes.
 
     The rows are the groups of the study's first table. In a study over several datasets with other
@@ -140,12 +152,12 @@ def quality_tables(study: Study) -> list[Table]:
     finished. Groups whose finished rows have no measures, e.g. those without synthetic features,
     are omitted.
     """
-    names = sorted(name for name in measured_columns(study) if QUALITY in name)
+    names = sorted(name for name in list_measured_columns(study) if QUALITY in name)
     if not any(name.startswith(_TEST_QUALITY) for name in names):
         return []
     datasets = list_datasets(study)
     averages_datasets = bool(datasets) and len(study.factors) > 1
-    make_family = method_family if averages_datasets else first_family
+    make_family = make_method_family if averages_datasets else get_first_family
     family = make_family(study, study.objective)
     groups = [
         group
@@ -156,7 +168,7 @@ def quality_tables(study: Study) -> list[Table]:
     for name in names:
         values = [value for group in groups for value in group.finished_values(name)]
         if values:
-            decimals[name] = decimals_for(values)
+            decimals[name] = compute_decimals(values)
     # Averages have only the measures that all averaged datasets have, so there may be none.
     if not decimals:
         return []
@@ -166,7 +178,7 @@ def quality_tables(study: Study) -> list[Table]:
     quality = _QualityCells(decimals, n_measured)
     columns = [Column("n", "n", quality.counts)]
     if averages_datasets:
-        columns.append(Column("datasets", "datasets", partial(_datasets_cell, len(datasets))))
+        columns.append(Column("datasets", "datasets", partial(_make_datasets_cell, len(datasets))))
     measures = [measure for measure in MEASURES if f"{_TEST_QUALITY}{measure.metric}" in decimals]
     for measure in measures:
         is_key_measure = measure.metric == study.protocol.key_quality
@@ -196,7 +208,7 @@ def quality_tables(study: Study) -> list[Table]:
     return [make_group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _datasets_cell(n_datasets: int, group: Group) -> Cell:
+def _make_datasets_cell(n_datasets: int, group: Group) -> Cell:
     """Return "5", or "3 of 5" if a row's averages are over only 3 of `n_datasets` = 5 datasets.
 
     A row without results shows the number of datasets on which its method is planned.
