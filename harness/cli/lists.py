@@ -175,7 +175,7 @@ def _describe_dataset(spec: Any) -> str:
     folder = getattr(spec, "folder", None)
     if folder is None:
         return getattr(spec, "description", "") or _get_first_line(type(spec))
-    return f"{spec.classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
+    return f"{spec.n_classes} classes in DATA_ROOT/{folder}; {spec.template!r}"
 
 
 def _list_variants(choices: Mapping[str, Any]) -> Iterable[tuple[str, str]]:

@@ -26,7 +26,7 @@ from ship.datasets import (
 )
 from ship.datasets.base import Faults, count_noun, shorten_list
 from ship.datasets.content import find_copies, hash_file, hash_pixels
-from ship.datasets.layouts import count_images, format_counts, get_file_size
+from ship.datasets.layouts import count_images_by_split, format_counts, get_file_size
 from ship.datasets.lists import find_repeated
 
 Hashes = tuple[bytes, bytes]
@@ -65,8 +65,8 @@ def print_list(data_root: Path | None) -> None:
             state = "[red]faulty[/]" if scan.faults else "[green]present[/]"
         if scan.faults:
             faulty.append(f"{name}: {scan.faults[0]} ({len(scan.faults)} in all)")
-        classes = spec.classes if folders else len(scan.class_names)
-        images = spec.counts if folders else count_images(scan.splits)
+        classes = spec.n_classes if folders else len(scan.class_names)
+        images = spec.n_images if folders else count_images_by_split(scan.splits)
         table.add_row(
             name, str(classes), format_counts(images), state, escape(folders or "packaged")
         )
@@ -127,7 +127,7 @@ def check_everything(
         warnings.append(f"{label}: no training images of {n_untrained}: {shorten_list(names)}")
     seen = "" if scan.n_seen is None else f" ({scan.n_seen} seen)"
     summary = (
-        f"{name}: {format_counts(count_images(scan.splits))} images (train/val/test) of "
+        f"{name}: {format_counts(count_images_by_split(scan.splits))} images (train/val/test) of "
         f"{len(scan.class_names)} classes{seen}, {decoded}: "
         f"{count_noun(faults, 'fault') if faults else 'sound'}"
     )

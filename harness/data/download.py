@@ -75,7 +75,7 @@ def download_dataset(name: str, data_root: Path) -> list[str]:
             "Python 3.11.4 or newer is required to download datasets: older versions cannot unpack "
             "archives safely"
         )
-    image_dir = data_root / spec.image_dir
+    image_dir = data_root / spec.image_folder_path
     if image_dir.exists():
         raise UserError(
             f"dataset {name}: {image_dir} already exists. Check it with ship-data check {name}"
@@ -85,7 +85,7 @@ def download_dataset(name: str, data_root: Path) -> list[str]:
         with tempfile.TemporaryDirectory(prefix=f".ship-data-{name}-", dir=data_root) as folder:
             _download_with_torchvision(source, Path(folder))
             unpacked = Path(folder) / source.unpacked_folder
-            _move_into_place(unpacked, data_root / spec.folder, spec.images)
+            _move_into_place(unpacked, data_root / spec.folder, spec.image_folder)
     except Exception as error:  # the data root may be a file; torchvision may raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"dataset {name} could not be downloaded: {reason}") from error
@@ -116,7 +116,7 @@ def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[s
         if name not in SOURCES or not SOURCES[name].torchvision:
             continue
         spec: Any = DATASETS[name]
-        if not (data_root / spec.image_dir).exists():
+        if not (data_root / spec.image_folder_path).exists():
             for line in download_dataset(name, data_root):
                 print_line(line)
 
@@ -180,6 +180,6 @@ def format_folders(spec: Any) -> str:
         spec: Specification of the dataset, a value of ship.datasets.DATASETS.
     """
     folder = getattr(spec, "folder", "")
-    image_dir = str(getattr(spec, "image_dir", ""))
+    image_dir = str(getattr(spec, "image_folder_path", ""))
     has_separate_images = folder and not PurePosixPath(image_dir).is_relative_to(folder)
     return f"{folder}, {image_dir}" if has_separate_images else image_dir

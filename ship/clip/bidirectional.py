@@ -1,9 +1,9 @@
 """Text towers without a causal mask: those of SigLIP, SigLIP 2, CLIPA, MobileCLIP and MobileCLIP 2.
 
-Every position attends to every other one, including padding, which open_clip does not mask. Each
-prompt is therefore padded to the full context length with the embedding of the padding token.
-Prompts are encoded separately, even if their classes share a context. The feature is the output at
-EOT (MobileCLIP) or at the last position (SigLIP, CLIPA).
+Every position attends to all others, including padding, because open_clip does not mask it. Results
+therefore depend on the padding, and each prompt is padded to the full context length, as in
+open_clip. Prompts are encoded separately, even if their classes share a context. The feature is the
+output at EOT (MobileCLIP) or at the last position (SigLIP, CLIPA).
 """
 
 from collections.abc import Iterable, Sequence
@@ -17,17 +17,17 @@ from ship.clip.text import TextTower, get_pooling
 from ship.prompt_cost import compute_padding_factor
 from ship.seeds import to_device
 
-# Maximum number of prompts per pass without gradients. It bounds memory: with ViT-B/16's width and
-# 77 tokens, a prompt needs about 2 MB.
+# Maximum number of prompts per pass without gradients. It bounds memory: in a tower of ViT-B/16's
+# width, a prompt of 77 tokens needs about 2 MB.
 PROMPTS_AT_ONCE = 256
 
 
 class BidirectionalTower(TextTower):
-    """A text transformer without a mask.
+    """A text transformer without a mask, which encodes prompts padded to the full context length.
 
     Args:
         model: See TextTower.
-        pad: ID of the padding token.
+        pad: ID of the padding token, whose embedding fills each prompt after EOT.
         dtype: See TextTower.
     """
 
@@ -36,10 +36,11 @@ class BidirectionalTower(TextTower):
     def __init__(self, model: nn.Module, pad: int, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
         self.padding_factor = compute_padding_factor(self.context_length)
-        self._reads_last = get_pooling(model)[0] == "last"
-        # cached so that training steps do not copy them to the device again
-        self._get_end_positions = lru_cache(64)(partial(_get_end_positions, self._positions.device))
-        self._pad = self.embed(torch.tensor(pad, device=self._positions.device))
+        self._pools_last_position = get_pooling(model)[0] == "last"
+        device = self._positions.device
+        # cached so that training steps do not copy the positions to the device again
+        self._get_eot_positions = lru_cache(64)(partial(_make_eot_positions, device))
+        self._pad_embedding = self.embed(torch.tensor(pad, device=device))
 
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
@@ -55,19 +56,20 @@ class BidirectionalTower(TextTower):
         tokens: Float[Tensor, "seed c m width"] | None = None,
         depth: int = 0,
     ) -> Float[Tensor, "seed c feature"]:
-        """See TextTower. Each pair of a prefix and a suffix is a separate prompt.
+        """See TextTower. Each prefix with each suffix is a separate prompt.
 
-        In the first `depth` blocks all positions, even SOT, also attend to the context tokens that
-        `tokens` replaces later.
+        The context tokens that `tokens` replaces take part in the first `depth` blocks, where every
+        position attends to them, even SOT.
         """
-        (n, p), c = prefix.shape[:2], len(suffix)
-        prefixes = prefix.unsqueeze(1).expand(-1, c, -1, -1)
-        prompts = torch.cat([prefixes, suffix.expand(n, -1, -1, -1)], dim=2).flatten(0, 1)
-        eot = self._get_end_positions(p, tuple(lengths)).repeat(n)
-        inner = () if tokens is None else (tokens.flatten(0, 1),)
-        parts = _split_rows(prompts, eot, *inner)
+        (n_seeds, p), n_cls = prefix.shape[:2], len(suffix)
+        prefixes = prefix.unsqueeze(1).expand(-1, n_cls, -1, -1)
+        suffixes = suffix.expand(n_seeds, -1, -1, -1)
+        prompts = torch.cat([prefixes, suffixes], dim=2).flatten(0, 1)
+        eot = self._get_eot_positions(p, tuple(lengths)).repeat(n_seeds)
+        replacements = () if tokens is None else (tokens.flatten(0, 1),)
+        parts = _split_rows(prompts, eot, *replacements)
         features = [self._encode_padded(*part, depth=depth, end=p) for part in parts]
-        encoded: Tensor = torch.cat(features).unflatten(0, (n, c))
+        encoded: Tensor = torch.cat(features).unflatten(0, (n_seeds, n_cls))
         return encoded
 
     def _encode_padded(
@@ -84,31 +86,36 @@ class BidirectionalTower(TextTower):
         Args:
             prompts: Token embeddings, (n, t, width).
             eot: Index of each prompt's EOT, (n,).
-            tokens: Tokens that replace the m tokens before position `end`, (n, m, width). None
-                replaces nothing.
+            tokens: Tokens that replace those at positions end - m to end - 1, (n, m, width). None
+                replaces nothing; `depth` and `end` are then unused.
             depth: Number of blocks before the replacement.
             end: Position after the last replaced token.
         """
         hidden = self._cast_input(self._pad_prompts(prompts, eot) + self._positions)
+        blocks = self._blocks
         if tokens is not None:
-            hidden = self._apply_blocks(self._blocks[:depth], hidden, None)
+            hidden = self._apply_blocks(blocks[:depth], hidden, None)
             start = end - tokens.shape[1]
-            inner = self._cast_input(tokens)
-            hidden = torch.cat([hidden[:, :start], inner, hidden[:, end:]], dim=1)
-        positions = torch.full_like(eot, self.context_length - 1) if self._reads_last else eot
-        blocks = self._blocks if tokens is None else self._blocks[depth:]
-        return self._project_outputs(self._run(blocks, hidden, positions.unsqueeze(1), None)[:, 0])
+            replacements = self._cast_input(tokens)
+            hidden = torch.cat([hidden[:, :start], replacements, hidden[:, end:]], dim=1)
+            blocks = blocks[depth:]
+        positions = eot
+        if self._pools_last_position:
+            positions = torch.full_like(eot, self.context_length - 1)
+        outputs = self._run(blocks, hidden, positions.unsqueeze(1), None)
+        return self._project_outputs(outputs[:, 0])
 
     def _pad_prompts(self, prompts: Tensor, eot: Tensor) -> Tensor:
-        """Return prompts with padding after EOT, up to the full context length."""
+        """Replace all tokens after EOT by padding, and append padding up to the context length."""
         n, t = prompts.shape[:2]
         is_padding = torch.arange(t, device=eot.device) > eot.unsqueeze(1)
-        embeddings = torch.where(is_padding.unsqueeze(-1), self._pad, prompts)
-        return torch.cat([embeddings, self._pad.expand(n, self.context_length - t, -1)], dim=1)
+        embeddings = torch.where(is_padding.unsqueeze(-1), self._pad_embedding, prompts)
+        padding = self._pad_embedding.expand(n, self.context_length - t, -1)
+        return torch.cat([embeddings, padding], dim=1)
 
 
 def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Split the rows of tensors into passes of at most PROMPTS_AT_ONCE rows.
+    """Split tensors with one row per prompt into passes of at most PROMPTS_AT_ONCE prompts.
 
     With gradients there is a single pass: splitting would save no memory, because all activations
     are kept for the backward pass.
@@ -118,6 +125,14 @@ def _split_rows(*tensors: Tensor) -> Iterable[tuple[Tensor, ...]]:
     return zip(*(rows.split(PROMPTS_AT_ONCE) for rows in tensors), strict=True)
 
 
-def _get_end_positions(device: torch.device, p: int, lengths: tuple[int, ...]) -> Int[Tensor, " c"]:
-    """Return the index of each suffix's last token after a prefix of p tokens."""
+def _make_eot_positions(
+    device: torch.device, p: int, lengths: tuple[int, ...]
+) -> Int[Tensor, " n_cls"]:
+    """Return the position of EOT in each prompt of a prefix and a suffix.
+
+    Args:
+        device: Device of the result.
+        p: Number of tokens of the prefix.
+        lengths: Number of tokens of each suffix. The last one is EOT.
+    """
     return to_device(torch.tensor(lengths) + p - 1, device)

@@ -31,7 +31,13 @@ from ship.datasets.base import (
 from ship.datasets.content import DigestCache, hash_dataset
 from ship.datasets.folders import SUFFIXES, ImageNet
 from ship.datasets.image_folder import DEFAULT_FOLDER, PREFIX, ImageFolder
-from ship.datasets.layouts import PHOTO, Aircraft, CoOpDataset, Published, is_inside
+from ship.datasets.layouts import (
+    PHOTO_TEMPLATE,
+    Aircraft,
+    CoOpDataset,
+    PublishedDataset,
+    is_inside,
+)
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
 from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, format_error
@@ -54,7 +60,7 @@ class PackagedDataset:
     path: Path
     image_name_column: str
     description: str
-    template: str = PHOTO
+    template: str = PHOTO_TEMPLATE
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """Read the Parquet file with all images into memory (a few MB).
@@ -104,19 +110,19 @@ _EUROSAT: Final = "a centered satellite photo of {}."
 _V2: Final = "imagenetv2-matched-frequency-format-val"
 
 # Positional arguments: folder of the lists, folder of the images, published numbers of images,
-# number of classes, template, and then the fields that the layout adds to Published. The numbers of
-# images are those of (train, val, test), but (train, 0, val) for ImageNet and (trainval, test_seen,
-# test_unseen) for Xlsa.
-PUBLISHED: Final[Mapping[str, Published]] = {
-    "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100, PHOTO,
-                       "Caltech101"),
+# number of classes, template, and then the fields that the layout adds to PublishedDataset. The
+# numbers of images are those of (train, val, test), but (train, 0, val) for ImageNet and (trainval,
+# test_seen, test_unseen) for Xlsa.
+PUBLISHED: Final[Mapping[str, PublishedDataset]] = {
+    "caltech101": CoOpDataset("caltech-101", "101_ObjectCategories", (4128, 1649, 2465), 100,
+                              PHOTO_TEMPLATE, "Caltech101"),
     "oxford_pets": CoOpDataset("oxford_pets", "images", (2944, 736, 3669), 37, _PET, "OxfordPets"),
-    "stanford_cars": CoOpDataset("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO,
+    "stanford_cars": CoOpDataset("stanford_cars", "", (6509, 1635, 8041), 196, PHOTO_TEMPLATE,
                                  "StanfordCars"),
     "flowers102": CoOpDataset("oxford_flowers", "jpg", (4093, 1633, 2463), 102, _FLOWER,
                               "OxfordFlowers"),
     "food101": CoOpDataset("food-101", "images", (50500, 20200, 30300), 101, _FOOD, "Food101"),
-    "sun397": CoOpDataset("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO, "SUN397"),
+    "sun397": CoOpDataset("sun397", "SUN397", (15880, 3970, 19850), 397, PHOTO_TEMPLATE, "SUN397"),
     "dtd": CoOpDataset("dtd", "images", (2820, 1128, 1692), 47, "{} texture.",
                        "DescribableTextures"),
     "eurosat": CoOpDataset("eurosat", "2750", (13500, 5400, 8100), 10, _EUROSAT, "EuroSAT"),
@@ -129,11 +135,11 @@ PUBLISHED: Final[Mapping[str, Published]] = {
     "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target="part"),
     "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target="part"),
     "awa2": Xlsa("xlsa17/data/AWA2", "Animals_with_Attributes2/JPEGImages", (23527, 5882, 7913), 50,
-                 PHOTO, "JPEGImages", n_seen=40),
-    "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO, "images",
-                n_seen=150),
-    "sun_attributes": Xlsa("xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717, PHOTO,
-                           "images", n_seen=645),
+                 PHOTO_TEMPLATE, "JPEGImages", n_seen=40),
+    "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO_TEMPLATE,
+                "images", n_seen=150),
+    "sun_attributes": Xlsa("xlsa17/data/SUN", "SUN/images", (10320, 2580, 1440), 717,
+                           PHOTO_TEMPLATE, "images", n_seen=645),
     "flo": Xlsa("xlsa17/data/FLO", "oxford_flowers/jpg", (5631, 1403, 1155), 102, _FLOWER, "",
                 "oxford_flowers/cat_to_name.json", n_seen=82),
 }  # fmt: skip

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 from ship.datasets.base import SPLITS, DatasetScan, Faults, clean_class_name, shorten_list
-from ship.datasets.layouts import Listing, Published, sort_by_hash
+from ship.datasets.layouts import Listing, PublishedDataset, sort_by_hash
 from ship.datasets.lists import Row, find_repeated, read_lines
 
 SUFFIXES: Final = (".avif", ".bmp", ".gif", ".jfif", ".jpe", ".jpeg", ".jpg", ".pgm", ".png",
@@ -42,7 +42,7 @@ def ends_in(suffixes: tuple[str, ...], name: str) -> bool:
 
 
 @dataclass(frozen=True)
-class ImageNet(Published):
+class ImageNet(PublishedDataset):
     """ImageNet or a test-only variant, with one folder per class.
 
     Labels follow the lines "<wnid> <name>" of classnames.txt (wnid: WordNet ID), which is read from
@@ -57,8 +57,8 @@ class ImageNet(Published):
     take too long.
 
     Attributes:
-        counts: Numbers of images in images/train and images/val, as (train, 0, val). For a variant,
-            the last is its number of images and the first two are 0.
+        n_images: Numbers of images in images/train and images/val, as (train, 0, val). For a
+            variant, the last is its number of images and the first two are 0.
         target: "" for ImageNet itself. Otherwise the kind of a variant:
 
             - "whole": has all classes.
@@ -70,7 +70,7 @@ class ImageNet(Published):
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """List the images in the folders of all classes."""
-        images = data_root / self.image_dir
+        images = data_root / self.image_folder_path
         names_path = data_root / self.folder / CLASS_NAMES
         fallback = data_root / "imagenet" / CLASS_NAMES
         if fallback.is_file() and not names_path.is_file():
@@ -96,8 +96,8 @@ class ImageNet(Published):
         repeats = shorten_list(find_repeated(names.values()))
         note = f"{images}: class names of more than one wnid, kept as published: {repeats}"
         scan = DatasetScan(tuple(names.values()), notes=(note,) if repeats else (), by_size=True)
-        counts = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
-        return Listing(scan, images, images, rows, counts)
+        n_images = tuple(sum(map(len, files.get(split, {}).values())) for split in SPLITS)
+        return Listing(scan, images, images, rows, n_images)
 
     def _list_class_folders(
         self, images: Path, subfolder: str, expected: Sequence[str], faults: Faults

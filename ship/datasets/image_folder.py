@@ -17,7 +17,13 @@ from ship.datasets.base import (
     shorten_list,
 )
 from ship.datasets.folders import SUFFIXES, ends_in, list_directories
-from ship.datasets.layouts import PHOTO, Listing, is_inside, require_data_root, sort_by_hash
+from ship.datasets.layouts import (
+    PHOTO_TEMPLATE,
+    Listing,
+    is_inside,
+    require_data_root,
+    sort_by_hash,
+)
 from ship.datasets.lists import (
     SEPARATORS,
     find_repeated,
@@ -74,7 +80,7 @@ class ImageFolder:
     class_names: str | None = None
     split: str | None = None
     split_seed: int = 0
-    template: ClassVar[str] = PHOTO
+    template: ClassVar[str] = PHOTO_TEMPLATE
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
         """List the directories and check the size of every image."""

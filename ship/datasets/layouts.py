@@ -1,6 +1,7 @@
-"""Layouts of published datasets, and the checks of images that all layouts share.
+"""Layouts of published datasets, and checks of image files that all layouts share.
 
-A layout is a class that reads lists or folders, and returns (split, path, label) for each image.
+A layout is a subclass of PublishedDataset. Its instances describe the datasets that have this
+layout, and its `read` returns the split, path and label of each image as a Listing.
 """
 
 import hashlib
@@ -13,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 import numpy as np
 
@@ -28,8 +29,10 @@ from ship.datasets.base import (
 )
 from ship.datasets.lists import MAX_FILE, Row, read_lines, read_split
 
-PHOTO: Final = "a photo of a {}."
-_DRIVE: Final = re.compile(r"[A-Za-z]:/")
+PHOTO_TEMPLATE: Final = "a photo of a {}."
+# Drive of a Windows path. Without a slash after it, the path is relative to the drive's current
+# folder, which is also outside of the dataset.
+_DRIVE: Final = re.compile(r"[A-Za-z]:")
 
 
 @dataclass(frozen=True)
@@ -37,64 +40,85 @@ class Listing:
     """The images that lists or folders name, before their files are checked.
 
     Attributes:
-        scan: DatasetScan without splits, faults and differences.
-        images: Folder of the images, which the paths of `rows` are relative to.
+        scan: What else is known about the dataset. `check_images` adds splits and faults, and
+            PublishedDataset.scan adds differences.
+        image_folder: Folder of the images. The paths of `rows` are relative to it.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.
-        counts: Numbers of images to compare with the published ones. None uses those of train, val
-            and test.
+        n_images: Numbers of images to compare with the published ones. None compares those of
+            train, val and test. It is set if the published numbers count other parts, such as
+            ImageNet's folders.
     """
 
     scan: DatasetScan
-    images: Path
+    image_folder: Path
     where: Path
     rows: Sequence[Row] = ()
-    counts: tuple[int, ...] | None = None
+    n_images: tuple[int, ...] | None = None
 
     def check_images(self, faults: Faults) -> DatasetScan:
-        """Check all images without reading them, and return the scan with its splits and faults.
+        """Check all image files without reading them, and return the scan with splits and faults.
 
-        Faults are images in two splits or with two labels, paths outside of the folder (their
-        images are omitted), missing, empty or too large files, a missing folder, and fewer than two
-        classes.
+        Faults are
+
+        - images in two splits or with two labels,
+        - paths outside of the folder, whose images are omitted from the splits,
+        - a missing folder of images, or else missing, empty and too large files,
+        - fewer than two classes, which is checked only if there is no other fault.
+
+        An image that is listed twice with the same split and label is in the split twice, which is
+        not a fault here.
 
         Args:
-            faults: Faults of the lists. Faults of the images are added.
+            faults: Faults of the lists. Those of the images are added to it.
         """
-        files = {path: self.images / path for _, path, _ in self.rows if is_inside(path)}
-        uses: dict[str, set[tuple[str, int]]] = defaultdict(set)
+        files = {path: self.image_folder / path for _, path, _ in self.rows if is_inside(path)}
+        splits_and_labels: dict[str, set[tuple[str, int]]] = defaultdict(set)
         for split, path, label in self.rows:
             if path in files:
-                uses[posixpath.normpath(path)].add((split, label))  # "a//b", "./a/b" are "a/b"
-        in_two_splits = [
-            path for path, pairs in uses.items() if len({split for split, _ in pairs}) > 1
-        ]
-        ambiguous = [path for path, pairs in uses.items() if len({label for _, label in pairs}) > 1]
+                normalized = posixpath.normpath(path)  # "a//b" and "./a/b" are "a/b"
+                splits_and_labels[normalized].add((split, label))
+        in_two_splits, ambiguous = [], []
+        for path, pairs in sorted(splits_and_labels.items()):
+            if len({split for split, _ in pairs}) > 1:
+                in_two_splits.append(path)
+            if len({label for _, label in pairs}) > 1:
+                ambiguous.append(path)
         outside_paths = {repr(path) for _, path, _ in self.rows if path not in files}
-        faults.add(self.where, "image", sorted(in_two_splits), "in more than one split")
-        faults.add(self.where, "image", sorted(ambiguous), "under two labels")
-        faults.add(self.images, "image path", sorted(outside_paths), "outside of the folder")
-        _check_files(files, self.images, faults)
-        if (n := len(self.scan.class_names)) < 2 and not faults:
-            faults.append(f"{self.where}: must have at least 2 classes, got {n}")
+        faults.add(self.where, "image", in_two_splits, "in more than one split")
+        faults.add(self.where, "image", ambiguous, "under two labels")
+        faults.add(self.image_folder, "image path", sorted(outside_paths), "outside of the folder")
+        _check_files(files, self.image_folder, faults)
+        n_classes = len(self.scan.class_names)
+        if n_classes < 2 and not faults:
+            faults.append(f"{self.where}: must have at least 2 classes, got {n_classes}")
         splits = {}
         for split in SPLITS:
-            pairs = [row[1:] for row in self.rows if row[0] == split and row[1] in files]
-            labels = np.array([label for _, label in pairs], dtype=np.int64)
-            splits[split] = Split(tuple(ImageFile(path, files[path]) for path, _ in pairs), labels)
+            part = [row for row in self.rows if row[0] == split and row[1] in files]
+            images = tuple(ImageFile(path, files[path]) for _, path, _ in part)
+            labels = np.array([label for _, _, label in part], dtype=np.int64)
+            splits[split] = Split(images, labels)
         return replace(self.scan, splits=splits, faults=tuple(faults))
 
 
-def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> None:
-    """Report files that are missing, empty or too large."""
-    if not images.is_dir():
-        faults.append(f"{images}: no such folder")
+def _check_files(files: Mapping[str, Path], image_folder: Path, faults: Faults) -> None:
+    """Report missing, empty and too large files, or only the folder if that is missing.
+
+    Args:
+        files: Files by their path relative to the folder.
+        image_folder: Folder of the files.
+        faults: List that the faults are added to.
+    """
+    if not image_folder.is_dir():
+        faults.append(f"{image_folder}: no such folder")
         return
     sizes = {path: get_file_size(file) for path, file in sorted(files.items())}
-    faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
-    faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
-    large_files = [path for path, size in sizes.items() if size > MAX_FILE]
-    faults.add(images, "image", large_files, f"larger than {MAX_FILE >> 20} MiB")
+    missing = [path for path, size in sizes.items() if size < 0]
+    empty = [path for path, size in sizes.items() if size == 0]
+    large = [path for path, size in sizes.items() if size > MAX_FILE]
+    faults.add(image_folder, "missing image", missing)
+    faults.add(image_folder, "image of zero bytes", empty)
+    faults.add(image_folder, "image", large, f"larger than {MAX_FILE >> 20} MiB")
 
 
 def get_file_size(path: Path) -> int:
@@ -107,13 +131,14 @@ def get_file_size(path: Path) -> int:
 
 
 def is_inside(path: str) -> bool:
-    """Return True if a path is relative and does not leave its folder, on any operating system.
+    """Return True if a path is relative and cannot leave its folder, on any operating system.
 
-    Only the text of the path is checked. Links on the disk are allowed: users may link datasets.
+    Only the text of the path is checked. A path that contains ".." is never inside, even if it
+    would lead back into the folder. Links on the disk are allowed: users may link datasets.
     """
     posix = path.replace("\\", "/")
-    leaves = posix.startswith("/") or ".." in posix.split("/") or _DRIVE.match(posix)
-    return bool(path) and "\0" not in path and not leaves
+    is_absolute = posix.startswith("/") or _DRIVE.match(posix) is not None
+    return bool(path) and "\0" not in path and not is_absolute and ".." not in posix.split("/")
 
 
 def sort_by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
@@ -123,10 +148,12 @@ def sort_by_hash(paths: Iterable[str], salt: str = "") -> list[str]:
         paths: Paths to sort.
         salt: Prefix of each path before hashing. Different salts result in different orders.
     """
+    # fsencode returns the bytes of a file name on disk, which do not depend on the locale that
+    # Python has decoded the name with.
     return sorted(paths, key=lambda path: hashlib.sha256(os.fsencode(salt + path)).digest())
 
 
-def count_images(splits: Mapping[str, Split]) -> tuple[int, ...]:
+def count_images_by_split(splits: Mapping[str, Split]) -> tuple[int, ...]:
     """Return the numbers of images in train, val and test."""
     return tuple(len(splits[split]) for split in SPLITS)
 
@@ -156,28 +183,30 @@ def require_data_root(name: str, data_root: Path | None, *folders: str) -> Path:
 
 
 @dataclass(frozen=True)
-class Published(ABC):
-    """A published dataset below the data root. Each subclass reads one layout of files.
+class PublishedDataset(ABC):
+    """A published dataset in a folder of the data root. Subclasses are layouts of its files.
 
     Attributes:
-        folder: Folder of the lists, below the data root.
-        images: Folder of the images, below `folder`. "" is `folder` itself.
-        counts: Numbers of images in the published train, val and test split.
-        classes: Number of classes.
+        folder: Folder of the lists, relative to the data root.
+        image_folder: Folder of the images, relative to `folder`. "" is `folder` itself.
+        n_images: Numbers of images in the published train, val and test split.
+        n_classes: Number of classes.
         template: Prompt with one {} for a class name.
         n_seen: Number of seen classes. None if no official list assigns classes to seen and unseen.
+        counted_parts: Names of the parts that `n_images` counts, for messages.
     """
 
     folder: str
-    images: str
-    counts: tuple[int, int, int]
-    classes: int
-    template: str = PHOTO
+    image_folder: str
+    n_images: tuple[int, int, int]
+    n_classes: int
+    template: str = PHOTO_TEMPLATE
     n_seen: int | None = field(default=None, kw_only=True)
+    counted_parts: ClassVar[str] = "train/val/test"
 
     @abstractmethod
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """Read lists and folders. Those that cannot be read become faults.
+        """Read lists and folders. Faults are added for those that cannot be read.
 
         Args:
             data_root: Folder that contains the datasets' folders.
@@ -185,68 +214,91 @@ class Published(ABC):
         """
 
     @property
-    def image_dir(self) -> str:
+    def image_folder_path(self) -> str:
         """Folder of the images, relative to the data root."""
-        return f"{self.folder}/{self.images}".rstrip("/")
+        return f"{self.folder}/{self.image_folder}".rstrip("/")
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """Read the lists, check the size of every image, and compare with the published numbers."""
-        root = require_data_root(name, data_root, self.image_dir, self.folder)
+        """Read the lists, check the image files, and compare with the published dataset.
+
+        Args:
+            name: Name of the dataset, for messages.
+            data_root: Folder that contains the datasets' folders. None if none is configured.
+
+        Returns:
+            The scan. `differences` has a line if the numbers of images or classes differ from the
+            published ones. Nothing is compared if no image is listed.
+
+        Raises:
+            DatasetError: The data root is None, or not a folder.
+        """
+        root = require_data_root(name, data_root, self.image_folder_path, self.folder)
         faults = Faults()
-        content = self.read(root, faults)
-        scan = content.check_images(faults)
-        actual = content.counts or count_images(scan.splits), len(scan.class_names), scan.n_seen
-        published = self.counts, self.classes, self.n_seen
-        if not content.rows or actual == published:
+        listing = self.read(root, faults)
+        scan = listing.check_images(faults)
+        if not listing.rows:  # nothing could be read, and the faults say why
             return scan
-        where = content.where.relative_to(root)
+        n_images = listing.n_images or count_images_by_split(scan.splits)
+        size = (n_images, len(scan.class_names), scan.n_seen)
+        published_size = (self.n_images, self.n_classes, self.n_seen)
+        if size == published_size:
+            return scan
+        where = listing.where.relative_to(root)
         difference = (
-            f"dataset {name}: {where} has {_describe_size(*actual)}, but the published dataset has "
-            f"{_describe_size(*published)}: accuracies are not comparable with published ones"
+            f"dataset {name}: {where} has {_describe_size(*size, f' ({self.counted_parts})')}, but "
+            f"the published dataset has {_describe_size(*published_size)}: accuracies are not "
+            "comparable with published ones"
         )
         return replace(scan, differences=(difference,))
 
 
-def _describe_size(counts: tuple[int, ...], classes: int, n_seen: int | None) -> str:
+def _describe_size(
+    n_images: tuple[int, ...], n_classes: int, n_seen: int | None, parts: str = ""
+) -> str:
+    """Return the numbers as text: "7057/1764/2967 images{parts} of 200 classes (150 seen)"."""
     seen = "" if n_seen is None else f" ({n_seen} seen)"
-    return f"{format_counts(counts)} images of {classes} classes{seen}"
+    return f"{format_counts(n_images)} images{parts} of {n_classes} classes{seen}"
 
 
 @dataclass(frozen=True)
-class CoOpDataset(Published):
+class CoOpDataset(PublishedDataset):
     """A dataset in CoOp's layout, with one file that lists all splits.
 
-    The file is data_root/folder/split_zhou_SPLIT.json and contains
-    {"train"|"val"|"test": [[path, label, class name], ...]}.
+    The file is data_root/FOLDER/split_zhou_NAME.json, where FOLDER and NAME are the attributes
+    `folder` and `split_name`. It contains {"train"|"val"|"test": [[path, label, class name], ...]}.
 
     Attributes:
-        split: SPLIT in the file's name.
+        split_name: Name of the dataset in the name of the split file, e.g. "Caltech101".
     """
 
-    split: str = ""
+    split_name: str = ""
 
     @property
     def split_file(self) -> str:
-        """Name of the split file in data_root/folder. CoOp's authors publish it."""
-        return f"split_zhou_{self.split}.json"
+        """Name of the split file in the folder of the lists. CoOp's authors publish the file."""
+        return f"split_zhou_{self.split_name}.json"
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read the split file."""
         path = data_root / self.folder / self.split_file
         rows, names = read_split(path, faults)
-        return Listing(DatasetScan(names), data_root / self.image_dir, path, rows)
+        return Listing(DatasetScan(names), data_root / self.image_folder_path, path, rows)
 
 
 @dataclass(frozen=True)
-class Aircraft(Published):
-    """FGVC-Aircraft's original lists in data_root/folder, or in the archive's data/ below it.
+class Aircraft(PublishedDataset):
+    """FGVC-Aircraft with its original lists.
 
-    images_variant_{train,val,test}.txt have "<id> <variant>" lines, and images/<id>.jpg are the
-    images. Labels follow the lines of variants.txt, as in CoOp.
+    The lists and the folder of the images are in data_root/FOLDER, where FOLDER is the attribute
+    `folder`, or in data_root/FOLDER/data, as in the unpacked archive.
+
+    - images_variant_{train,val,test}.txt have a line "<id> <variant>" per image.
+    - variants.txt has a variant per line. Labels follow these lines, as in CoOp.
+    - images/<id>.jpg are the images.
     """
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
-        """Read the lists."""
+        """Read variants.txt and the list of each split."""
         folder = data_root / self.folder
         if (folder / "data" / "variants.txt").is_file():
             folder = folder / "data"
@@ -257,12 +309,12 @@ class Aircraft(Published):
         for split in SPLITS:
             path, bad_lines = folder / f"images_variant_{split}.txt", []
             for line in read_lines(path, faults):
-                image, _, variant = line.partition(" ")
+                image_id, _, variant = line.partition(" ")
                 if (label := label_of.get(variant.strip())) is None:
                     bad_lines.append(repr(line))
                 else:
-                    rows.append((split, f"{image}.jpg", label))
+                    rows.append((split, f"{image_id}.jpg", label))
             if variants:  # without variants, every line would be reported
                 faults.add(path, "line", bad_lines, "must be '<id> <variant of variants.txt>'")
         scan = DatasetScan(tuple(clean_class_name(variant) for variant in variants))
-        return Listing(scan, folder / self.images, folder, rows)
+        return Listing(scan, folder / self.image_folder, folder, rows)

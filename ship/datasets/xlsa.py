@@ -19,13 +19,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from jaxtyping import Int64
 
 from ship.datasets.base import DatasetScan, Faults, clean_class_name, shorten_list
-from ship.datasets.layouts import Listing, Published, format_counts, sort_by_hash
+from ship.datasets.layouts import Listing, PublishedDataset, format_counts, sort_by_hash
 from ship.datasets.lists import read_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
@@ -57,7 +57,7 @@ _CELL, _TEXT, _REAL = 1, 4, range(6, 16)
 
 
 @dataclass(frozen=True)
-class Xlsa(Published):
+class Xlsa(PublishedDataset):
     """A dataset of xlsa17: data_root/xlsa17/data/<DATASET> has the class and split of each image.
 
     The labels of seen classes come first, then those of unseen ones, each group sorted by name.
@@ -68,8 +68,8 @@ class Xlsa(Published):
 
     Attributes:
         folder: Folder of res101.mat and att_splits.mat, below data_root.
-        images: Folder of the images, below data_root.
-        counts: Published numbers of images in trainval, test_seen and test_unseen.
+        image_folder: Folder of the images, below data_root.
+        n_images: Published numbers of images in trainval, test_seen and test_unseen.
         root_folder: Folder in the paths of the files, which are those of the authors' machine. Only
             the part below its last occurrence is used. "" uses only the file names.
         names_file: JSON file {"<class number>": "<name>"} below data_root, which is read if
@@ -78,15 +78,16 @@ class Xlsa(Published):
 
     root_folder: str = ""
     names_file: str = ""
+    counted_parts: ClassVar[str] = "trainval/test_seen/test_unseen"
 
     @property
-    def image_dir(self) -> str:
+    def image_folder_path(self) -> str:
         """Folder of the images, relative to the data root. It is not below `folder`."""
-        return self.images
+        return self.image_folder
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """Read res101.mat and att_splits.mat."""
-        folder, image_dir = data_root / self.folder, data_root / self.image_dir
+        folder, image_dir = data_root / self.folder, data_root / self.image_folder_path
         images = _MatFile(folder / "res101.mat", faults)
         official = _MatFile(folder / "att_splits.mat", faults)
         if faults:

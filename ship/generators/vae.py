@@ -1,13 +1,13 @@
 """SHIP's generator: a VAE of image features that decodes through CLIP's frozen text tower.
 
-Source: arXiv:2307.07397, sec. 3.2, and the settings of the authors' code: one instance bias r is
-added to L global context vectors. The generating prompt is [SOT] (ctx_1 + r) ... (ctx_L + r) [class
-name] . [EOT]. The WGAN uses the same decoder. The variants in PromptDecoder are ablations of this
-prompt.
+An MLP computes a vector r from the latent code z. It is added to L learned context vectors
+ctx_1, ..., ctx_L, which all images share. The decoded feature is the text feature of the prompt
+[SOT] (ctx_1 + r) ... (ctx_L + r) [class name] . [EOT] (arXiv:2307.07397, sec. 3.2, with the
+settings of the authors' code). The WGAN uses the same decoder. PromptDecoder also has other
+prompts, as ablations.
 
 MlpVAE decodes with a trained MLP instead of CLIP, which is an ablation of SHIP's main idea. Its
 decoder gets the class's text feature, as f-VAEGAN's decoder gets attributes (arXiv:1903.10132).
-Encoder, loss and training are those of the prompt VAE.
 """
 
 from collections.abc import Sequence
@@ -23,15 +23,16 @@ from ship.configs.generators import MlpVAEConfig, PromptVAEConfig, VAESettings, 
 from ship.methods import Draw, Features, Generator, Labels, Noise, Rng, SeedTask
 from ship.methods.prompts import Linear, Prompts, make_initial_context
 
-# A latent dimension counts as active above this variance (arXiv:1509.00519).
+# A latent dimension is active if the variance of its posterior mean over the features exceeds this
+# value (arXiv:1509.00519).
 ACTIVE_VARIANCE = 0.01
-# Features per pass through the encoder when active dimensions are counted. It bounds memory on
+# Maximum number of features per pass through the encoder in epoch_metrics. It bounds memory on
 # ImageNet.
 ENCODED_AT_ONCE = 4096
 
 
 class Encoder(nn.Module):
-    """An MLP with one hidden ReLU layer from a feature to mean and ln sigma^2 of q(z|x)."""
+    """Maps a feature x to mean and log-variance of q(z|x), by an MLP with one hidden ReLU layer."""
 
     def __init__(self, feature_dim: int, config: VAESettings, rng: Rng) -> None:
         super().__init__()
@@ -42,7 +43,7 @@ class Encoder(nn.Module):
     def forward(
         self, features: Float[Tensor, "n feature"]
     ) -> tuple[Float[Tensor, "n latent"], Float[Tensor, "n latent"]]:
-        """Return mean and ln sigma^2 of q(z|x)."""
+        """Return mean and log-variance of q(z|x) for each feature."""
         hidden = F.relu(self.hidden(features))
         return self.mean(hidden), self.log_var(hidden)
 
@@ -51,13 +52,13 @@ class VAE(Generator):
     """Base class of VAEs: an encoder and a decoder, fitted with the ELBO.
 
     Attributes:
-        encoder: Encoder of the features. None if z does not depend on the image, or if there is no
-            z. The decoder is then fitted with the squared error only.
+        encoder: Encoder of the features. None if there is no z, or if z does not depend on the
+            image. The loss is then only the squared error.
         decoder: Maps z and class IDs to unit-norm features.
     """
 
     stream = "vae"  # shared, so that all VAEs see the same batches and noise in a comparison
-    sampler = "decoder"
+    sampler = "decoder"  # the only part that is saved with a model
     decoder: nn.Module
 
     def __init__(self, config: VAESettings, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
@@ -67,11 +68,11 @@ class VAE(Generator):
         self.patience, self.warmup = config.early_stopping, config.kl_warmup
 
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
-        """Return AdamW, as in the authors' code."""
+        """Return AdamW and its arguments. The authors' code uses the same optimizer."""
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": self.config.weight_decay}
 
     def kl_weight(self, epoch: float) -> float:
-        """Return the weight of the KL term. During warm-up it rises linearly from 0 in epoch 1."""
+        """Return the weight of the KL term. During warm-up it rises linearly, from 0 in epoch 1."""
         weight: float = self.config.kl_weight
         return weight * min(1.0, (epoch - 1) / self.warmup) if self.warmup else weight
 
@@ -80,9 +81,13 @@ class VAE(Generator):
     ) -> dict[str, Float[Tensor, ""]]:
         """Return the negative ELBO up to constants: squared error + kl_weight * KL(q || N(0, I)).
 
-        In the loss, the KL of each latent dimension (batch mean) counts as at least free_bits nats,
-        so a smaller KL has no gradient (arXiv:1606.04934, sec. C.8). The reported KL is the true
-        one, in nats.
+        If free_bits > 0, the KL of each latent dimension, averaged over the batch, counts as at
+        least free_bits nats in the loss. Dimensions below this minimum get no gradient from the KL
+        (arXiv:1606.04934, sec. C.8).
+
+        Returns:
+            "loss" and "reconstruction", the squared error. With an encoder also "kl", the KL in
+            nats before free_bits and kl_weight are applied.
         """
         if self.encoder is None or noise is None:
             error = _compute_squared_error(self.sample(labels, noise), features)
@@ -99,10 +104,11 @@ class VAE(Generator):
         return {"loss": loss, "reconstruction": error, "kl": kl}
 
     def epoch_metrics(self, features: Features) -> dict[str, Float[Tensor, ""]]:
-        """Count the latent dimensions whose posterior mean varies over the features.
+        """Count the active latent dimensions.
 
-        A dimension is active if Cov_x(E_q[z_j]) > 0.01 (Burda et al. 2016, arXiv:1509.00519).
-        Without active dimensions the posterior has collapsed.
+        A dimension is active if the variance of its posterior mean over the features exceeds
+        ACTIVE_VARIANCE (Burda et al. 2016, arXiv:1509.00519). If no dimension is active, the
+        posterior has collapsed.
 
         Args:
             features: Features of all training images without augmentation, unit norm.
@@ -117,7 +123,7 @@ class VAE(Generator):
         return {"active_units": active.sum().to(features.dtype)}
 
     def sample(self, class_ids: Labels, noise: Noise) -> Features:
-        """Decode the noise as z. Without z, all features of a class are equal."""
+        """Decode the noise, used as z. Without z, all features of a class are equal."""
         features: Tensor = self.decoder(noise, class_ids)
         return features
 
@@ -138,15 +144,18 @@ class PromptVAE(VAE):
         self, config: PromptVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw
     ) -> None:
         super().__init__(config, task, clip, draw)
-        rng, has_code = draw("vae/weights"), uses_z(config.prompt)
-        self.noise_size = config.latent_dim if has_code else 0
-        if has_code and config.prompt != "noise":
+        rng, has_z = draw("vae/weights"), uses_z(config.prompt)
+        self.noise_size = config.latent_dim if has_z else 0
+        if has_z and config.prompt != "noise":
             self.encoder = Encoder(clip.feature_dim, config, rng)
         self.decoder = PromptDecoder(config, clip, task.class_names, rng)
 
 
 class MlpDecoder(nn.Module):
-    """An MLP with one hidden ReLU layer from [z, class text feature] to a unit-norm feature."""
+    """Maps z and a class's text feature to a unit-norm feature, by an MLP with one ReLU layer.
+
+    The names of the layers are keys of saved models.
+    """
 
     def __init__(
         self, config: MlpVAEConfig, text: Float[Tensor, "n_cls feature"], rng: Rng
@@ -165,7 +174,7 @@ class MlpDecoder(nn.Module):
 
 
 class MlpVAE(VAE):
-    """The prompt VAE with an MLP as decoder."""
+    """A VAE with PromptVAE's encoder, loss and training, but with an MLP as its decoder."""
 
     def __init__(self, config: MlpVAEConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
@@ -174,27 +183,30 @@ class MlpVAE(VAE):
         self.decoder = MlpDecoder(config, task.text_features, rng)
 
 
-# Words of `prompt: fixed` if ctx_init is null.
+# Context of `prompt: fixed` if ctx_init is null.
 FIXED_WORDS = "a photo of a"
 
 
 class PromptDecoder(nn.Module):
     """A decoder that turns z into a prompt, and encodes the prompt with the frozen text tower.
 
-    The setting `prompt` selects the prompt:
+    The setting `prompt` selects how z changes the prompt:
 
-    - "instance_bias", SHIP's own: an MLP maps z to one vector r, which is added to all L global
-      contexts, or to the tokens of the class name if L is 0.
-    - "instance_tokens": the MLP computes L vectors, one added to each context. Replacing the
-      contexts instead would span the same prompts, because the last layer's bias acts like a
-      context, but would lose their initialization.
-    - "noise": like "instance_bias", but z is random and does not depend on the image (cf. the
-      random vectors that CaPT, arXiv:2506.23856, uses in place of image features).
-    - "global": learned contexts without z.
+    - "instance_bias", as in SHIP: an MLP maps z to one vector, which is added to all L context
+      vectors, or to the tokens of the class name if L is 0.
+    - "instance_tokens": the MLP maps z to L vectors, one per context vector. They are added to
+      learned context vectors, so that training starts from `ctx_init`. The MLP alone could express
+      the same prompts, because the bias of its last layer acts like a context.
+    - "noise": like "instance_bias", but z is random even in training, and does not depend on the
+      image (cf. the random vectors that CaPT, arXiv:2506.23856, uses in place of image features).
+    - "global": learned context vectors without z.
     - "fixed": the embeddings of `ctx_init`, or of FIXED_WORDS if it is null. Nothing is learned.
 
     Attributes:
-        ctx: Global contexts, (L, width).
+        ctx: Context vectors, (L, width), which all images share.
+        expand: First layer of the MLP. There is no MLP if `prompt` is "global" or "fixed".
+        bias: Last layer of the MLP, which returns the vectors to add. The names of both layers are
+            keys of saved models.
 
     Raises:
         ValueError: The contexts leave no room for a class name.
@@ -214,26 +226,27 @@ class PromptDecoder(nn.Module):
             n_ctx = len(clip.tokenizer.encode(words))
         self._prompts = Prompts(clip, class_names, n_ctx, config.name_position)
         if uses_z(config.prompt):
-            vectors = n_ctx if config.prompt == "instance_tokens" else 1
+            n_offsets = n_ctx if config.prompt == "instance_tokens" else 1
             self.expand = Linear(config.latent_dim, config.generator_hidden, rng)
-            self.bias = Linear(config.generator_hidden, vectors * clip.text_width, rng)
+            self.bias = Linear(config.generator_hidden, n_offsets * clip.text_width, rng)
         ctx = make_initial_context(clip, n_ctx, words, rng)
         self.ctx = nn.Parameter(ctx, requires_grad=config.prompt != "fixed")
 
     def forward(
         self, z: Float[Tensor, "n latent"] | None, class_ids: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """Return unit-norm features of the prompts built from z and the class names.
+        """Return the unit-norm text features of prompts built from z and the class names.
 
         Args:
-            z: Latent vector of each prompt, or None if the prompt does not depend on it.
+            z: Latent code of each prompt. None if prompts do not depend on it.
             class_ids: Class of each prompt.
         """
         n_ctx, width = self.ctx.shape
         contexts = self.ctx.expand(len(class_ids), -1, -1)
         if z is None:
             return self._prompts.encode_prompts(contexts, class_ids)
-        r = self.bias(F.relu(self.expand(z)))
+        offsets = self.bias(F.relu(self.expand(z)))  # (n, n_offsets * width)
         if not n_ctx:
-            return self._prompts.encode_prompts(contexts, class_ids, r)
-        return self._prompts.encode_prompts(self.ctx + r.unflatten(-1, (-1, width)), class_ids)
+            return self._prompts.encode_prompts(contexts, class_ids, offsets)
+        contexts = self.ctx + offsets.unflatten(-1, (-1, width))
+        return self._prompts.encode_prompts(contexts, class_ids)

@@ -121,9 +121,9 @@ def test_caltech101_has_the_published_counts(caplog: pytest.LogCaptureFixture) -
         pytest.skip("SHIP_DATA_ROOT is not set")
     dataset = load_dataset("caltech101", Path(os.environ["SHIP_DATA_ROOT"]))
     spec = PUBLISHED["caltech101"]
-    assert tuple(len(split) for split in dataset.splits.values()) == spec.counts
+    assert tuple(len(split) for split in dataset.splits.values()) == spec.n_images
     assert dataset.class_names[:3] == ("face", "leopard", "motorbike")
-    assert len(dataset.class_names) == spec.classes and not caplog.records
+    assert len(dataset.class_names) == spec.n_classes and not caplog.records
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -147,7 +147,7 @@ def test_sound_tree_loads_in_every_layout(
 
     spec = DATASETS.get(name)
     assert ("not comparable with published" in caplog.text) == (spec is not None)
-    assert spec is None or f" of {spec.classes} classes" in caplog.text
+    assert spec is None or f" of {spec.n_classes} classes" in caplog.text
 
     moved = tmp_path.with_name(f"{tmp_path.name}-moved")
     shutil.copytree(tmp_path, moved)
