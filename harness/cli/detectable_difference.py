@@ -94,7 +94,7 @@ def count_needed_seeds(deviation: float, n_tests: int, effect: float) -> int | N
         n_tests: Number of comparisons in the family.
         effect: The difference.
     """
-    # starts at 2, because `compute_minimum_detectable` returns None for one seed, which counts as 0 here
+    # `compute_minimum_detectable` returns None for one seed, which counts as 0 here: starts at 2
     n_seeds = bisect_left(
         range(MAX_SEEDS + 1),
         True,

@@ -138,8 +138,8 @@ def reach_server(uri: str) -> None:
     MLflow might try for minutes.
 
     Args:
-        uri: Address of the store, valid by `find_address_fault`. Nothing is done for files, databases,
-            and servers behind a proxy.
+        uri: Address of the store, in which `find_address_fault` finds no fault. Files, databases,
+            and servers behind a proxy are not checked.
 
     Raises:
         requests.exceptions.ConnectionError: The port is closed, or the host does not answer.

@@ -29,8 +29,8 @@ _HEADING = "metric"  # heading of the first column
 def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
     """Return the names of a seed's numbers that are logged as metrics, e.g. "test/harmonic_mean".
 
-    Custom metrics, which are always logged, are not included. `name_seed_metric` returns the metric's
-    key for a name and a seed.
+    Custom metrics, which are always logged, are not included. `name_seed_metric` returns the
+    metric's key for a name and a seed.
 
     Args:
         protocol: Name of the run's protocol.

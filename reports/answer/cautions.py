@@ -86,7 +86,8 @@ def _find_baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iter
     if unfinished:
         yield f"The baseline has not finished: {effect}."
     elif without_metric:
-        yield f"The baseline has no {format_metric_name(study, without_metric[0].metric)}: {effect}."
+        metric_name = format_metric_name(study, without_metric[0].metric)
+        yield f"The baseline has no {metric_name}: {effect}."
 
 
 def find_absence_cautions(study: Study) -> Iterator[str]:

@@ -44,8 +44,8 @@ def make_factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterat
     In a sampled study with several factors, each dot is a configuration. There are no means,
     because they would depend on the levels that the sampler chose for the other factors.
 
-    Controls are lines, see list_finished_controls. A study over datasets has none, because its controls ran
-    on one dataset.
+    Controls are lines, see list_finished_controls. A study over datasets has none, because its
+    controls ran on one dataset.
 
     Args:
         study: Study with the rows.

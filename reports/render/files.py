@@ -54,7 +54,8 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
     match form:
         case "markdown":
             heading = f"### {escape_markdown(report.name)}: the answer"
-            return f"{heading}\n\n{format_answer_as_markdown(report.answer)}{format_tables_as_markdown(tables)}"
+            answer = format_answer_as_markdown(report.answer)
+            return f"{heading}\n\n{answer}{format_tables_as_markdown(tables)}"
         case "latex":
             return format_tables_as_latex(tables)
         case "csv":

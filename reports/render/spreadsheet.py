@@ -54,7 +54,7 @@ def make_table_frame(table: Table) -> pl.DataFrame:
 
 
 def format_csv(table: Table) -> str:
-    """Return the table's frame as CSV, with formulas escaped; see make_table_frame, escape_formulas."""
+    """Return the frame of make_table_frame as CSV, after escape_formulas."""
     return escape_formulas(make_table_frame(table)).write_csv()
 
 
@@ -82,8 +82,8 @@ def format_combined_csv(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV that polars.read_csv and pandas.read_csv read without options.
 
     The first column, `table`, is the table's name. The others are the columns of all tables, see
-    make_table_frame. A factor has the same column in all tables, named by its heading, such as n_ctx. It
-    is empty for controls, whose names are in the column `control`.
+    make_table_frame. A factor has the same column in all tables, named by its heading, such as
+    n_ctx. It is empty for controls, whose names are in the column `control`.
 
     Readers infer a column's type from its first rows. Therefore unknown measurements are NaN, and
     text in a column of numbers, such as "1 of 3" in `datasets`, is moved to another column,

@@ -67,8 +67,8 @@ class Compared:
             larger of two one-sided p-values, uncorrected. EQUIVALENT requires one below 2.5%. None
             if std or effect is None.
         more_seeds: Estimated number of further pairs for a verdict other than INCONCLUSIVE with 80%
-            power, as (fewest, most), see estimate_further_pairs. None unless the verdict is INCONCLUSIVE and
-            std is known.
+            power, as (fewest, most), see estimate_further_pairs. None unless the verdict is
+            INCONCLUSIVE and std is known.
         classes: Interval of the difference over other test classes. None if unknown.
         n_classes: Number of classes in that interval; for a harmonic mean, that of the smaller
             half. 0 without an interval.

@@ -70,8 +70,8 @@ class Group:
 
         Args:
             column: Name of the column.
-            strata: Stratum by config_key (see get_strata_by_configuration). Configurations that are not
-                listed have the stratum "".
+            strata: Stratum by config_key (see get_strata_by_configuration). Configurations that are
+                not listed have the stratum "".
         """
         results: dict[PairKey, list[Any]] = {}
         for row in self.finished_rows:

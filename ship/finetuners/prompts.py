@@ -34,7 +34,8 @@ of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 
 some datasets, the authors' prompts have further words after the class name (on UCF101 before it),
 which are omitted here.
 
-All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see compute_dassl_lr).
+All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see
+compute_dassl_lr).
 """
 
 import math
