@@ -26,7 +26,7 @@ from ship.datasets.base import (
     Split,
     clean_class_name,
 )
-from ship.datasets.lists import MAX_FILE, Row, read_lines, read_split
+from ship.datasets.lists import MAX_FILE_BYTES, Row, read_lines, read_split
 
 PHOTO: Final = "a photo of a {}."
 _DRIVE: Final = re.compile(r"[A-Za-z]:/")
@@ -93,8 +93,8 @@ def _check_files(files: Mapping[str, Path], images: Path, faults: Faults) -> Non
     sizes = {path: get_file_size(file) for path, file in sorted(files.items())}
     faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
     faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
-    large_files = [path for path, size in sizes.items() if size > MAX_FILE]
-    faults.add(images, "image", large_files, f"larger than {MAX_FILE >> 20} MiB")
+    large_files = [path for path, size in sizes.items() if size > MAX_FILE_BYTES]
+    faults.add(images, "image", large_files, f"larger than {MAX_FILE_BYTES >> 20} MiB")
 
 
 def get_file_size(path: Path) -> int:
