@@ -24,7 +24,7 @@ MAX_FILE_BYTES: Final = 1 << 28
 SEPARATORS: Final = {".csv": ",", ".txt": " "}
 """Separator between folder and class name in a file of class names, by the file's suffix."""
 _ROW: Final = "[path, label, class name]"
-_LABEL_LIMIT: Final = 2**31  # a label is a class index, so larger ones are mistakes
+_MAX_LABEL: Final = 2**31 - 1
 _MAX_MISSING_LABELS: Final = 100_000  # the search for missing labels ends after this many
 _SEED_PATTERN: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 
@@ -60,11 +60,8 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
             bad_rows = [
                 f"{split}[{i}]" for i, row in enumerate(entries) if not _is_well_formed(row)
             ]
-            max_label = _LABEL_LIMIT - 1
-            rule = (
-                f"must be {_ROW} with an integer label from 0 to {max_label} and a non-empty name"
-            )
-            faults.add(path, "row", bad_rows, rule)
+            rule = f"with an integer label from 0 to {_MAX_LABEL} and a non-empty name"
+            faults.add(path, "row", bad_rows, f"must be {_ROW} {rule}")
             for image, label, name in filter(_is_well_formed, entries):
                 rows.append((split, image, label))
                 label_names.append((label, name))
@@ -85,7 +82,7 @@ def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
     """
     try:
         few_shot = read_json_object(path).get("few_shot", {})
-    except (OSError, ValueError):
+    except ValueError:
         return {}
     if not isinstance(few_shot, dict):
         faults.append(
@@ -93,8 +90,8 @@ def read_few_shot(path: Path, faults: Faults) -> dict[int, tuple[str, ...]]:
         )
         return {}
     bad_keys = [key for key in few_shot if not _SEED_PATTERN.fullmatch(key)]
-    rule = "must be a seed from 0 to 999999999, without leading zeros"
-    faults.add(path, "key of few_shot", bad_keys, rule)
+    advice = "(use 0 to 999999999, without leading zeros)"
+    faults.add(path, "invalid seed of few_shot", bad_keys, advice)
     by_seed = {seed: paths for seed, paths in few_shot.items() if seed not in bad_keys}
     bad_seeds = [seed for seed, paths in by_seed.items() if not _is_text_list(paths)]
     faults.add(path, "seed of few_shot", bad_seeds, "without a non-empty list of paths")
@@ -111,7 +108,7 @@ def _is_well_formed(row: Any) -> bool:
     return (
         isinstance(row, list)
         and [*map(type, row)] == [str, int, str]  # isinstance would accept a bool as an int
-        and 0 <= row[1] < _LABEL_LIMIT
+        and 0 <= row[1] <= _MAX_LABEL
         and bool(clean_class_name(row[2]))
     )
 
@@ -242,7 +239,7 @@ def _split_lines(text: str) -> list[str]:
 
 
 def find_repeated(items: Iterable[str]) -> list[str]:
-    """Return the items that occur more than once, each one once, sorted."""
+    """Return each item that occurs more than once, sorted."""
     return sorted(item for item, count in Counter(items).items() if count > 1)
 
 

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+import pytest
+
 from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.plugins import load_plugin
 from ship.registry import MetricPlugin
 from ship.settings import FinetunerSettings, GeneratorSettings
 
 
+@pytest.mark.usefixtures("own_tables")
 def test_instances_of_settings_are_no_plugins(tmp_path: Path) -> None:
     """Only classes are: a plugin file may keep settings objects at its top level."""
     assert not GENERATORS.accepts(GeneratorSettings(name="x"))

@@ -112,7 +112,7 @@ def test_all_faults_of_lists_are_reported_at_once(root: Path) -> None:
         "4": [1],
     }
     assert faults(root, wrong) == [
-        "2 keys of few_shot must be a seed from 0 to 999999999, without leading zeros: -1, 01",
+        "2 invalid seeds of few_shot (use 0 to 999999999, without leading zeros): -1, 01",
         "3 seeds of few_shot without a non-empty list of paths: 2, 3, 4",
         "1 image of few_shot for seed 0, not in train: x.png",
     ]
