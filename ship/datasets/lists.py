@@ -1,4 +1,4 @@
-"""Read text files that list a dataset's images with their splits and labels, or its class names.
+"""Read the files that list a dataset's images, with splits and labels, or its class names.
 
 The files are untrusted input, so their sizes are bounded. Functions with a parameter `faults` add
 the faults of a file to it, so that all can be reported at once. The other functions raise
@@ -118,7 +118,8 @@ def _collect_class_names(
 ) -> tuple[str, ...]:
     """Return the class names in the order of their labels.
 
-    Faults are missing labels, labels with several names, and names with several labels.
+    Faults are missing labels, labels with several names, and names that CLIP reads as empty or as
+    equal to the name of another label.
 
     Args:
         path: Path of the split file, for messages.
