@@ -93,15 +93,15 @@ def batched_over_seeds(function: Callable[..., Tensor]) -> Callable[..., Tensor]
 
 
 class _BatchedOverSeeds(torch.autograd.Function):
-    """A Function that is only used for its `vmap` rule.
+    """A torch.autograd.Function that is only used for its vmap rule, the method `vmap`.
 
-    Where vmap meets a torch.autograd.Function with such a rule, it calls the rule with the stacked
-    tensors, in place of `forward`. Autograd then records the operations inside the rule, so that
-    `backward` is not needed either.
+    If such a Function is applied under vmap, torch calls the rule with the stacked tensors instead
+    of `forward`. Autograd records the operations in the rule, so `backward` is not needed either.
     """
 
     @staticmethod
     def forward(*_: Any) -> Tensor:
+        """Raise an error, because the rule replaces this method under vmap."""
         raise RuntimeError(
             "a function batched over seeds supports no transform other than torch.vmap"
         )
@@ -159,11 +159,11 @@ class Stack:
     Attributes:
         prototype: Method of the first seed. Functions of all seeds run with its plain attributes,
             but with the tensors of `state`. Its own tensors have no values.
-        state: All parameters and buffers by name, (seed, ...) each. Seeds with fewer rows are
-            padded (see `Method.rows`).
+        state: All parameters and buffers by name, (seed, ...) each. If tensors of `Method.rows`
+            differ in their number of rows, shorter ones are padded.
         trained: The parameters of `state` that are trained, by name.
-        learned: What a saved model contains: the parameters and persistent buffers of `state`, by
-            name. The tensors of `Method.rows` are one entry.
+        learned: The parameters and persistent buffers of `state` by name, for saved models. The
+            tensors of `Method.rows` are one entry.
     """
 
     def __init__(self, methods: Sequence[Method], device: torch.device) -> None:
@@ -201,9 +201,7 @@ class Stack:
         rows = self.prototype.rows
         if rows is not None:
             other_parts = {
-                name: part
-                for name, part in self.learned.items()
-                if name != rows and not name.startswith(f"{rows}.")
+                name: part for name, part in self.learned.items() if not name.startswith(f"{rows}.")
             }
             self.learned = {**other_parts, rows: _Rows(strip_prefix(self.state, rows))}
         self.trained = {
@@ -237,7 +235,7 @@ class Stack:
         Args:
             name: Name of the method's function.
             batched: Inputs with a leading seed axis. None is passed on unchanged.
-            shared: Further inputs, after `batched`, which are the same for all seeds.
+            shared: Inputs that are the same for all seeds. They follow those of `batched`.
             seeds: Positions of the seeds to call the function for. `batched` must have only these
                 seeds.
 
@@ -304,8 +302,8 @@ class Stack:
 class _Rows:
     """Tensors (seed, n, ...) with the same number n of rows.
 
-    A loaded state may have another n: it is saved with the images of training, but the model to
-    load it into is built without them.
+    A state to load may have another n, because a saved model is loaded into methods that are built
+    without the training images.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -354,10 +352,9 @@ def _require_same_attributes(first: nn.Module, second: nn.Module) -> None:
     if list(modules) != list(counterparts):
         raise ValueError(f"modules differ between seeds: {sorted({*modules} ^ {*counterparts})}")
     for name, module in modules.items():
-        for key, value in vars(module).items():
-            if key in _TORCH_ATTRIBUTES:
-                continue
-            if _are_different(value, vars(counterparts[name]).get(key)):
+        attributes, other_attributes = vars(module), vars(counterparts[name])
+        for key in sorted({*attributes, *other_attributes} - _TORCH_ATTRIBUTES):
+            if _are_different(attributes.get(key), other_attributes.get(key)):
                 attribute = f"{name}.{key}" if name else key  # the method itself has the name ""
                 raise ValueError(
                     f"{attribute} differs between seeds. Store it with register_buffer"
@@ -367,15 +364,17 @@ def _require_same_attributes(first: nn.Module, second: nn.Module) -> None:
 def _are_different(first: Any, second: Any) -> bool:
     """Return True if tensors, arrays, numbers or strings differ, also inside containers.
 
-    Objects of other types count as equal.
+    None differs from everything else. Objects of other types count as equal.
     """
+    if (first is None) != (second is None):
+        return True
     if isinstance(first, Tensor) and isinstance(second, Tensor):
         return first is not second and not torch.equal(first, second)
     if isinstance(first, np.ndarray) and isinstance(second, np.ndarray):
         return not np.array_equal(first, second)
     if isinstance(first, Mapping) and isinstance(second, Mapping):
         return list(first) != list(second) or any(
-            _are_different(v, second[k]) for k, v in first.items()
+            _are_different(value, second[key]) for key, value in first.items()
         )
     if isinstance(first, list | tuple) and isinstance(second, list | tuple):
         return len(first) != len(second) or any(map(_are_different, first, second))
