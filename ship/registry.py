@@ -106,8 +106,8 @@ class Registry(UserDict[str, Entry]):
 
     Attributes:
         entry_noun: Noun for an entry in messages, e.g. "generator".
-        plugin_class: GeneratorSettings, FinetunerSettings, DatasetPlugin or MetricPlugin. Plugins
-            are subclasses of the settings, or instances of the other two.
+        plugin_class: GeneratorSettings or FinetunerSettings, whose subclasses are the plugins, or
+            DatasetPlugin or MetricPlugin, whose instances are the plugins.
         origins: Origin of each loaded plugin, by name.
     """
 
@@ -127,7 +127,7 @@ class Registry(UserDict[str, Entry]):
         self.origins: dict[str, Origin] = {}
 
     def values(self) -> ValuesView[Entry]:
-        """Return the entries. UserDict's view of them is slow, and RegistryUnion needs it often."""
+        """Return the entries. UserDict's view is slow, and each validation of a config needs it."""
         return self.data.values()
 
     def accepts(self, candidate: Any) -> bool:
@@ -150,9 +150,9 @@ class Registry(UserDict[str, Entry]):
             origin: Origin of the plugin.
 
         Raises:
-            PluginError: The plugin has an invalid name, or the name of a built-in or of a plugin
-                from another file or module. Or the dataset's spec lacks an attribute, the metric
-                is not a function, or the settings class has an invalid `method`.
+            PluginError: The plugin's name is invalid, or is that of a built-in or of a plugin from
+                another file or module. Or a dataset's spec lacks an attribute, a metric's `compute`
+                is not a function, or the `method` of a settings class is invalid.
         """
         name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
@@ -191,7 +191,7 @@ class Registry(UserDict[str, Entry]):
         """Register a plugin.
 
         An entry of the same name is replaced if its origin has the same label, because the file may
-        have been edited. The label contains the path as it was passed to load_plugin.
+        have been edited. The same file under another path has another label.
 
         Args:
             plugin: The plugin to register.
@@ -210,7 +210,7 @@ PROPAGATED_EXCEPTIONS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """Exceptions that stop the interpreter or a Python generator.
 
 Code that runs plugins lets them propagate, and reports all other exceptions as faults of the
-plugin. wrap_import_errors is an exception: it lets only KeyboardInterrupt propagate.
+plugin. Only wrap_import_errors reports SystemExit and GeneratorExit, too.
 """
 
 
@@ -260,7 +260,7 @@ def wrap_import_errors(subject: str) -> Iterator[None]:
     """Turn exceptions of the `with` block, which imports a plugin's code, into a PluginError.
 
     Args:
-        subject: Origin of the plugin, and its name if known: the beginning of the message.
+        subject: Beginning of the message: the plugin's origin, and its name if known.
 
     Raises:
         KeyboardInterrupt: The user interrupted the block.
