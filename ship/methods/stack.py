@@ -345,8 +345,8 @@ def _stack_seeds(values: list[Tensor], device: torch.device) -> Tensor:
 def _require_same_attributes(first: nn.Module, second: nn.Module) -> None:
     """Raise ValueError if two seeds' methods differ in their modules or plain attributes.
 
-    All seeds run with the modules and plain attributes of the first seed, so a difference would
-    have no effect.
+    All seeds run with the modules and plain attributes of the first seed, so those of the other
+    seeds would be ignored.
     """
     modules, counterparts = dict(first.named_modules()), dict(second.named_modules())
     if list(modules) != list(counterparts):
@@ -457,7 +457,7 @@ class BatchedTraining:
 
         Args:
             config: Settings of the methods.
-            rows: Task with the images, or features, to train on.
+            rows: Task with the rows to train on.
             seeds: Seeds of the trial.
         """
         name, device = self.prototype.stream, rows.features.device
