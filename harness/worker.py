@@ -20,7 +20,7 @@ from harness.device import MachineLoad, PeakMemory, breaks_device, get_device_la
 from harness.method import RunTrial, check_code
 from harness.store import CORRECT_FILE, TRAINED, Cost
 from ship.plugins import PluginError, load_origins, require_plugins
-from ship.registry import EXITS, Origin
+from ship.registry import PROPAGATED_EXCEPTIONS, Origin
 from ship.trial_config import EpochMetrics, TrialConfig
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ class Worker:
 
     An exception that ends a trial becomes a FAILED result, and its traceback is logged. The worker
     can then run the next trial with the loaded backbone. Only KeyboardInterrupt, SystemExit and
-    GeneratorExit (ship.registry.EXITS) are raised.
+    GeneratorExit (ship.registry.PROPAGATED_EXCEPTIONS) are raised.
 
     Attributes:
         features: Feature sets of all trials. Their arrays are read-only.
@@ -130,7 +130,7 @@ class Worker:
                 self._epochs = self._start_trial(trial, clip, checkpoint)
             deadline = started + min(COALESCE_SECONDS, self._checkpoints.interval)
             self._run_epochs(self._epochs, result, deadline)
-        except EXITS:
+        except PROPAGATED_EXCEPTIONS:
             raise
         except BaseException as error:  # a plugin may raise anything
             self._epochs = None

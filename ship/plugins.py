@@ -9,7 +9,7 @@ import re
 import sys
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from functools import cache, partial
+from functools import cache
 from importlib import import_module
 from importlib.abc import ExecutionLoader
 from importlib.machinery import ModuleSpec
@@ -28,7 +28,7 @@ from ship.registry import (
     Registry,
     format_error,
     get_plugin_name,
-    import_plugin,
+    wrap_import_errors,
 )
 from ship.settings import FinetunerSettings, GeneratorSettings
 from ship.whole_file import read_whole
@@ -85,10 +85,12 @@ def load_origins(origins: Iterable[Origin]) -> None:
         if origin.module:
             # this node may have another version of a module; require_plugins compares them
             local_origin = _get_module_origin(origin.module)
-            module = import_plugin(partial(import_module, origin.module), local_origin.label)
+            with wrap_import_errors(local_origin.label):
+                module = import_module(origin.module)
         else:
             local_origin = origin
-            module = import_plugin(partial(_import_file, origin), local_origin.label)
+            with wrap_import_errors(local_origin.label):
+                module = _import_file(origin)
         entries = _find_entries(module)
         if not entries:
             raise PluginError(
@@ -99,9 +101,10 @@ def load_origins(origins: Iterable[Origin]) -> None:
         for registry, plugin in entries:  # check all before adding any
             registry.require_valid(plugin, local_origin)
             name = get_plugin_name(plugin)
-            if by_name.setdefault((registry.noun, name), plugin) is not plugin:
+            if by_name.setdefault((registry.entry_noun, name), plugin) is not plugin:
                 raise PluginError(
-                    f"{local_origin.label}: defines two {registry.noun}s named {name}. Rename one"
+                    f"{local_origin.label}: defines two {registry.entry_noun}s named {name}. "
+                    "Rename one"
                 )
         for registry, plugin in entries:
             registry.add(plugin, local_origin)
@@ -158,7 +161,9 @@ def find_plugin_identities(
     entries: list[tuple[Registry[Any], str]] = [(GENERATORS, generator), (FINETUNERS, finetuner)]
     entries += [(DATASETS, name) for name in datasets]
     entries += [(METRICS, name) for name in metrics]
-    origins = {f"{registry.noun} {name}": registry.origins.get(name) for registry, name in entries}
+    origins = {
+        f"{registry.entry_noun} {name}": registry.origins.get(name) for registry, name in entries
+    }
     return {key: origin.identity for key, origin in origins.items() if origin is not None}
 
 
@@ -172,7 +177,7 @@ def require_plugins(planned: Mapping[str, str]) -> None:
         PluginError: A plugin is not loaded, has another version or file, or cannot be imported.
     """
     registries: dict[str, Registry[Any]] = {
-        registry.noun: registry for registry in (GENERATORS, FINETUNERS, METRICS)
+        registry.entry_noun: registry for registry in (GENERATORS, FINETUNERS, METRICS)
     }
     for plugin, identity in planned.items():
         noun, _, name = plugin.partition(" ")
@@ -183,8 +188,9 @@ def require_plugins(planned: Mapping[str, str]) -> None:
                 f"{plugin}: expected {identity}, got {actual}. Install the same version on all "
                 "nodes"
             )
-        if noun != METRICS.noun:  # a metric is a function, so it is imported already
-            import_plugin(entry.load_method, f"{origin.label}: {plugin}")
+        if noun != METRICS.entry_noun:  # a metric is a function, so it is imported already
+            with wrap_import_errors(f"{origin.label}: {plugin}"):
+                entry.load_method()
 
 
 def find_plugin_fault(error: BaseException) -> str | None:
@@ -249,7 +255,8 @@ def _get_module_origin(name: str) -> Origin:
         PluginError: The module cannot be imported, or has no Python file.
     """
     label = f"module {name}"
-    module = import_plugin(partial(import_module, name), label)
+    with wrap_import_errors(label):
+        module = import_module(name)
     names = set(packages_distributions().get(name.partition(".")[0], ()))
     if len(names) == 1:  # several distributions may provide parts of a namespace package
         (distribution,) = names

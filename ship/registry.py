@@ -1,13 +1,15 @@
-"""Registries of the names that a YAML may contain: built-ins and plugins. Imports no torch.
+"""Registries of generators, fine-tuners, datasets and metrics, by their names in a YAML.
 
-A registry looks up names, rejects duplicates and records the origin of each plugin. ship.configs
-and ship.datasets create the registries; ship.plugins adds plugins to them.
+A registry contains the built-ins and the loaded plugins of one kind. It rejects duplicate names and
+records the origin of each plugin. ship.configs and ship.datasets create the registries;
+ship.plugins adds plugins to them. This module does not import torch.
 """
 
 import json
 import re
 from collections import UserDict
-from collections.abc import Callable, Iterable, ValuesView
+from collections.abc import Callable, Iterable, Iterator, ValuesView
+from contextlib import contextmanager
 from difflib import get_close_matches
 from functools import cache, reduce
 from operator import or_
@@ -24,7 +26,10 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]*")
 
 
 class PluginError(ValueError):
-    """A plugin cannot be used. The message is one line with its origin, its name and the fault."""
+    """A plugin cannot be used.
+
+    The message is one line with the plugin's origin, its name if known, and the fault.
+    """
 
 
 class DatasetPlugin(NamedTuple):
@@ -34,7 +39,8 @@ class DatasetPlugin(NamedTuple):
 
     Attributes:
         name: Name of the dataset in a YAML.
-        spec: A ship.datasets.DatasetSpec: an object with a `template` and a method `scan`.
+        spec: A ship.datasets.DatasetSpec: an object with an attribute `template` and a method
+            `scan`.
 
     Example:
         >>> from ship.datasets import DatasetScan
@@ -52,13 +58,13 @@ class DatasetPlugin(NamedTuple):
 class MetricPlugin(NamedTuple):
     """A metric plugin: a function of one seed's test predictions.
 
-    Its value appears in reports; it cannot be the objective.
+    Its values appear in reports. It cannot be the objective of a study.
 
     Attributes:
         name: Name of the metric in a YAML (`metrics`).
-        compute: Function of three numpy arrays for n test images: logits (n, n_cls) in float64,
-            labels (n,), and the mask of classes with training images, seen (n_cls,). It returns a
-            finite number.
+        compute: Function that returns a finite number, given three numpy arrays for n test images:
+            logits (n, n_cls) in float64, labels (n,), and seen (n_cls,), the mask of the classes
+            that have training images.
 
     Example:
         >>> def margin(logits, labels, seen):
@@ -80,9 +86,9 @@ class Origin(NamedTuple):
     Attributes:
         label: Text for messages: "module ship_example" or "file my_method.py". The file may be on
             another machine.
-        identity: Identifies the version of the code, in configuration keys and run tags:
-            "ship-example 0.1", or "sha256:" and a digest of 64 hex digits.
-        content: Content of a file. None for a module: every node must be able to import it.
+        identity: Version of the code, for configuration keys and run tags: "ship-example 0.1", or
+            "sha256:" and a digest of 64 hex digits.
+        content: Content of a file. None for a module, which every node must be able to import.
         module: Name of the module, "" for a file.
     """
 
@@ -93,44 +99,48 @@ class Origin(NamedTuple):
 
 
 class Registry(UserDict[str, Entry]):
-    """Name in a YAML -> registered entry, built-ins first.
+    """Settings classes, dataset specs or metric functions, by their names in a YAML.
 
-    Each process has its own registries. Entries can be added and replaced, but not removed.
+    Built-ins precede plugins. Each process has its own registries. Register plugins with `add`:
+    item assignment would skip its checks.
 
     Attributes:
-        noun: Kind of the entries in messages, e.g. "generator".
-        kind: Class of the plugins that the registry accepts.
+        entry_noun: Noun for an entry in messages, e.g. "generator".
+        plugin_class: GeneratorSettings or FinetunerSettings, whose subclasses are the plugins, or
+            DatasetPlugin or MetricPlugin, whose instances are the plugins.
         origins: Origin of each loaded plugin, by name.
     """
 
-    def __init__(self, noun: str, kind: type[Any], builtin: Iterable[Any]) -> None:
+    def __init__(self, entry_noun: str, plugin_class: type[Any], candidates: Iterable[Any]) -> None:
         """Create a registry of built-ins.
 
         Args:
-            noun: Kind of the entries in messages, e.g. "generator".
-            kind: Class of the plugins: a base class of settings, DatasetPlugin or MetricPlugin.
-            builtin: Built-ins, e.g. all objects of a module. Those that the registry does not
-                accept are skipped.
+            entry_noun: Noun for an entry in messages, e.g. "generator".
+            plugin_class: Class of the registry's plugins (see the attribute).
+            candidates: Objects to register as built-ins, e.g. all objects of a module. Objects that
+                the registry does not accept are skipped.
         """
-        self.noun, self.kind = noun, kind
-        plugins = [candidate for candidate in builtin if self.accepts(candidate)]
+        self.entry_noun, self.plugin_class = entry_noun, plugin_class
+        plugins = [candidate for candidate in candidates if self.accepts(candidate)]
         super().__init__({get_plugin_name(plugin): _get_entry(plugin) for plugin in plugins})
         self._builtin = frozenset(self)
         self.origins: dict[str, Origin] = {}
 
     def values(self) -> ValuesView[Entry]:
-        """Return the registered entries, faster than UserDict: every validation needs them."""
+        """Return the entries. UserDict's view is slow, and each validation of a config needs it."""
         return self.data.values()
 
     def accepts(self, candidate: Any) -> bool:
-        """Return True if an object is a plugin for this registry, valid or not.
+        """Return True if an object is a plugin of this registry's class, valid or not.
 
         A settings class with neither a name nor a method is a base class, not a plugin.
         """
+        if isinstance(candidate, DatasetPlugin | MetricPlugin):
+            return type(candidate) is self.plugin_class
         if not isinstance(candidate, type) or not issubclass(candidate, NamedSettings):
-            return type(candidate) is self.kind
-        is_plugin = get_plugin_name(candidate) or candidate.method is not None
-        return issubclass(candidate, self.kind) and bool(is_plugin)
+            return False
+        is_base = not get_plugin_name(candidate) and candidate.method is None
+        return issubclass(candidate, self.plugin_class) and not is_base
 
     def require_valid(self, plugin: Plugin, origin: Origin) -> None:
         """Raise an error if a plugin cannot be registered.
@@ -140,16 +150,18 @@ class Registry(UserDict[str, Entry]):
             origin: Origin of the plugin.
 
         Raises:
-            PluginError: The plugin lacks a required attribute, or its name is invalid or already
-                used.
+            PluginError: The plugin's name is invalid, or is that of a built-in or of a plugin from
+                another file or module. Or a dataset's spec lacks an attribute, a metric's `compute`
+                is not a function, or the `method` of a settings class is invalid.
         """
         name = get_plugin_name(plugin)
         if not isinstance(name, str) or not _NAME.fullmatch(name):
             raise PluginError(
-                f"{origin.label}: invalid {self.noun} name {name!r}. Use letters, digits and "
-                "underscores, starting with a letter (in a settings class: the default of `name`)"
+                f"{origin.label}: invalid {self.entry_noun} name {name!r}. Use letters, digits and "
+                "underscores, starting with a letter. A settings class sets its name as the "
+                "default of its field `name`"
             )
-        subject = f"{origin.label}: {self.noun} {name}"
+        subject = f"{origin.label}: {self.entry_noun} {name}"
         if isinstance(plugin, DatasetPlugin):
             for attribute in ("template", "scan"):
                 if not hasattr(plugin.spec, attribute):
@@ -159,20 +171,27 @@ class Registry(UserDict[str, Entry]):
                     )
         elif isinstance(plugin, MetricPlugin):
             if not callable(plugin.compute):
-                raise PluginError(f"{subject}: must be a function, got {plugin.compute!r}")
+                raise PluginError(
+                    f"{subject}: `compute` must be a function, got {plugin.compute!r}"
+                )
         elif not isinstance(plugin.method, type) and ":" not in str(plugin.method):
             raise PluginError(
                 f"{subject}: invalid `method`, got {plugin.method!r}. Use a subclass of "
                 "ship.methods.Generator or Finetuner, or its location as 'module:class'"
             )
         if name in self._builtin:
-            raise PluginError(f"{subject} has the name of a built-in {self.noun}. Rename it")
-        owner = self.origins.get(name, origin).label
-        if owner != origin.label:
-            raise PluginError(f"{subject} is already defined by {owner}. Load only one of the two")
+            raise PluginError(f"{subject} has the name of a built-in {self.entry_noun}. Rename it")
+        registered_label = self.origins.get(name, origin).label
+        if registered_label != origin.label:
+            raise PluginError(
+                f"{subject} is already defined by {registered_label}. Load only one of the two"
+            )
 
     def add(self, plugin: Any, origin: Origin) -> None:
-        """Register a plugin. It replaces an entry of the same name and origin (an edited file).
+        """Register a plugin.
+
+        An entry of the same name is replaced if its origin has the same label, because the file may
+        have been edited. The same file under another path has another label.
 
         Args:
             plugin: The plugin to register.
@@ -182,21 +201,25 @@ class Registry(UserDict[str, Entry]):
             PluginError: The plugin cannot be registered (see require_valid).
         """
         self.require_valid(plugin, origin)
-        self[get_plugin_name(plugin)] = _get_entry(plugin)
-        self.origins[get_plugin_name(plugin)] = origin
+        name = get_plugin_name(plugin)
+        self[name] = _get_entry(plugin)
+        self.origins[name] = origin
 
 
-# Exceptions that stop the interpreter or a Python generator. Anything else that a plugin's code
-# raises is reported as an error of the plugin.
-EXITS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+PROPAGATED_EXCEPTIONS: Final = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""Exceptions that stop the interpreter or a Python generator.
+
+Code that runs plugins lets them propagate, and reports all other exceptions as faults of the
+plugin. Only wrap_import_errors reports SystemExit and GeneratorExit, too.
+"""
 
 
-class OneOf:
+class RegistryUnion:
     """Annotation of a field whose value is an instance of one of a registry's settings classes.
 
-    Behaves like pydantic's union discriminated by `name`, with the same errors and locations.
-    Unlike a union, it includes plugins that are registered later. Write
-    `Annotated[NamedSettings, OneOf(registry)]`.
+    Validates like pydantic's union of these classes, discriminated by `name`: errors and their
+    locations are the same. Unlike such a union, it includes plugins that are registered after the
+    field is defined. Write `Annotated[NamedSettings, RegistryUnion(registry)]`.
     """
 
     def __init__(self, registry: Registry[Any]) -> None:
@@ -217,33 +240,34 @@ class OneOf:
                 "{expected_tags}",
                 {"discriminator": "'name'", "tag": name, "expected_tags": names},
             )
-        union = _make_union_adapter(tuple(self.registry.values()))
-        # JSON mode accepts e.g. a list for a tuple, but not a default, which is already an instance
+        union = _get_union_adapter(tuple(self.registry.values()))
+        # A value from JSON is validated as JSON, whose strict mode accepts a list for a tuple. The
+        # default of the field is a settings object even then, and JSON validation would reject it.
         if info.mode == "json" and not isinstance(value, BaseModel):
             return union.validate_json(json.dumps(value))
         return union.validate_python(value)
 
 
 @cache
-def _make_union_adapter(settings_classes: tuple[type[Any], ...]) -> Any:
+def _get_union_adapter(settings_classes: tuple[type[Any], ...]) -> Any:
     """Return pydantic's adapter for a union of settings classes, discriminated by `name`."""
     union: Any = Annotated[reduce(or_, settings_classes), Field(discriminator="name")]
     return TypeAdapter(union)
 
 
-def import_plugin(load: Callable[[], Any], subject: str) -> Any:
-    """Call a function that imports a plugin's code, and return its result.
+@contextmanager
+def wrap_import_errors(subject: str) -> Iterator[None]:
+    """Turn exceptions of the `with` block, which imports a plugin's code, into a PluginError.
 
     Args:
-        load: The function.
-        subject: Beginning of the message if it fails: the plugin's origin.
+        subject: Beginning of the message: the plugin's origin, and its name if known.
 
     Raises:
-        KeyboardInterrupt: The user interrupted `load`.
-        PluginError: `load` raised any other exception. The message is one line.
+        KeyboardInterrupt: The user interrupted the block.
+        PluginError: The block raised any other exception. The message is one line.
     """
     try:
-        return load()
+        yield
     except KeyboardInterrupt:
         raise
     except PydanticUserError as error:
@@ -253,7 +277,13 @@ def import_plugin(load: Callable[[], Any], subject: str) -> Any:
 
 
 def _describe_settings_fault(error: PydanticUserError) -> str:
-    """Return the fault of a settings class, as text that follows the plugin's origin."""
+    """Return the end of the message about a settings class that pydantic rejects.
+
+    If an attribute lacks a type annotation, the text names it. Otherwise it is pydantic's error.
+
+    Args:
+        error: Error that pydantic raised when the class was defined.
+    """
     attribute = re.search(r"`(\w+) = ", error.message)
     if error.code != "model-field-missing-annotation" or not attribute:
         return f" cannot be imported: {format_error(error)}"
@@ -264,10 +294,13 @@ def _describe_settings_fault(error: PydanticUserError) -> str:
 
 
 def format_error(error: BaseException) -> str:
-    """Return the type of an exception and the first line of its text, if it has a text."""
+    """Return the type of an exception and the first line of its text, up to 300 characters.
+
+    If the text is empty or cannot be read, only the type is returned.
+    """
     try:
         first_line = (str(error).strip().splitlines() or [""])[0][:300]
-    except EXITS:
+    except PROPAGATED_EXCEPTIONS:
         raise
     except BaseException:  # str() of a plugin's exception may itself raise
         first_line = ""
@@ -275,7 +308,10 @@ def format_error(error: BaseException) -> str:
 
 
 def get_plugin_name(plugin: Plugin) -> str:
-    """Return the name of a plugin in a YAML, or "" if its settings class has no name."""
+    """Return the name of a plugin in a YAML.
+
+    The name of a settings class is the default of its field `name`, or "" without a default.
+    """
     if isinstance(plugin, DatasetPlugin | MetricPlugin):
         return plugin.name
     name = plugin.model_fields["name"].default
@@ -283,7 +319,7 @@ def get_plugin_name(plugin: Plugin) -> str:
 
 
 def _get_entry(plugin: Plugin) -> Any:
-    """Return the registry's entry for a plugin: settings class, dataset spec or metric function."""
+    """Return the settings class, dataset spec or metric function that a plugin registers."""
     if isinstance(plugin, MetricPlugin):
         return plugin.compute
     return plugin.spec if isinstance(plugin, DatasetPlugin) else plugin

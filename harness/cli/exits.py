@@ -14,7 +14,7 @@ from harness.wording import mask_secrets
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
 from ship.plugins import PluginError, find_plugin_fault
-from ship.registry import EXITS
+from ship.registry import PROPAGATED_EXCEPTIONS
 
 RESUME_ADVICE = "run the same command to resume"
 
@@ -51,7 +51,7 @@ def print_user_errors() -> Iterator[None]:
     except (UserError, BackboneError, DatasetError, PluginError) as error:
         exit_with(USER_MISTAKE, str(error))
     except BaseException as error:
-        if isinstance(error, EXITS) or not (fault := find_plugin_fault(error)):
+        if isinstance(error, PROPAGATED_EXCEPTIONS) or not (fault := find_plugin_fault(error)):
             raise
         exit_with(USER_MISTAKE, fault)
 

@@ -33,7 +33,7 @@ from harness.store.run_update import (
     write_update,
 )
 from harness.store.schema import Tag
-from harness.store.sqlite_tables import prepare_tables
+from harness.store.sqlite_tables import create_or_upgrade_tables
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -237,7 +237,7 @@ def open_store(uri: str) -> Store:
         set_log_level(logging.WARNING)  # after the import, which sets MLflow's level
         if path is not None:
             stack.enter_context(hold_lock(f"{path.resolve()} is opened", wait=True))
-            prepare_tables(uri, path)
+            create_or_upgrade_tables(uri, path)
         reach_database(uri)
         store = Store(uri, MlflowClient(tracking_uri=uri))
         store.read(lambda client: client.search_experiments(max_results=1))

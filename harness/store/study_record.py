@@ -1,19 +1,25 @@
-"""Read the description of a study from the tags of its own MLflow run."""
+"""Read and write the tags of a study's own run.
+
+This is the MLflow run that describes the study. It is the parent of the runs of its trials.
+"""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeVar
 
-from pydantic import Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, WrapValidator
+from pydantic_core import PydanticCustomError
 
 from harness.store.errors import StoreError
 from harness.store.run_update import split_tag
 from harness.store.schema import COMPLETE, Tag, join_tag
 
-Content = TypeVar("Content")
-MAX_SEEDS = 1_000_000  # per study; tags are untrusted input
+T = TypeVar("T")
 
+# Tags are untrusted input: a huge number of seeds would fill the memory. The limit is far above
+# harness.config.MAX_SEEDS, so that studies remain readable if that is changed.
+MAX_STORED_SEEDS = 1_000_000
 Seed = Annotated[int, Field(ge=0, lt=2**63)]
 Seeds = tuple[Seed, ...]
 
@@ -24,9 +30,9 @@ class FactorRecord:
 
     Attributes:
         key: Dotted name of the key that the factor varies.
-        levels: Its levels. None if values are drawn from a range.
+        levels: Levels of the factor. None if its values are drawn from a range.
         log: Whether the range is sampled on a logarithmic scale.
-        baseline: Level that the others are compared with. None if there is none.
+        baseline: Level that the other levels are compared with. None if the factor has no baseline.
     """
 
     key: str
@@ -40,37 +46,57 @@ class ConfigurationRecord:
     """A configuration that a study plans to run, or a control.
 
     Attributes:
-        key: Hash of everything that determines its results, except the seed.
+        key: Hash of everything that determines its results, except the seed. In JSON, its name is
+            "config_key".
         assignment: Levels of the factors by dotted name.
         control: Name of the control. "" for a configuration of the study's space.
-        parts: Dataset -> key of the configuration on that dataset. Only reports set this, for an
-            average over datasets. {} in the store.
+        parts: Dataset -> key of the configuration on that dataset. Empty for stored configurations.
+            Reports set it on records that represent an average over datasets.
     """
 
     key: Annotated[str, Field(alias="config_key")]
     assignment: dict[str, Any]
     control: str
-    parts: Mapping[str, str] = field(default_factory=dict)
+    # Tags must not contain parts. Only _parse_tag checks max_length; the constructor does not.
+    parts: Annotated[Mapping[str, str], Field(max_length=0)] = field(default_factory=dict)
 
     def to_json(self) -> str:
-        """Return the configuration as JSON: an entry of the list in Tag.PLANNED."""
+        """Return an entry of the list in Tag.PLANNED."""
         entry = {"config_key": self.key, "assignment": self.assignment, "control": self.control}
         return json.dumps(entry)
 
 
-@dataclass(frozen=True)
-class _Content:
-    """Validated keys of a study's YAML that `StudyRecord` reads."""
+def _explain_invalid_seeds(value: Any, validate: Callable[[Any], Any]) -> Any:
+    """Validate seeds with one message, in place of pydantic's messages for each allowed type."""
+    try:
+        return validate(value)
+    except ValidationError as error:
+        raise PydanticCustomError(
+            "seeds",
+            "must be a number of seeds from 0 to {max_seeds}, or a list of integers >= 0",
+            {"max_seeds": MAX_STORED_SEEDS},
+        ) from error
 
-    seeds: Annotated[int, Field(ge=0, le=MAX_SEEDS)] | Seeds | None = 0  # a number, or a list
-    n_trials: int | None = 0  # a number of configurations
+
+@dataclass(frozen=True)
+class _StudyKeys:
+    """The keys of a study's YAML that become fields of a `StudyRecord`.
+
+    null counts as missing where it is allowed.
+    """
+
+    seeds: Annotated[
+        Annotated[int, Field(ge=0, le=MAX_STORED_SEEDS)] | list[Seed] | None,
+        WrapValidator(_explain_invalid_seeds),
+    ] = None
+    n_trials: Annotated[int, Field(ge=0)] | None = None
     smallest_effect: Annotated[float, Field(gt=0, le=100)] = 1.0
-    description: str | None = ""
+    description: str | None = None
 
 
 @dataclass(frozen=True)
 class StudyRecord:
-    """A study as its own run describes it.
+    """A study, as described by the tags of its own run.
 
     Attributes:
         factors: Factors in the order of the YAML.
@@ -81,10 +107,11 @@ class StudyRecord:
         objective: Selection metric that the study maximizes. "" if the tags lack it.
         sampler: Name of the sampler.
         smallest_effect: Smallest difference of interest, in percentage points.
-        description: Description in the YAML.
-        content: Content of the YAML, including defaults. {} if the tags lack it.
-        finished: Whether the study was complete after its last run.
-        versions: Package -> version at its last run, including ship-sweep itself.
+        description: Description in the YAML. "" if there is none.
+        yaml_content: All keys of the YAML, including defaults. {} if the tags lack them.
+        is_complete: Whether ship-sweep completed the study when it last ran it.
+        versions: Package -> version when ship-sweep last ran the study. Includes ship-sweep itself.
+            Packages of unknown version are omitted.
     """
 
     factors: tuple[FactorRecord, ...] = ()
@@ -95,63 +122,66 @@ class StudyRecord:
     sampler: str = "grid"
     smallest_effect: float = 1.0
     description: str = ""
-    content: Mapping[str, Any] = field(default_factory=dict)
-    finished: bool = False
+    yaml_content: Mapping[str, Any] = field(default_factory=dict)
+    is_complete: bool = False
     versions: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_tags(cls, tags: Mapping[str, str]) -> "StudyRecord":
-        """Read a record from the tags of a study's own run. Missing tags give default values.
+        """Read a record from the tags of a study's own run.
+
+        Attributes whose tags are missing have their default values.
 
         Raises:
             StoreError: A tag is invalid.
         """
-        content = _parse_tag(tags, Tag.STUDY, _Content, "{}")
+        keys = _parse_tag(tags, Tag.STUDY, _StudyKeys, "{}")
         packages = _parse_tag(tags, Tag.PACKAGES, dict[str, Any], "{}")
         versions = {**packages, "ship-sweep": tags.get(Tag.CODE_VERSION, "")}
-        seeds = content.seeds or ()
+        seeds_or_count = keys.seeds or 0
+        seeds = range(seeds_or_count) if isinstance(seeds_or_count, int) else seeds_or_count
         return cls(
             factors=_parse_tag(tags, Tag.FACTORS, tuple[FactorRecord, ...], "[]"),
             configurations=_parse_tag(tags, Tag.PLANNED, tuple[ConfigurationRecord, ...], "[]"),
-            seeds=tuple(range(seeds)) if isinstance(seeds, int) else seeds,
-            n_trials=content.n_trials or 0,
+            seeds=tuple(seeds),
+            n_trials=keys.n_trials or 0,
             objective=tags.get(Tag.OBJECTIVE, ""),
             sampler=tags.get(Tag.SAMPLER, "grid"),
-            smallest_effect=content.smallest_effect,
-            description=content.description or "",
-            content=_parse_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
-            finished=tags.get(Tag.STATE) == COMPLETE,
+            smallest_effect=keys.smallest_effect,
+            description=keys.description or "",
+            yaml_content=_parse_tag(tags, Tag.STUDY, dict[str, Any], "{}"),
+            is_complete=tags.get(Tag.STATE) == COMPLETE,
             versions={name: str(version) for name, version in versions.items() if version},
         )
 
 
-def make_planned_tags(entries: Iterable[str]) -> dict[str, str]:
-    """Return the tags that list a study's planned configurations.
+def make_planned_tags(configuration_jsons: Iterable[str]) -> dict[str, str]:
+    """Return Tag.PLANNED, the list of a study's planned configurations.
+
+    A long list is continued in further tags, see split_tag.
 
     Args:
-        entries: JSON entry of each configuration, see `ConfigurationRecord.to_json`.
+        configuration_jsons: Result of `ConfigurationRecord.to_json` for each configuration.
     """
-    return split_tag(Tag.PLANNED, f"[{', '.join(entries)}]")
+    return split_tag(Tag.PLANNED, f"[{', '.join(configuration_jsons)}]")
 
 
-def _parse_tag(tags: Mapping[str, str], tag: str, kind: type[Content], default: str) -> Content:
-    """Return the validated content of a JSON tag, which may be continued in TAG.1 and so on.
+def _parse_tag(tags: Mapping[str, str], tag: str, value_type: type[T], default: str) -> T:
+    """Return the validated value of a JSON tag, which may be continued in TAG.1 and so on.
 
     Args:
         tags: Tags of the study's own run.
         tag: Name of the tag.
-        kind: Type of the content.
+        value_type: Type of the value.
         default: JSON to use if the tag is missing.
 
     Raises:
         StoreError: The tag is not JSON of that type.
     """
     try:
-        return TypeAdapter(kind).validate_json(join_tag(tags, tag, default), strict=True)
+        return TypeAdapter(value_type).validate_json(join_tag(tags, tag, default), strict=True)
     except ValidationError as error:
         first_error = error.errors()[0]
-        # pydantic adds the tried type of a union, such as "constrained-int", to the location
-        location = [part for part in first_error["loc"] if "-" not in str(part)]
-        field_path = ".".join(map(str, location))
+        field_path = ".".join(map(str, first_error["loc"]))
         fault = f"{field_path}: {first_error['msg']}" if field_path else first_error["msg"]
         raise StoreError(f"invalid MLflow tag {tag}: {fault}") from error

@@ -273,11 +273,11 @@ def build_study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         demonstration=any(run.tags.get(Tag.DEMONSTRATION) == "true" for run in planned_runs),
         n_left_out=n_left_out,
         # a finished study is complete, even if its space has fewer than `n_trials` configurations
-        n_untried=0 if record.finished else max(0, record.n_trials - n_tried),
+        n_untried=0 if record.is_complete else max(0, record.n_trials - n_tried),
         warnings=(*warnings, *_warn_of_missing_metrics(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
-        config=dict(record.content),
+        config=dict(record.yaml_content),
         versions=dict(record.versions),
         reused={study: n_rows for study, n_rows in n_reused.items() if study},
         provenance={

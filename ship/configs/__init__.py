@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Annotated, Final
 
 from ship.configs import finetuners, generators
-from ship.registry import MetricPlugin, OneOf, Registry
+from ship.registry import MetricPlugin, Registry, RegistryUnion
 from ship.settings import FinetunerSettings, GeneratorSettings, NamedSettings
 
 GENERATORS: Final[Registry[type[GeneratorSettings]]] = Registry(
@@ -23,5 +23,5 @@ FINETUNERS: Final[Registry[type[FinetunerSettings]]] = Registry(
 
 METRICS: Final[Registry[Callable[..., float]]] = Registry("metric", MetricPlugin, ())
 
-GeneratorConfig = Annotated[NamedSettings, OneOf(GENERATORS)]
-FinetunerConfig = Annotated[NamedSettings, OneOf(FINETUNERS)]
+GeneratorConfig = Annotated[NamedSettings, RegistryUnion(GENERATORS)]
+FinetunerConfig = Annotated[NamedSettings, RegistryUnion(FINETUNERS)]

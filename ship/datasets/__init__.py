@@ -40,7 +40,7 @@ from ship.datasets.layouts import (
 )
 from ship.datasets.xlsa import Xlsa
 from ship.pocket import EMOJI_PARQUET, PHOTOS_PARQUET
-from ship.registry import EXITS, DatasetPlugin, PluginError, Registry, format_error
+from ship.registry import PROPAGATED_EXCEPTIONS, DatasetPlugin, PluginError, Registry, format_error
 
 logger = logging.getLogger(__name__)
 
@@ -238,7 +238,7 @@ def scan_dataset(
         lines = (error.strerror or str(error)).splitlines() or [type(error).__name__]
         path = "" if error.filename is None else f" ({shorten_list([str(error.filename)])})"
         return DatasetScan(faults=(f"{subject}: cannot be read: {lines[0]}{path}",))
-    except EXITS:
+    except PROPAGATED_EXCEPTIONS:
         raise
     except BaseException as error:
         origin = DATASETS.origins.get(name)

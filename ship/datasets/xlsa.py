@@ -25,8 +25,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from ship.datasets.base import DatasetScan, Faults, clean_class_name, shorten_list
-from ship.datasets.layouts import Listing, PublishedDataset, format_counts, sort_by_hash
-from ship.datasets.lists import read_object
+from ship.datasets.layouts import Listing, Published, format_counts, sort_by_hash
+from ship.datasets.lists import read_json_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")
 """Variables with the image indices of the official split. train_loc and val_loc are not used."""
@@ -141,7 +141,7 @@ def _read_numbered_names(path: Path, faults: Faults) -> list[str]:
     """Read class names by number from a JSON file {"1": "pink primrose", ...}."""
     names: list[str] = []
     with faults.catch(path):
-        document = read_object(path)
+        document = read_json_object(path)
         values: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
         if not values or not all(isinstance(name, str) for name in values):
             raise ValueError("must be an object with the keys 1, 2, ... and class names as values")

@@ -66,7 +66,7 @@ class BatchedFinetuner(BatchedTraining):
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
             if self.epochs:
-                self._train_by_steps(config, rows, seeds)
+                self._prepare_steps(config, rows, seeds)
                 self._schedule_lengths = (self.epochs,) * len(seeds)
 
     def shorten_schedules(self, lengths: Sequence[int]) -> None:

@@ -41,7 +41,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         self._stopping: EarlyStopping | None = None
         if not self.epochs:
             return
-        self._train_by_steps(config, task, seeds)
+        self._prepare_steps(config, task, seeds)
         self._noise = SeedRng(seeds, f"{self.prototype.stream}/noise", device, dtype)
         if self.prototype.patience is not None:
             patience, warmup = self.prototype.patience, self.prototype.warmup

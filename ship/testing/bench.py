@@ -16,7 +16,7 @@ from ship.generators import Synthesizer, build_generator
 from ship.generators.fit import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
-from ship.registry import EXITS, format_error
+from ship.registry import PROPAGATED_EXCEPTIONS, format_error
 from ship.seeds import SeedRng
 from ship.settings import GeneratorSettings
 from ship.subsets import FeatureSet
@@ -111,7 +111,8 @@ def run_checks(
     All requirements depend on the first one. If a case does not meet it, no further checks are run.
 
     Args:
-        checks: Functions by requirement. One that raises anything but EXITS reports a fault.
+        checks: Functions by requirement. Any exception of a check is reported as a fault, except
+            PROPAGATED_EXCEPTIONS.
         cases: Cases by the text to put before each of their requirements, e.g. "with synthetic
             features, ". "" adds nothing.
     """
@@ -123,7 +124,7 @@ def run_checks(
                 check(case)
             except CheckError as error:
                 fault = str(error)
-            except EXITS:
+            except PROPAGATED_EXCEPTIONS:
                 raise
             except BaseException as error:  # a plugin may raise anything
                 fault = format_error(error)

@@ -95,7 +95,7 @@ def test_a_file_registers_a_metric_by_its_hash(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("plugin", "expected"),
     [
-        ("MetricPlugin('m', 3)", "metric m: must be a function, got 3"),
+        ("MetricPlugin('m', 3)", "metric m: `compute` must be a function, got 3"),
         ("MetricPlugin('a b', print)", "invalid metric name 'a b'"),
     ],
 )

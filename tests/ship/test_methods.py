@@ -60,6 +60,18 @@ class Counted(Trained):
         self.mean = task.features.mean(0).cpu().numpy()
 
 
+class Sometimes(Trained):
+    """An attribute of the first seed only."""
+
+    n_built = 0
+
+    def build(self, task: Any) -> None:
+        """The attribute is a tensor, not a buffer."""
+        Sometimes.n_built += 1
+        if Sometimes.n_built % len(SEEDS) == 1:
+            self.mean = task.features.mean(0)
+
+
 class Reading(Trained):
     """A loss that reads a value on the host."""
 
@@ -116,6 +128,7 @@ FAULTS = [
     (Whole, Tied, "weight and other are the same parameter"),
     (Whole, Numbered, "mean differs between seeds. Store it with register_buffer"),
     (Whole, Counted, "mean differs between seeds. Store it with register_buffer"),
+    (Whole, Sometimes, "mean differs between seeds. Store it with register_buffer"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
     (Whole, Many, "Many.loss must return a scalar tensor"),
     (Whole, Single, "method must be a subclass of ship.methods.Finetuner"),

@@ -172,7 +172,7 @@ def test_failed_upgrade_is_one_line_error(old: Path, monkeypatch: pytest.MonkeyP
         raise OSError("No space left on device")
 
     monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
-    with pytest.raises(StoreError, match=r"not changed: No space left on device\. Use") as error:
+    with pytest.raises(StoreError, match=r"not changed: No space left on device\. Remove") as error:
         open_store(f"sqlite:///{old}")
     assert "\n" not in str(error.value) and old.read_bytes() == before
     assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]

@@ -112,11 +112,13 @@ def test_all_faults_of_lists_are_reported_at_once(root: Path) -> None:
         "4": [1],
     }
     assert faults(root, wrong) == [
-        "2 seeds of few_shot, must be a whole number such as 0: -1, 01",
-        "3 seeds of few_shot, must have a list of paths: 2, 3, 4",
+        "2 invalid seeds of few_shot (use 0 to 999999999, without leading zeros): -1, 01",
+        "3 seeds of few_shot without a non-empty list of paths: 2, 3, 4",
         "1 image of few_shot for seed 0, not in train: x.png",
     ]
-    assert faults(root, [1]) == ["few_shot must be an object of seeds and lists of paths"]
+    assert faults(root, [1]) == [
+        "few_shot must be a JSON object that maps each seed to a list of paths"
+    ]
     with pytest.raises(DatasetError):
         load_dataset(NAME, root, folder=folder(root, document([1])))
 
