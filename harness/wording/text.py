@@ -28,7 +28,7 @@ def escape_controls(text: str) -> str:
 
 
 def escape_controls_in_lines(text: str) -> str:
-    """Escape each line of a text as `escape_controls` does."""
+    """Escape each line of a text as `printable` does."""
     return "\n".join(map(escape_controls, text.split("\n")))
 
 

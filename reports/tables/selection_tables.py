@@ -34,7 +34,7 @@ _MAX_DISTINCT_VALUES = 3  # in a cell; more values are shown as a range
 
 
 def make_selection_tables(study: Study) -> list[Table]:
-    """Return the table of the values that selection chose; [] if it chose only epochs.
+    """Return a list with the table of the values that selection chose.
 
     The rows are the groups of the study's first table that have finished rows. The list is empty if
     there are no selection scores, or if selection chose only epochs of the fine-tuner, which the
@@ -45,15 +45,15 @@ def make_selection_tables(study: Study) -> list[Table]:
         return []
     family = get_first_family(study, study.objective)
     groups = [group for group in family.groups if group.finished_rows]
-    has_grid = _GRID_FLAG in columns_with_values
     heading = f"sel. {get_metric_heading(study.protocol, study.objective)}"
     score_column = Column(
         "score",
         heading,
         lambda group: make_optional_cell(Value, group.estimate(study.score_column)),
     )
-    value_columns = [
-        Column(name, name, partial(_make_tally_cell, f"selection/{name}"))
+    has_grid = _GRID_FLAG in columns_with_values
+    names = [
+        name
         for name in _CHOSEN_VALUES
         if f"selection/{name}" in columns_with_values
         and (has_grid or name not in _INFERENCE_OPTIONS)
@@ -123,7 +123,7 @@ class _QualityCells:
         estimate = compute_interval(
             column.partition("/")[2], [*group.values_by_seed(column).values()]
         )
-        suffix = f"(n {len(values)})" if len(values) < self.n[group] else ""
+        suffix = f"(n {len(values)})" if len(values) < self.n_measured[group] else ""
         return Value(estimate, decimals=self.decimals[column], suffix=suffix)
 
     def value_and_reference(self, measure: Measure, group: Group) -> Cell | None:
@@ -135,10 +135,9 @@ class _QualityCells:
         reference = self.mean(f"{_TEST_QUALITY}{measure.reference}", group)
         if value is None or reference is None:
             return value
-        reference_text = (
-            f"/ {format_number(reference.estimate.mean, value.decimals)} {value.suffix}"
-        )
-        return dataclasses.replace(value, suffix=reference_text.strip())
+        reference_text = f"/ {format_number(reference.estimate.mean, value.decimals)}"
+        suffix = " ".join(filter(None, (value.suffix, reference_text, reference.suffix)))
+        return dataclasses.replace(value, suffix=suffix)
 
     def counts(self, group: Group) -> Cell:
         """Return the group's counts, but with only the seeds with any measure as `finished`."""
@@ -146,7 +145,7 @@ class _QualityCells:
 
 
 def make_quality_tables(study: Study) -> list[Table]:
-    """Return the table of feature quality; [] if there are no measures of tested classes.
+    """Return a list with the table of feature quality; [] without measures of tested classes.
 
     The rows are the groups of the study's first table. In a study over several datasets with other
     factors, they are the methods, and measures are averaged over the datasets on which a method
@@ -154,28 +153,33 @@ def make_quality_tables(study: Study) -> list[Table]:
     are omitted.
     """
     names = sorted(name for name in list_measured_columns(study) if QUALITY in name)
-    if not any(name.startswith(_TEST) for name in names):
+    if not any(name.startswith(_TEST_QUALITY) for name in names):
         return []
-    n_datasets = len(list_datasets(study)) if len(study.factors) > 1 else 0
-    make_family = make_method_family if n_datasets else get_first_family
+    datasets = list_datasets(study)
+    averages_datasets = bool(datasets) and len(study.factors) > 1
+    make_family = make_method_family if averages_datasets else get_first_family
     family = make_family(study, study.objective)
     groups = [
         group
         for group in family.groups
         if any(map(group.finished_values, names)) or not group.finished_rows
     ]
-    values = {name: [v for group in groups for v in group.finished_values(name)] for name in names}
-    decimals = {name: compute_decimals(numbers) for name, numbers in values.items() if numbers}
-    if not decimals:  # no measure is known on all datasets of an average
+    decimals = {}
+    for name in names:
+        values = [value for group in groups for value in group.finished_values(name)]
+        if values:
+            decimals[name] = compute_decimals(values)
+    # Averages have only the measures that all averaged datasets have, so there may be none.
+    if not decimals:
         return []
     n_measured = {
         group: len({key for name in decimals for key in group.results(name)}) for group in groups
     }
     quality = _QualityCells(decimals, n_measured)
     columns = [Column("n", "n", quality.counts)]
-    if n_datasets:
-        columns.append(Column("datasets", "datasets", partial(_make_datasets_cell, n_datasets)))
-    measures = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
+    if averages_datasets:
+        columns.append(Column("datasets", "datasets", partial(_make_datasets_cell, len(datasets))))
+    measures = [measure for measure in MEASURES if f"{_TEST_QUALITY}{measure.metric}" in decimals]
     for measure in measures:
         is_key_measure = measure.metric == study.protocol.key_quality
         columns.append(
@@ -204,7 +208,10 @@ def make_quality_tables(study: Study) -> list[Table]:
     return [make_group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _make_datasets_cell(total: int, group: Group) -> Cell:
-    """Return the number of datasets in a row's averages: "5", or "3 of 5" if not all of `total`."""
+def _make_datasets_cell(n_datasets: int, group: Group) -> Cell:
+    """Return "5", or "3 of 5" if a row's averages are over only 3 of `n_datasets` = 5 datasets.
+
+    A row without results shows the number of datasets on which its method is planned.
+    """
     count = len(group.finished_datasets or group.parts)
     return Text(str(count) if count == n_datasets else f"{count} of {n_datasets}")

@@ -113,10 +113,12 @@ def _check_files(files: Mapping[str, Path], image_folder: Path, faults: Faults) 
         faults.append(f"{image_folder}: no such folder")
         return
     sizes = {path: get_file_size(file) for path, file in sorted(files.items())}
-    faults.add(images, "missing image", [path for path, size in sizes.items() if size < 0])
-    faults.add(images, "image of zero bytes", [p for p, size in sizes.items() if size == 0])
-    large_files = [path for path, size in sizes.items() if size > MAX_FILE_BYTES]
-    faults.add(images, "image", large_files, f"larger than {MAX_FILE_BYTES >> 20} MiB")
+    missing = [path for path, size in sizes.items() if size < 0]
+    empty = [path for path, size in sizes.items() if size == 0]
+    large = [path for path, size in sizes.items() if size > MAX_FILE_BYTES]
+    faults.add(image_folder, "missing image", missing)
+    faults.add(image_folder, "image of zero bytes", empty)
+    faults.add(image_folder, "image", large, f"larger than {MAX_FILE_BYTES >> 20} MiB")
 
 
 def get_file_size(path: Path) -> int:

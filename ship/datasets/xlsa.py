@@ -25,7 +25,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from ship.datasets.base import DatasetScan, Faults, clean_class_name, shorten_list
-from ship.datasets.layouts import Listing, Published, format_counts, sort_by_hash
+from ship.datasets.layouts import Listing, PublishedDataset, format_counts, sort_by_hash
 from ship.datasets.lists import read_json_object
 
 LOCS: Final = ("trainval_loc", "test_seen_loc", "test_unseen_loc")

@@ -18,7 +18,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
 from ship.methods import Finetuner, FixedRows, SeedTask
-from ship.methods.stack import BatchedTraining, require_settings
+from ship.methods.training import BatchedTraining, require_settings
 from ship.seeds import gather_rows, to_device
 from ship.state import Part
 from ship.tasks import Task

@@ -12,7 +12,7 @@ from ship.clip import FrozenCLIP
 from ship.generators.source import FeatureSource
 from ship.methods import Generator, SeedTask
 from ship.methods.prompts import PROMPTS_AT_ONCE
-from ship.methods.stack import BatchedTraining, require_settings
+from ship.methods.training import BatchedTraining, require_settings
 from ship.seeds import SeedOptimizer, SeedRng, SeedState
 from ship.state import Part, add_prefix, strip_prefix
 from ship.tasks import Task
@@ -100,7 +100,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         self._precomputed = False
         metrics = self._train_pass()
         with torch.no_grad():
-            metrics |= self.stack.call_in_turn(
+            metrics |= self.stack.call_one_by_one(
                 "epoch_metrics", [task.features[:, 0] for task in self._tasks]
             )
             if self._stopping is not None:
@@ -162,7 +162,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             The metrics and held_out_loss: of the best epoch for restored seeds, of this epoch for
             all others.
         """
-        held_out_loss = self.stack.call_in_turn("loss", *self._held_out)["loss"]
+        held_out_loss = self.stack.call_one_by_one("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
         metrics = {**metrics, "held_out_loss": held_out_loss}
         tensors = {**add_prefix("metrics", metrics), **add_prefix("trained", trained)}
@@ -185,7 +185,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             rng: Random stream of each seed, for the noise.
         """
         if not self._precomputed:
-            self.stack.state.update(self.stack.call_in_turn("precompute"))
+            self.stack.state.update(self.stack.call_one_by_one("precompute"))
             self._precomputed = True
         noise = self._draw_noise(class_ids.shape[1], rng)
         step = max(1, PROMPTS_AT_ONCE // len(class_ids))

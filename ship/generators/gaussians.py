@@ -20,7 +20,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianBaseConfig, GaussianTextConfig, KnnGaussianConfig
 from ship.methods import Draw, Features, Generator, Labels, Noise, SeedTask
-from ship.methods.stack import plus_product
+from ship.methods.batching import add_product
 
 # Minimum weight of the identity in a covariance. Without the identity, the covariance would be
 # singular for fewer images than dimensions.
@@ -196,7 +196,7 @@ def sample_around(
         factor: Cholesky factor L of the covariance.
         noise: Standard normal noise of each feature.
     """
-    return F.normalize(plus_product(means, noise, factor.mT), dim=-1)
+    return F.normalize(add_product(means, noise, factor.mT), dim=-1)
 
 
 def get_unaugmented_data(task: SeedTask) -> tuple[Features, Labels, Float[Tensor, "n_cls feature"]]:

@@ -1,8 +1,10 @@
 """Methods written for one seed, as in their papers, and run for all seeds at once.
 
 - `base`: the base classes of a method.
-- `stack`: runs the methods of all seeds as one, under `torch.vmap`, and trains them.
 - `prompts`: learned prompts, and their encoding by the text tower.
+- `batching`: functions for all seeds that code for one seed can call.
+- `stack`: runs the methods of all seeds as one, under `torch.vmap`.
+- `training`: trains the methods of all seeds.
 
 The package exports the names that a method needs.
 """

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP, make_class_prompts
 from ship.methods.base import Rng
-from ship.methods.stack import batched_over_seeds, plus_product
+from ship.methods.batching import add_product, batched_over_seeds
 from ship.settings import NamePosition
 
 # Prompts per pass without gradients. A ViT-B/16's text tower needs about 100 KB per prompt.
@@ -153,7 +153,7 @@ class Linear(nn.Module):
 
     def forward(self, x: Float[Tensor, "n n_in"]) -> Float[Tensor, "n n_out"]:
         """Return x W + b."""
-        return plus_product(self.bias, x, self.weight)
+        return add_product(self.bias, x, self.weight)
 
 
 def make_uniform_linear(n_in: int, n_out: int, rng: Rng) -> Linear:

@@ -12,143 +12,27 @@ one tensor (seed, n, ...). To call a function of the method, it combines two too
 The gradients of all seeds need only one backward pass: that of the sum of their losses. Since each
 seed's loss depends only on its own parameters, these get the same gradients as from a pass of their
 own. This pass runs outside of vmap.
-
-Code under vmap cannot share work between seeds, e.g. group the prompts of all seeds by length. For
-this purpose, a function can be *batched over seeds* (see `batched_over_seeds`): its own tensors
-have the seed axis first, but it is called from code for one seed.
-
-`BatchedTraining` is the training loop that generators and fine-tuners share.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-from functools import partial
-from typing import Any, ClassVar, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import numpy as np
 import torch
-from jaxtyping import Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 from torch.utils._pytree import tree_map
 
-from ship.clip import FrozenCLIP
-from ship.methods.base import Method, Rng
-from ship.seeds import BatchStream, SeedOptimizer, SeedRng, to_device
+from ship.methods.base import Method
+from ship.methods.batching import inside_vmap
+from ship.seeds import SeedOptimizer, to_device
 from ship.state import Part, State, capture, require_tensor, strip_prefix
-from ship.tasks import SeedTask, Task
 
 _ALL_SEEDS: Final = slice(None)
 _PLAIN_TYPES: Final = (bool, int, float, str, type(None))
 # Attributes of every nn.Module, which contain e.g. its parameters, buffers and submodules.
 _TORCH_ATTRIBUTES: Final = frozenset(vars(nn.Module()))
-
-_INSIDE_VMAP: ContextVar[bool] = ContextVar("inside_vmap", default=False)
-
-
-@contextmanager
-def inside_vmap() -> Iterator[None]:
-    """Tell functions called in this context that they run under vmap over the seeds."""
-    token = _INSIDE_VMAP.set(True)
-    try:
-        yield
-    finally:
-        _INSIDE_VMAP.reset(token)
-
-
-def batched_over_seeds(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    """Wrap a function that is written for all seeds, so that code for one seed can call it.
-
-    Callers of the wrapper omit the seed axis, which is the first axis of all tensors. Under vmap,
-    the function is called once, with the tensors of all seeds. Otherwise it is called with a seed
-    axis of length 1.
-
-    Args:
-        function: Function of tensors with a leading seed axis, which returns such a tensor. Its
-            other arguments must be the same for all seeds.
-
-    Example:
-        >>> @batched_over_seeds
-        ... def double(x):
-        ...     print("called with", tuple(x.shape))
-        ...     return 2 * x
-        >>> double(torch.ones(3)).shape
-        called with (1, 3)
-        torch.Size([3])
-        >>> with inside_vmap():
-        ...     torch.vmap(double)(torch.ones(5, 3)).shape
-        called with (5, 3)
-        torch.Size([5, 3])
-    """
-
-    def call(*inputs: Any) -> Tensor:
-        if _INSIDE_VMAP.get():
-            result: Tensor = _BatchedOverSeeds.apply(function, *inputs)  # type: ignore[no-untyped-call]
-            return result
-        return function(*(x.unsqueeze(0) if isinstance(x, Tensor) else x for x in inputs))[0]
-
-    return call
-
-
-class _BatchedOverSeeds(torch.autograd.Function):
-    """A torch.autograd.Function that is only used for its vmap rule, the method `vmap`.
-
-    If such a Function is applied under vmap, torch calls the rule with the stacked tensors instead
-    of `forward`. Autograd records the operations in the rule, so `backward` is not needed either.
-    """
-
-    @staticmethod
-    def forward(*_: Any) -> Tensor:
-        """Raise an error, because the rule replaces this method under vmap."""
-        raise RuntimeError(
-            "a function batched over seeds supports no transform other than torch.vmap"
-        )
-
-    @staticmethod
-    def setup_context(*_: Any) -> None:
-        """Do nothing: there is no `backward` to save tensors for. torch requires this method."""
-
-    @staticmethod
-    def vmap(
-        info: Any, in_dims: Any, function: Callable[..., Tensor], *inputs: Any
-    ) -> tuple[Tensor, int]:
-        """Call the function with the stacked tensors of all seeds.
-
-        Args:
-            info: torch's information about the vmap, including the number of seeds.
-            in_dims: Seed axis of each argument of `forward`, which are the function and its inputs.
-                None for an argument that is no tensor, or the same tensor for all seeds.
-            function: The function.
-            inputs: Inputs of the function.
-
-        Returns:
-            The function's result, and the position of its seed axis.
-        """
-        _, *axes = in_dims
-        values = [
-            _move_seeds_first(x, axis, info.batch_size)
-            for x, axis in zip(inputs, axes, strict=True)
-        ]
-        return function(*values), 0
-
-
-plus_product = batched_over_seeds(torch.baddbmm)
-"""Return bias + x @ weight for the arguments (bias, x, weight) of one seed."""
-
-
-def _move_seeds_first(value: Any, axis: int | None, n_seeds: int) -> Any:
-    """Return a tensor with its seed axis first, or any other value unchanged.
-
-    Args:
-        value: Tensor, or any other value.
-        axis: Position of the seed axis. None for a tensor without it, which gets a new one.
-        n_seeds: Length of a new seed axis.
-    """
-    if not isinstance(value, Tensor):
-        return value
-    return value.expand(n_seeds, *value.shape) if axis is None else value.movedim(axis, 0)
 
 
 class Stack:
@@ -250,7 +134,7 @@ class Stack:
             n_seeds = len(range(self._n_seeds)[seeds])
             batched_by_seed: list[Any] = [[None] * n_seeds if x is None else x for x in batched]
             shared_by_seed = [[x] * n_seeds for x in shared]
-            return self.call_in_turn(name, *batched_by_seed, *shared_by_seed, seeds=seeds)
+            return self.call_one_by_one(name, *batched_by_seed, *shared_by_seed, seeds=seeds)
         state = self.state
         if seeds != _ALL_SEEDS:  # slicing all seeds would add an operation to the autograd graph
             state = {key: value[seeds] for key, value in state.items()}
@@ -273,7 +157,7 @@ class Stack:
                 f"vmapped = False to run the seeds in turn ({str(error).splitlines()[0][:150]})"
             ) from error
 
-    def call_in_turn(
+    def call_one_by_one(
         self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = _ALL_SEEDS
     ) -> Any:
         """Call a function of the method for one seed after the other.
@@ -404,111 +288,3 @@ def _drop_values(module: nn.Module) -> None:
                 if value is not None:
                     empty = torch.empty_like(value, device="meta")
                     tensors[name] = empty  # type: ignore[assignment]
-
-
-class BatchedTraining:
-    """One method per seed, with all seeds trained together.
-
-    A subclass defines `train_epoch`, which calls `_train_pass` to train in steps.
-
-    Attributes:
-        stack: The methods of all seeds.
-        prototype: Method of the first seed. Use it only for what is the same for all seeds.
-        epochs: Number of epochs to call `train_epoch` for. 0 if nothing is trained in epochs.
-        steps: Number of steps per epoch. 0 if nothing is trained in steps.
-    """
-
-    steps = 0
-    _trained_module: ClassVar[str] = ""
-    """Name of the submodule that the steps train. "" trains all parameters."""
-
-    def __init__(
-        self,
-        kind: type[Method],
-        config: Any,
-        tasks: Sequence[SeedTask],
-        clip: FrozenCLIP,
-        seeds: Sequence[int],
-    ) -> None:
-        """Build the methods.
-
-        Args:
-            kind: Class of the methods.
-            config: Settings of the methods.
-            tasks: Task of each seed.
-            clip: Frozen backbone.
-            seeds: Seeds of the trial.
-        """
-        methods = []
-        for task, seed in zip(tasks, seeds, strict=True):
-            draw = partial(Rng, seed, task.features)  # see ship.methods.base.Draw
-            methods.append(kind(config, task, clip, draw))
-        self.prototype = methods[0]
-        self.stack = Stack(methods, tasks[0].features.device)
-        self.epochs = 0
-        self._done = torch.zeros((), dtype=torch.long)  # finished steps
-
-    def _prepare_steps(self, config: Any, rows: Task, seeds: Sequence[int]) -> None:
-        """Create what `_train_step` needs: batches, random views and the optimizer.
-
-        An epoch is a pass over the rows, each in one of its views, chosen at random. If the batch
-        size does not divide the number of rows, the last batch also has rows of the next pass,
-        unless `config.drop_last` is set: then it is omitted.
-
-        Args:
-            config: Settings of the methods.
-            rows: Task with the rows to train on.
-            seeds: Seeds of the trial.
-        """
-        name, device = self.prototype.stream, rows.features.device
-        self._rows = rows
-        self._batch_size = min(config.batch_size, rows.rows_per_epoch)
-        drop_last = getattr(config, "drop_last", False)
-        # rows_per_epoch is the same for all seeds, unlike their numbers of images.
-        n_full_batches, n_remaining = divmod(rows.rows_per_epoch, self._batch_size)
-        self.steps = n_full_batches
-        if n_remaining and not drop_last:
-            self.steps += 1
-        self._batches = BatchStream(
-            rows.counts,
-            self._batch_size,
-            seeds,
-            f"{name}/batches",
-            epoch_steps=self.steps if drop_last else None,
-        )
-        self._views = SeedRng(seeds, f"{name}/views", device)
-        self._optimizer = self.stack.optimizer(self._trained_module)
-
-    def _train_pass(self) -> dict[str, Float[Tensor, " seed"]]:
-        """Train one epoch and return the means of its steps' values, by name."""
-        sums: dict[str, Tensor] = {}
-        for _ in range(self.steps):
-            for name, value in self._train_step(int(self._done)).items():
-                sums[name] = sums.get(name, 0) + value
-            self._done += 1
-        return {name: value / self.steps for name, value in sums.items()}
-
-    def _train_step(self, step: int) -> dict[str, Float[Tensor, " seed"]]:
-        """Take one training step and return its values by name.
-
-        Args:
-            step: Number of the step, counted from 0 over all epochs.
-        """
-        raise NotImplementedError
-
-
-def require_settings(config: Any, *names: str) -> None:
-    """Check that settings have the attributes that training the method requires.
-
-    Args:
-        config: Settings of the method.
-        names: Required attributes.
-
-    Raises:
-        TypeError: An attribute is missing.
-    """
-    missing = [name for name in names if not hasattr(config, name)]
-    if missing:
-        raise TypeError(
-            f"settings of {config.name} must have {' and '.join(missing)}, which training requires"
-        )
