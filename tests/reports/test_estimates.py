@@ -9,18 +9,20 @@ import pytest
 from reports.cells import Value
 from reports.estimates import SCHEMA, make_estimates_frame
 from reports.report import make_report
-from tests.reports.analysis.planted import grid, nothing
-from tests.reports.builder import prompt_len
-from tests.reports.listed import listed
-from tests.reports.studies import leveled, over_datasets
+from tests.reports.analysis.planted import make_planted_grid, no_effect
+from tests.reports.builder import make_prompt_len
+from tests.reports.studies import make_multi_dataset_study, make_one_factor_study
+from tests.reports.yaml_studies import load_yaml_study
 
 DOCS = Path(__file__).parents[2] / "docs" / "report.md"
 
 
-@pytest.mark.parametrize("study", [prompt_len(), over_datasets(), grid((2, 3), nothing)])
+@pytest.mark.parametrize(
+    "study", [make_prompt_len(), make_multi_dataset_study(), make_planted_grid((2, 3), no_effect)]
+)
 def test_each_row_of_estimates_has_the_numbers_of_its_table(study: Any) -> None:
     """It has the means of each metric, and the comparison in the report's metric."""
-    report = make_report(study.study())
+    report = make_report(study.make_study())
     frame = make_estimates_frame(report.all_tables)
     for table in (t for t in report.all_tables if t.kind not in ("ranks", "")):
         rows = frame.filter((frame["table"] == table.name) & (frame["metric"] == table.metric))
@@ -38,7 +40,7 @@ def test_each_row_of_estimates_has_the_numbers_of_its_table(study: Any) -> None:
 
 def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
     """It equals the table's column, with the control's levels and the number of seeds."""
-    report = make_report(listed("tuned").study())
+    report = make_report(load_yaml_study("tuned").make_study())
     frame = make_estimates_frame(report.all_tables).filter(
         metric="harmonic_mean", table="finetuner.lr"
     )
@@ -56,7 +58,7 @@ def test_a_line_has_its_difference_to_the_control_at_its_levels() -> None:
 
 def test_rows_of_controls_have_their_name() -> None:
     """Rows of levels have none."""
-    frame = make_estimates_frame(make_report(prompt_len().study()).all_tables)
+    frame = make_estimates_frame(make_report(make_prompt_len().make_study()).all_tables)
     controls = frame.filter(kind="control")
     names = {"zero_shot", "no_synthetic", "text_feature", "real_images"}
     assert set(controls["control"]) == names
@@ -65,7 +67,7 @@ def test_rows_of_controls_have_their_name() -> None:
 
 def test_a_metric_may_have_a_slash() -> None:
     """A quality measure over datasets has its comparison in the row of the averages."""
-    study = over_datasets(("a/b", "emoji"), ("vae", "wgan")).study()
+    study = make_multi_dataset_study(("a/b", "emoji"), ("vae", "wgan")).make_study()
     frame = make_estimates_frame(make_report(study, "quality/frechet").all_tables).filter(
         kind="methods"
     )
@@ -86,7 +88,9 @@ def test_each_column_is_documented() -> None:
 
 def test_averages_give_their_number_of_datasets() -> None:
     """If a method failed on a dataset, its mean and its difference are over the others."""
-    study = over_datasets(skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}).study()
+    study = make_multi_dataset_study(
+        skip={("none", "dtd"): "FAIL", ("vae", "emoji"): "FAIL"}
+    ).make_study()
     frame = make_estimates_frame(make_report(study).all_tables)
     rows = frame.filter(table="datasets", metric="harmonic_mean", dataset="average")
     assert rows["datasets"].to_list() == [2, 2, 3]
@@ -96,7 +100,7 @@ def test_averages_give_their_number_of_datasets() -> None:
 def test_levels_that_change_nothing_have_no_verdict() -> None:
     """docs/statistics.md says so."""
     frame = make_estimates_frame(
-        make_report(leveled({1: 50.0, 2: 50.0, 3: 52.0}).study()).all_tables
+        make_report(make_one_factor_study({1: 50.0, 2: 50.0, 3: 52.0}).make_study()).all_tables
     )
     rows = frame.filter(metric="harmonic_mean")
     assert rows["verdict"].is_null().to_list() == [True, True, False]

@@ -10,14 +10,14 @@ import pytest
 
 import reports
 from reports.errors import ReportError
-from tests.reports.analysis.planted import grid
-from tests.reports.builder import prompt_len
+from tests.reports.analysis.planted import make_planted_grid
+from tests.reports.builder import make_prompt_len
 
 
 @pytest.fixture
 def study(store_uri: str) -> Any:
     """The packaged study, read from a store."""
-    return reports.load_study("prompt_len", prompt_len().write(store_uri))
+    return reports.load_study("prompt_len", make_prompt_len().write(store_uri))
 
 
 def test_rows_are_those_of_the_store(study: Any) -> None:
@@ -64,7 +64,7 @@ def test_a_figure_has_its_specification(study: Any) -> None:
 
 def test_importance_is_a_frame(store_uri: str) -> None:
     """For two factors it has the shares, largest first, with intervals and p."""
-    uri = grid((2, 3), lambda s: 3.0 * s["f0"]).write(store_uri)
+    uri = make_planted_grid((2, 3), lambda s: 3.0 * s["f0"]).write(store_uri)
     frame = reports.load_study("planted", uri).importance()
     assert frame.columns == ["factors", "share", "low", "high", "p", "n"]
     assert frame["factors"][0] == "f0" and frame["share"][0] > 50

@@ -16,8 +16,8 @@ from reports.analysis import (
     cost_points,
 )
 from reports.render import csv_text, tables_as_markdown
-from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.analysis.planted import METRIC, make_planted_grid, make_planted_sample, no_effect
+from tests.reports.builder import StoreBuilder, make_scores
 
 ANALYSES: tuple[Any, ...] = (compute_importance, cost_points)
 LEVELS = st.one_of(
@@ -30,16 +30,16 @@ TRIALS = st.lists(st.tuples(ASSIGNMENTS, st.lists(VALUES, min_size=1, max_size=4
 MANY = [({"a": float(i), "b.c": i % 3}, [50.0 + i, 51.0, 49.0 - i]) for i in range(14)]
 
 
-def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
+def make_study_builder(trials: Any, sampler: str, log: bool) -> StoreBuilder:
     """A study with these configurations and their H under each seed."""
     factors = [
         {"key": key, "levels": None, "log": log, "baseline": 1} for key in ("a", "b.c", "<i>")
     ]
     builder = StoreBuilder(factors=factors, seeds=range(4), sampler=sampler)
-    builder.trial({"a": 1}, {0: scores(60.0)})
+    builder.add_run({"a": 1}, {0: make_scores(60.0)})
     for assignment, values in trials:
-        results = {seed: {**scores(60.0), METRIC: value} for seed, value in enumerate(values)}
-        builder.trial(assignment, results)
+        results = {seed: {**make_scores(60.0), METRIC: value} for seed, value in enumerate(values)}
+        builder.add_run(assignment, results)
     return builder
 
 
@@ -54,7 +54,7 @@ def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
     trials: Any, sampler: str, log: bool
 ) -> None:
     """No level and no number raises another error, and each result can be written."""
-    study = study_of(trials, sampler, log).study()
+    study = make_study_builder(trials, sampler, log).make_study()
     with warnings.catch_warnings():
         # what a mean of 1e290 is, intervals of other tables do not know either
         warnings.filterwarnings("ignore", "overflow", RuntimeWarning)
@@ -70,9 +70,13 @@ def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
 @pytest.mark.parametrize(
     ("analyse", "builder", "why"),
     [
-        (compute_importance, grid((3, 1), nothing), "only f0 varies"),
-        (compute_importance, grid((3, 3), nothing, 1), "only one seed finished"),
-        (compute_importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
+        (compute_importance, make_planted_grid((3, 1), no_effect), "only f0 varies"),
+        (compute_importance, make_planted_grid((3, 3), no_effect, 1), "only one seed finished"),
+        (
+            compute_importance,
+            make_planted_sample(4, 8, no_effect),
+            "8 finished configurations are too few",
+        ),
     ],
 )
 def test_an_unavailable_analysis_gives_its_reason(
@@ -80,4 +84,4 @@ def test_an_unavailable_analysis_gives_its_reason(
 ) -> None:
     """The reason names what the study lacks: factors, seeds or configurations."""
     with pytest.raises(Unavailable, match=why):
-        analyse(builder.study(), METRIC)
+        analyse(builder.make_study(), METRIC)

@@ -19,7 +19,7 @@ from reports.analysis.variance import (
 from reports.stats import Array
 
 
-def two_factors(first: int, second: int) -> tuple[VariedFactor, ...]:
+def make_two_factors(first: int, second: int) -> tuple[VariedFactor, ...]:
     """The factors of a complete grid."""
     codes = np.indices((first, second)).reshape(2, -1)
     return tuple(
@@ -28,7 +28,7 @@ def two_factors(first: int, second: int) -> tuple[VariedFactor, ...]:
     )
 
 
-def drawn(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
+def simulate_results(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
     """H of settings under seeds: a seed's own part, the effect, noise."""
     return np.asarray(
         effect[:, None] + rng.normal(0, 1.5, seeds) + rng.normal(0, 0.7, (len(effect), seeds))
@@ -38,12 +38,12 @@ def drawn(effect: Array, seeds: int, rng: np.random.Generator) -> Array:
 def test_intervals_contain_the_true_share() -> None:
     """The interval contains the true share in 93% to 99% of 600 studies of five seeds."""
     rng = np.random.default_rng(1)
-    model = build_model(two_factors(3, 4))
+    model = build_model(make_two_factors(3, 4))
     effect = np.add.outer([0.0, 0.7, 2.0], [0.0, 0.5, 1.0, 0.2]).ravel()
     by_first = effect.reshape(3, 4).mean(axis=1)
     true, n_covered = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
-        total, _, first, *_ = seed_products(drawn(effect, 5, rng), model)
+        total, _, first, *_ = seed_products(simulate_results(effect, 5, rng), model)
         estimate = share_of_variance(first, total)
         assert estimate is not None and estimate.low is not None and estimate.high is not None
         n_covered += estimate.low <= true <= estimate.high
@@ -52,13 +52,13 @@ def test_intervals_contain_the_true_share() -> None:
 
 def test_block_f_of_one_contrast_is_the_paired_t() -> None:
     """With two levels, F is the square of the paired t-test's t and has the same p."""
-    values = drawn(np.array([0.0, 1.0]), 6, np.random.default_rng(3))
+    values = simulate_results(np.array([0.0, 1.0]), 6, np.random.default_rng(3))
     contrast = np.array([[-1.0, 1.0]]) / np.sqrt(2)
     t = stats.ttest_rel(values[1], values[0])
     assert block_f(contrast @ values) == pytest.approx((t.statistic**2, 1, t.pvalue))
 
 
-def unequal(kind: str, seeds: int, rng: np.random.Generator) -> Array:
+def simulate_unequal_noise(kind: str, seeds: int, rng: np.random.Generator) -> Array:
     """Results of a 3 x 4 grid without any effect, (12, seeds), whose noise differs by kind."""
     noise = rng.normal(0, 0.7, (3, 4, seeds))
     if kind == "one configuration":
@@ -75,10 +75,10 @@ def unequal(kind: str, seeds: int, rng: np.random.Generator) -> Array:
 @pytest.mark.parametrize("kind", ["equal", "one configuration", "one level", "near ties", "ties"])
 def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     """In studies without effects, each term is significant in at most 5%."""
-    model, rng = build_model(two_factors(3, 4)), np.random.default_rng(8)
+    model, rng = build_model(make_two_factors(3, 4)), np.random.default_rng(8)
     called = np.zeros(3)
     for _ in range(600):
-        values = unequal(kind, 5, rng)
+        values = simulate_unequal_noise(kind, 5, rng)
         called += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
     assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
@@ -116,7 +116,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
     levels: tuple[int, int], seeds: int
 ) -> None:
     """Results are equal bit for bit, and rounding errors of contrasts are no interaction."""
-    rng, factors = np.random.default_rng(5), two_factors(*levels)
+    rng, factors = np.random.default_rng(5), make_two_factors(*levels)
     model = build_model(factors)
     for _ in range(50):
         of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
@@ -132,7 +132,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
 def test_equal_configurations_have_no_variance() -> None:
     """Rounding errors of the means over configurations are no variance, either."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
-    total, _, first, *_ = seed_products(values, build_model(two_factors(3, 4)))
+    total, _, first, *_ = seed_products(values, build_model(make_two_factors(3, 4)))
     assert share_of_variance(first, total) is None and noise_percentage(total) is None
 
 

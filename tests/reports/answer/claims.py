@@ -16,48 +16,48 @@ from typing import Any
 
 from reports.answer import Answer, Finding
 from tests.reports.answer.known_study import (
-    CLOSE,
     NUMBER,
+    ROUNDING,
     SENTENCES,
-    SHOWN,
     SMALLEST_EFFECT,
+    TOLERANCE,
+    Assignment,
     Claims,
-    Known,
-    Place,
-    number,
-    parsed,
+    KnownStudy,
+    parse_number,
+    parse_sentences,
 )
 
-_ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
+_LEVEL = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
-UNEVEN = ": intervals and verdicts assume normal noise of equal size."
+UNEVEN_NOISE = ": intervals and verdicts assume normal noise of equal size."
 
 
-def check(known: Known, answer: Answer, claims: Claims) -> None:
+def check_answer(known: KnownStudy, answer: Answer, claims: Claims) -> None:
     """Add what an answer claims to what others did."""
     for finding in answer.findings:
         if finding.subject == "best configuration by selection":
-            best(known, finding.text, claims)
+            _check_best(known, finding.text, claims)
         elif finding.subject == "importance":
             pass  # read below, in studies without one, too
         elif finding.subject == "rank association with the factors":
-            ranks(known, finding.text, claims)
+            _check_ranks(known, finding.text, claims)
         elif finding.subject.split(",")[0] in {
             f["key"].split(".")[-1] for f in known.builder.factors
         }:
-            _levels(known, finding, claims)
+            _check_levels(known, finding, claims)
         else:
-            controls(known, finding.text, claims)
+            _check_controls(known, finding.text, claims)
     texts = [finding.text for finding in answer.findings if finding.subject == "importance"]
     if len(known.builder.factors) > 1:
-        shares(known, " ".join(texts), claims)
-    cautions(known, answer.cautions, claims)
+        _check_shares(known, " ".join(texts), claims)
+    _check_cautions(known, answer.cautions, claims)
     for limit in answer.limits:
-        _limit(known, limit, claims)
+        _check_limit(known, limit, claims)
 
 
-def _levels(known: Known, finding: Finding, claims: Claims) -> None:
+def _check_levels(known: KnownStudy, finding: Finding, claims: Claims) -> None:
     key = finding.subject.split(",")[0]
     factor = known.factor(key)
     key, base = factor["key"], factor["baseline"]
@@ -65,14 +65,14 @@ def _levels(known: Known, finding: Finding, claims: Claims) -> None:
         level for level in factor["levels"] if level != base and known.pairs(key, level, base)
     ]
     still = [level for level in other_levels if known.same(key, level, base)]
-    matches = parsed(finding.text, "factor", claims)
+    matches = parse_sentences(finding.text, "factor", claims)
     text = f"{finding.subject}: {finding.text}"
 
     outcomes = matches["compared"]["who"].split("; ") if "compared" in matches else []
     levels_of = dict(part.split(" for ", 1) for part in outcomes)
 
     def named(kind: str) -> dict[int, re.Match[str]]:
-        return {int(m["level"]): m for m in _ITEM.finditer(levels_of.get(kind, ""))}
+        return {int(m["level"]): m for m in _LEVEL.finditer(levels_of.get(kind, ""))}
 
     different = {**named("higher"), **named("lower")}
     kinds = ("unchanged", "inconclusive", "equivalent", "significantly different")
@@ -85,8 +85,8 @@ def _levels(known: Known, finding: Finding, claims: Claims) -> None:
     ]
     for level, match in levels_in_text.items():
         pairs = known.pairs(key, level, base)
-        mean = _by_seed(known, key, level, base)
-        if level in still or abs(mean - number(match["mean"])) > SHOWN:
+        mean = _mean_over_seeds(known, key, level, base)
+        if level in still or abs(mean - parse_number(match["mean"])) > ROUNDING:
             claims.facts.append(f"{level} differs by {mean:.2f} on {len(pairs)} pairs: {text}")
     effects = {level: abs(known.effect(key, level, base)) for level in other_levels}
     claims.family("decided", false=any(effects[level] <= SMALLEST_EFFECT for level in different))
@@ -104,7 +104,7 @@ def _levels(known: Known, finding: Finding, claims: Claims) -> None:
         claims.family("depends", false="depends" in matches)
 
 
-def _by_seed(known: Known, key: str, level: Any, base: Any) -> float:
+def _mean_over_seeds(known: KnownStudy, key: str, level: Any, base: Any) -> float:
     """The mean over seeds of a level's mean difference under each."""
     mine, theirs = known.of(key, level), known.of(key, base)
     seeds: dict[int, list[float]] = {}
@@ -114,7 +114,7 @@ def _by_seed(known: Known, key: str, level: Any, base: Any) -> float:
     return sum(sum(values) / len(values) for values in seeds.values()) / len(seeds)
 
 
-def best(known: Known, text: str, claims: Claims) -> None:
+def _check_best(known: KnownStudy, text: str, claims: Claims) -> None:
     """The configurations with the highest mean selection score, all of them, and their results."""
     means = {
         place: tuple(sum(values[i] for values in seeds.values()) / len(seeds) for i in (0, 1))
@@ -122,22 +122,24 @@ def best(known: Known, text: str, claims: Claims) -> None:
         if not control
     }
     top = max(score for _, score in means.values())
-    tied = [place for place, (_, score) in means.items() if abs(score - top) < CLOSE]
+    tied = [place for place, (_, score) in means.items() if abs(score - top) < TOLERANCE]
     tie, single = (SENTENCES["best"][kind].fullmatch(text) for kind in ("tie", "one"))
     every = [known.results["", place] for place in tied]
     seeds = set.intersection(*map(set, every))
     mean = sum(values[seed][0] for values in every for seed in seeds) / len(every) / len(seeds)
     if tie:
-        right = int(tie[1]) == len(tied) > 1 and abs(mean - float(tie[3])) < SHOWN
-        right &= set(tie[2].split("; ")) <= {_words(place) for place in tied}
+        right = int(tie[1]) == len(tied) > 1 and abs(mean - float(tie[3])) < ROUNDING
+        right &= set(tie[2].split("; ")) <= {_format_assignment(place) for place in tied}
     else:
-        right = single is not None and len(tied) == 1 and single["name"] == _words(tied[0])
-        right = right and single is not None and abs(mean - float(single["mean"])) < SHOWN
+        right = (
+            single is not None and len(tied) == 1 and single["name"] == _format_assignment(tied[0])
+        )
+        right = right and single is not None and abs(mean - float(single["mean"])) < ROUNDING
     if not right:
-        claims.facts.append(f"best are {[_words(place) for place in tied]}: {text}")
+        claims.facts.append(f"best are {[_format_assignment(place) for place in tied]}: {text}")
 
 
-def _words(place: Place) -> str:
+def _format_assignment(place: Assignment) -> str:
     return ", ".join(
         f"{key.split('.')[-1]} {value:.3g}"
         if isinstance(value, float)
@@ -146,28 +148,28 @@ def _words(place: Place) -> str:
     )
 
 
-def shares(known: Known, text: str, claims: Claims) -> None:
+def _check_shares(known: KnownStudy, text: str, claims: Claims) -> None:
     """Which factors and pairs explain some of the variance; the two are families of their own."""
     named = re.findall(r"(?:[Tt]he interaction of (\w+) and )?(\w+) explains \d+%", text)
     if text and not named:
         claims.facts.append(f"unread: {text}")
     alone = {name for partner, name in named if not partner}
-    claims.family("share", false=any(not _matters(known, name) for name in alone))
+    claims.family("share", false=any(not _has_effect(known, name) for name in alone))
     claims.family("share", false=len(alone) < len(named))
     for name in itertools.chain.from_iterable(named):
         if name and known.dead(known.factor(name)["key"]):
             claims.facts.append(f"{name} changes nothing: {text}")
 
 
-def _matters(known: Known, name: str) -> bool:
+def _has_effect(known: KnownStudy, name: str) -> bool:
     """Whether a factor has any effect."""
     factor = known.factor(name)
     return len({known.truth({factor["key"]: level}) for level in factor["levels"]}) > 1
 
 
-def ranks(known: Known, text: str, claims: Claims) -> None:
+def _check_ranks(known: KnownStudy, text: str, claims: Claims) -> None:
     """Without ties the least p is 2 of n! orders, times the number of factors."""
-    matches = parsed(text, "ranks", claims)
+    matches = parse_sentences(text, "ranks", claims)
     finished = sum(not control for control, _ in known.results)
     least = len(known.builder.factors) * 2 / math.factorial(finished) if finished > 2 else 1.0
     configurations = (str(finished), str(known.builder.n_trials))
@@ -177,7 +179,7 @@ def ranks(known: Known, text: str, claims: Claims) -> None:
         claims.facts.append(f"the least Holm p is {least:.3f}: {text}")
 
 
-def controls(known: Known, text: str, claims: Claims) -> None:
+def _check_controls(known: KnownStudy, text: str, claims: Claims) -> None:
     """Of the fine-tuner alone and of real images beside the baseline."""
     match = SENTENCES["controls"]["gap"].fullmatch(text)
     if match is None:
@@ -189,14 +191,14 @@ def controls(known: Known, text: str, claims: Claims) -> None:
         theirs = known.results[control, ()]
         gaps = [theirs[s][0] - mine[s][0] for s in mine if s in theirs]
         mean = sum(gaps) / len(gaps) * (-1 if control == "no_synthetic" else 1)
-        if abs(mean - number(shown)) > SHOWN:
+        if abs(mean - parse_number(shown)) > ROUNDING:
             claims.facts.append(f"{control} differs by {mean:.2f}: {text}")
     gap = abs(known.controls["no_synthetic"])
     claims.family("decided", false=match[1] in ("higher", "lower") and gap <= SMALLEST_EFFECT)
     claims.family("equivalent", false=match[1] == "equivalent" and gap >= SMALLEST_EFFECT)
 
 
-def _limit(known: Known, limit: Finding, claims: Claims) -> None:
+def _check_limit(known: KnownStudy, limit: Finding, claims: Claims) -> None:
     """The gain of real images over the fine-tuner alone, and that it is below what matters."""
     match = SENTENCES["limits"]["no headroom"].fullmatch(limit.text)
     if match is None or limit.subject != "no headroom":
@@ -204,36 +206,36 @@ def _limit(known: Known, limit: Finding, claims: Claims) -> None:
         return
     floor, real = (known.results[control, ()] for control in ("no_synthetic", "real_images"))
     gains = [real[seed][0] - floor[seed][0] for seed in floor if seed in real]
-    if abs(sum(gains) / len(gains) - number(match["gain"])) > SHOWN:
+    if abs(sum(gains) / len(gains) - parse_number(match["gain"])) > ROUNDING:
         claims.facts.append(f"real images gain {sum(gains) / len(gains):.2f}: {limit.text}")
     gap = known.controls["real_images"] - known.controls["no_synthetic"]
     claims.family("no headroom", false=gap >= SMALLEST_EFFECT)
 
 
-def cautions(known: Known, lines: Sequence[str], claims: Claims) -> None:
+def _check_cautions(known: KnownStudy, lines: Sequence[str], claims: Claims) -> None:
     """What is lacking, in numbers."""
     done = {seed for seeds in known.results.values() for seed in seeds}
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
-    true = {"Demonstration backbone: this says nothing about CLIP.", *_lacking(known)}
+    true = {"Demonstration backbone: this says nothing about CLIP.", *_describe_missing(known)}
     if not done:
         true.add("Nothing has finished.")
     elif len(done) < 5:
         true.add(f"Only {len(done)} seed{'s' * (len(done) > 1)} finished: intervals are rough.")
-    elif (fewest := min(filter(None, _shared(known)), default=5)) < 5:
+    elif (fewest := min(filter(None, _count_common_seeds(known)), default=5)) < 5:
         seeds = f"{fewest} seed{'s' * (fewest > 1)}"
         true.add(f"A comparison has only {seeds}: its interval is rough.")
     if known.builder.sampler == "grid" and ("", base) not in known.results:
         # the tables of several factors compare their levels in other configurations
-        compared = len(base) > 1 and any(_shared(known))
+        compared = len(base) > 1 and any(_count_common_seeds(known))
         table = " in the table configurations" if compared else ""
         true.add(f"The baseline has not finished: nothing is compared with it{table}.")
-    warnings = {line for line in lines if line.endswith(UNEVEN)}
+    warnings = {line for line in lines if line.endswith(UNEVEN_NOISE)}
     claims.family("warned", false=bool(warnings))
     texts = set(lines) - warnings
     claims.facts += [f"caution, told or left out: {caution}" for caution in true ^ texts]
 
 
-def _shared(known: Known) -> Iterator[int]:
+def _count_common_seeds(known: KnownStudy) -> Iterator[int]:
     """Over how many seeds each level, and each arm, is held against the baseline."""
     base = tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
     results = known.results.get(("", base), {})
@@ -248,10 +250,10 @@ def _shared(known: Known) -> Iterator[int]:
             yield len({seed for _, seed in known.of(factor["key"], level).keys() & theirs})
 
 
-def _lacking(known: Known) -> Iterator[str]:
+def _describe_missing(known: KnownStudy) -> Iterator[str]:
     """How many seeds of configurations and arms have not finished, by what became of them."""
     ends = []
-    for entry in known.builder.wanted or ():
+    for entry in known.builder.planned or ():
         runs = [r for r in known.builder.runs if r.tags["ship.config_key"] == entry["config_key"]]
         states = {s: r.tags["ship.state"] for r in runs for s in json.loads(r.tags["ship.seeds"])}
         ends += [states.get(seed, "MISSING") for seed in known.builder.seeds]

@@ -12,14 +12,14 @@ from tests.case_files import load_cases
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
 
-Place = tuple[tuple[str, Any], ...]
+Assignment = tuple[tuple[str, Any], ...]
 SMALLEST_EFFECT = 1.0  # points: the smallest effect of interest
-CLOSE = 1e-6
-SHOWN = 0.0501  # how far a number with one decimal is from its own
+TOLERANCE = 1e-6
+ROUNDING = 0.0501  # how far a number with one decimal is from its own
 
 
 @dataclass(frozen=True)
-class Known:
+class KnownStudy:
     """A made-up study: its runs, and the expected H of a setting ("": of an arm) beside others."""
 
     builder: StoreBuilder
@@ -27,7 +27,7 @@ class Known:
     controls: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def results(self) -> dict[tuple[str, Place], dict[int, tuple[float, float]]]:
+    def results(self) -> dict[tuple[str, Assignment], dict[int, tuple[float, float]]]:
         """(arm, setting) -> seed -> H on test and in selection, of what finished."""
         results = {}
         for run in self.builder.runs:
@@ -40,7 +40,7 @@ class Known:
                 }  # fmt: skip
         return results
 
-    def of(self, key: str, level: Any) -> dict[tuple[Place, int], float]:
+    def of(self, key: str, level: Any) -> dict[tuple[Assignment, int], float]:
         """(the other factors, seed) -> H of a level of a factor."""
         return {
             (tuple(part for part in place if part[0] != key), seed): values[0]
@@ -56,7 +56,7 @@ class Known:
 
     def same(self, key: str, level: Any, other_level: Any) -> bool:
         """Whether a level has another's results wherever both finished."""
-        return all(abs(a - b) < CLOSE for a, b in self.pairs(key, level, other_level))
+        return all(abs(a - b) < TOLERANCE for a, b in self.pairs(key, level, other_level))
 
     def dead(self, key: str) -> bool:
         """Whether no two levels of a factor differ anywhere."""
@@ -94,14 +94,14 @@ class Claims:
 
 NUMBER = r"[+−]?\d+\.\d"
 CASES = load_cases(__file__, "sentences.yaml")
-UNTRUE = CASES.pop("untrue")
+FALSE_SENTENCES = CASES.pop("untrue")
 SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
     of: {kind: re.compile(text.replace("NUMBER", NUMBER)) for kind, text in patterns.items()}
     for of, patterns in CASES.items()
 }
 
 
-def parsed(text: str, of: str, claims: Claims) -> dict[str, re.Match[str]]:
+def parse_sentences(text: str, of: str, claims: Claims) -> dict[str, re.Match[str]]:
     """The sentences of a text of SENTENCES by kind; what is none of them counts as false."""
     matches: dict[str, re.Match[str]] = {}
     rest = text
@@ -116,6 +116,6 @@ def parsed(text: str, of: str, claims: Claims) -> dict[str, re.Match[str]]:
     return matches
 
 
-def number(text: str | None) -> float:
+def parse_number(text: str | None) -> float:
     """A number with a true minus."""
     return float((text or "nan").replace("−", "-"))

@@ -12,9 +12,9 @@ from reports.errors import ReportError
 from reports.render import overview_files
 from reports.render.page import report_page
 from reports.report import make_report
-from tests.reports.builder import prompt_len
-from tests.reports.pages import whole_page
-from tests.reports.studies import crossed, leveled, over_datasets
+from tests.reports.builder import make_prompt_len
+from tests.reports.pages import render_study_page
+from tests.reports.studies import make_grid_study, make_multi_dataset_study, make_one_factor_study
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or ""
 DRIVER = shutil.which("chromedriver") or ""
@@ -52,7 +52,7 @@ def browser() -> Iterator[Any]:
     driver.quit()
 
 
-def show(browser: Any, text: str, folder: Path, width: int = 1400, height: int = 900) -> None:
+def open_page(browser: Any, text: str, folder: Path, width: int = 1400, height: int = 900) -> None:
     """Open a page from a file, in a window of so many pixels."""
     path = folder / "page.html"
     path.write_text(text, encoding="utf-8")
@@ -61,17 +61,17 @@ def show(browser: Any, text: str, folder: Path, width: int = 1400, height: int =
     })  # fmt: skip
     browser.get(path.as_uri())
     # on a busy machine it returns before the last rows of a large page are there
-    wait(browser, "return document.readyState === 'complete'")
+    wait_for(browser, "return document.readyState === 'complete'")
 
 
-def wait(browser: Any, script: str) -> Any:
+def wait_for(browser: Any, script: str) -> Any:
     """What a script returns, once it is true."""
     from selenium.webdriver.support.ui import WebDriverWait
 
     return WebDriverWait(browser, 20).until(lambda driver: driver.execute_script(script))
 
 
-def column(browser: Any, place: int, table: int = 0) -> list[str]:
+def read_column(browser: Any, place: int, table: int = 0) -> list[str]:
     """The visible texts of a column of a table, its groups one after the other."""
     script = (
         "const table = document.querySelectorAll('.table-box table')[arguments[1]];"
@@ -81,7 +81,7 @@ def column(browser: Any, place: int, table: int = 0) -> list[str]:
     return list(browser.execute_script(script, place, table))
 
 
-def press(browser: Any, place: int) -> None:
+def press_heading(browser: Any, place: int) -> None:
     """Press the heading of a column of the first table by keyboard."""
     from selenium.webdriver.common.keys import Keys
 
@@ -89,12 +89,12 @@ def press(browser: Any, place: int) -> None:
     buttons[place].send_keys(Keys.ENTER)
 
 
-def linked() -> str:
+def make_linked_page() -> str:
     """The packaged study's page as read from a store, with links to its runs."""
     from dataclasses import replace
 
     study = replace(
-        prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
+        make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     report = make_report(study)
     return report_page(report, study_charts(report))
@@ -102,20 +102,20 @@ def linked() -> str:
 
 def test_charts_are_drawn_without_errors(browser: Any, tmp_path: Path) -> None:
     """Every chart is an SVG with a mark per seed, the console is empty, and nothing is fetched."""
-    show(browser, linked(), tmp_path)
+    open_page(browser, make_linked_page(), tmp_path)
     dots = "return document.querySelectorAll('.chart svg .mark-symbol.seeds_marks path').length"
-    assert wait(browser, dots) == 25
+    assert wait_for(browser, dots) == 25
     assert browser.get_log("browser") == []
     named = "return document.querySelector('.chart summary').getAttribute('aria-label')"
-    assert wait(browser, named) == "Save this chart"
+    assert wait_for(browser, named) == "Save this chart"
 
 
 def test_a_dot_shows_its_seed_and_opens_its_run(browser: Any, tmp_path: Path) -> None:
     """Hovering shows the seed and the value, and a click opens the run in a new window."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    show(browser, linked(), tmp_path)
-    wait(browser, "return document.querySelector('.chart svg .seeds_marks path')")
+    open_page(browser, make_linked_page(), tmp_path)
+    wait_for(browser, "return document.querySelector('.chart svg .seeds_marks path')")
     dot = browser.execute_script(
         "document.querySelector('.chart').scrollIntoView({block: 'center'});"
         "return [...document.querySelectorAll('.chart svg .seeds_marks path')].find(dot => {"
@@ -124,7 +124,7 @@ def test_a_dot_shows_its_seed_and_opens_its_run(browser: Any, tmp_path: Path) ->
         "return at === dot; })"  # the first that no mean covers
     )
     ActionChains(browser).move_to_element(dot).perform()
-    tooltip = wait(
+    tooltip = wait_for(
         browser, "return document.querySelector('#vg-tooltip-element.visible')?.textContent"
     )
     assert "seed" in tooltip and "n_ctx" in tooltip
@@ -140,32 +140,34 @@ def test_a_dot_shows_its_seed_and_opens_its_run(browser: Any, tmp_path: Path) ->
 
 def test_tables_sort_within_their_groups(browser: Any, tmp_path: Path) -> None:
     """A heading sorts by number, up and then down. Controls stay below the levels."""
-    show(browser, whole_page(prompt_len()), tmp_path)
+    open_page(browser, render_study_page(make_prompt_len()), tmp_path)
     place = 5  # H
-    before = column(browser, place)
-    press(browser, place)
-    levels = [float(text.split()[0]) for text in column(browser, place)[:5]]
-    assert levels == sorted(levels) and sorted(before[:5]) == sorted(column(browser, place)[:5])
-    press(browser, place)
-    assert [float(text.split()[0]) for text in column(browser, place)[:5]] == levels[::-1]
+    before = read_column(browser, place)
+    press_heading(browser, place)
+    levels = [float(text.split()[0]) for text in read_column(browser, place)[:5]]
+    assert levels == sorted(levels) and sorted(before[:5]) == sorted(
+        read_column(browser, place)[:5]
+    )
+    press_heading(browser, place)
+    assert [float(text.split()[0]) for text in read_column(browser, place)[:5]] == levels[::-1]
     heading = browser.find_elements("css selector", ".table-box:first-of-type th")[place]
     assert heading.get_attribute("aria-sort") == "descending"
-    assert [name.split(" ")[0] for name in column(browser, 0)[5:]] != []
+    assert [name.split(" ")[0] for name in read_column(browser, 0)[5:]] != []
 
 
 def test_rows_filter_and_columns_hide(browser: Any, tmp_path: Path) -> None:
     """The search keeps the rows with all its words, and a checkbox hides a column."""
-    show(browser, large(40), tmp_path)
+    open_page(browser, make_large_page(40), tmp_path)
     box = browser.find_element("css selector", ".table-box input[type=search]")
     box.send_keys("37")
-    assert len(column(browser, 0)) < 40 and all("37" in text for text in rows(browser))
+    assert len(read_column(browser, 0)) < 40 and all("37" in text for text in read_rows(browser))
     browser.execute_script("document.querySelector('.table-box .tools details').open = true")
     browser.find_elements("css selector", ".table-box .columns input")[1].click()
     cell = "return document.querySelector('.table-box tbody tr td:nth-child(2)').hidden"
     assert browser.execute_script(cell) is True
 
 
-def rows(browser: Any) -> list[str]:
+def read_rows(browser: Any) -> list[str]:
     """The texts of the visible rows of the first table."""
     script = (
         "return [...document.querySelector('.table-box table').tBodies[0].rows]"
@@ -174,21 +176,25 @@ def rows(browser: Any) -> list[str]:
     return list(browser.execute_script(script))
 
 
-def large(configurations: int) -> str:
+def make_large_page(configurations: int) -> str:
     """The page of a grid of many settings, two seeds each."""
     levels = {"generator.kl_weight": range(configurations // 2), "generator.name": ["vae", "wgan"]}
-    return whole_page(crossed(levels, lambda level, _, s: 40.0 + level % 17 + s, 2, name="large"))
+    return render_study_page(
+        make_grid_study(levels, lambda level, _, s: 40.0 + level % 17 + s, 2, name="large")
+    )
 
 
 @pytest.mark.parametrize("width", [390, 1400])
 def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width: int) -> None:
     """Tables and charts scroll in their own boxes, also on a telephone."""
     long = "descriptions/of_every_class_of_imagenet_in_full_" * 4
-    named = leveled({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
-    overview, *_ = overview_files([make_report(named.study()), ReportError("left out: " + long)])
-    for text in (linked(), whole_page(named), overview["index.html"].decode()):
-        show(browser, text, tmp_path, width)
-        wait(browser, "return document.querySelector('.chart svg, #filters')")
+    named = make_one_factor_study({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
+    overview, *_ = overview_files(
+        [make_report(named.make_study()), ReportError("left out: " + long)]
+    )
+    for text in (make_linked_page(), render_study_page(named), overview["index.html"].decode()):
+        open_page(browser, text, tmp_path, width)
+        wait_for(browser, "return document.querySelector('.chart svg, #filters')")
         assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
@@ -197,8 +203,8 @@ def test_text_has_sufficient_contrast(browser: Any, tmp_path: Path, scheme: str)
     """In both color schemes it is at least 4.5 to 1, as WCAG 2.2 requires of small text."""
     features = [{"name": "prefers-color-scheme", "value": scheme}]
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
-    show(browser, whole_page(prompt_len(selection="test")), tmp_path)
-    wait(browser, "return document.querySelector('.chart svg text')")
+    open_page(browser, render_study_page(make_prompt_len(selection="test")), tmp_path)
+    wait_for(browser, "return document.querySelector('.chart svg text')")
     weak = browser.execute_script(CONTRAST)
     browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": []})
     assert weak == []
@@ -208,9 +214,9 @@ def test_a_printed_page_has_every_chart_and_every_note(browser: Any, tmp_path: P
     """Printing draws the charts that were not in view yet, and unfolds the notes."""
     import base64
 
-    show(browser, whole_page(prompt_len()), tmp_path)
+    open_page(browser, render_study_page(make_prompt_len()), tmp_path)
     browser.execute_script("window.dispatchEvent(new Event('beforeprint'))")
-    wait(
+    wait_for(
         browser,
         "return [...document.querySelectorAll('.chart')].every(c => c.querySelector('svg'))",
     )
@@ -248,9 +254,11 @@ return weak;
 
 def test_the_overview_filters_studies(browser: Any, tmp_path: Path) -> None:
     """It filters by shared properties and by words."""
-    reports = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
+    reports = [
+        make_report(study.make_study()) for study in (make_prompt_len(), make_multi_dataset_study())
+    ]
     files, _, _ = overview_files(reports)
-    show(browser, files["index.html"].decode(), tmp_path)
+    open_page(browser, files["index.html"].decode(), tmp_path)
     shown = "return [...document.querySelectorAll('.study:not([hidden])')].map((one) => one.id)"
     assert browser.execute_script(shown) == ["prompt_len", "main"]
     browser.execute_script(

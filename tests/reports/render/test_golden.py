@@ -11,17 +11,24 @@ from reports.render.files import report_text
 from reports.report import make_report
 from tests.case_files import load_cases
 from tests.reports import cases
-from tests.reports.listed import listed
-from tests.reports.pages import check_golden, collapsed, eventful, shortened, terminal_text, torn
+from tests.reports.pages import (
+    check_golden,
+    make_tables_with_failures,
+    make_tables_with_flags,
+    make_tables_with_gaps,
+    render_terminal,
+    round_numbers,
+)
+from tests.reports.yaml_studies import load_yaml_study
 
 GOLDEN = Path(__file__).parent / "golden"
 
 _FORMS: dict[str, Callable[[list[Table]], str]] = {
-    "-80.txt": lambda tables: terminal_text(tables, 80),
-    "-140.txt": lambda tables: terminal_text(tables, 140),
+    "-80.txt": lambda tables: render_terminal(tables, 80),
+    "-140.txt": lambda tables: render_terminal(tables, 140),
     ".md": tables_as_markdown,
     ".tex": tables_as_latex,
-    ".csv": lambda tables: shortened("".join(csv_text(table) for table in tables)),
+    ".csv": lambda tables: round_numbers("".join(csv_text(table) for table in tables)),
 }
 
 
@@ -37,7 +44,11 @@ _FORMS: dict[str, Callable[[list[Table]], str]] = {
 )
 def test_pages_with_failures_equal_the_committed_ones(name: str, form: str) -> None:
     """They show failed rows, missing cells and flags in every format and width."""
-    builder = {"eventful": eventful, "torn": torn, "collapsed": collapsed}[name]()
+    builder = {
+        "eventful": make_tables_with_failures,
+        "torn": make_tables_with_gaps,
+        "collapsed": make_tables_with_flags,
+    }[name]()
     check_golden(GOLDEN / f"{name}{form}", _FORMS[form](builder))
 
 
@@ -52,11 +63,11 @@ def test_reports_equal_the_committed_ones(name: str) -> None:
     if "of" in case:
         builder = cases.STUDIES[case["of"]](**fields)
     else:
-        builder = listed(case.get("listed", name), **fields)
+        builder = load_yaml_study(case.get("listed", name), **fields)
     for place in case.get("failed", ()):
         builder.runs[place].tags["ship.state"] = "FAIL"
     for run in builder.runs if "without" in case else ():
         for key in [key for key in run.metrics if case["without"] in key]:
             del run.metrics[key]
-    report = make_report(builder.study(), **case.get("ask", {}))
+    report = make_report(builder.make_study(), **case.get("ask", {}))
     check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", report))

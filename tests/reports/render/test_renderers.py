@@ -27,29 +27,36 @@ from reports.render.spreadsheet import combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn
-from tests.reports.studies import collapsing, over_datasets
+from tests.reports.builder import StoreBuilder, make_prompt_len
+from tests.reports.pages import (
+    ParsedPage,
+    make_tables_with_failures,
+    make_tables_with_flags,
+    make_tables_with_gaps,
+    render_page,
+    render_terminal,
+)
+from tests.reports.studies import make_collapsing_study, make_multi_dataset_study
 
-COOP = (
+COOP_DATASETS = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
     "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 )  # fmt: skip
 # What LaTeX, Markdown, HTML and CSV each choke on.
-NASTY = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
+SPECIAL = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
 
 
-def nasty() -> Table:
+def make_special_table() -> Table:
     """A table whose texts are made of special characters."""
-    columns = (Column("level", NASTY, align="left"), Column("n", "n"), Column("new", "New"))
-    row = Row({"level": Text(NASTY), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
-    return Table("nasty", NASTY, columns, (row,), (NASTY,))
+    columns = (Column("level", SPECIAL, align="left"), Column("n", "n"), Column("new", "New"))
+    row = Row({"level": Text(SPECIAL), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
+    return Table("nasty", SPECIAL, columns, (row,), (SPECIAL,))
 
 
 @pytest.mark.parametrize("width", [40, 60, 200])  # golden pages have 80, 100 and 140
 def test_terminal_keeps_to_its_width(width: int) -> None:
     """No line is wider than the console, and at 80 columns or more nothing is cut off."""
-    text = terminal_text(eventful(), width)
+    text = render_terminal(make_tables_with_failures(), width)
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert "…" not in text
@@ -59,7 +66,7 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A note gives their number and the total. The file has all rows."""
-    report = make_report(prompt_len().study())
+    report = make_report(make_prompt_len().make_study())
     print_report(report, "the end")
     assert "the page has more" not in capsys.readouterr().out
     monkeypatch.setattr("reports.render.files.MAX_PRINTED_ROWS", 2)
@@ -71,20 +78,22 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
 
 def test_a_folder_without_all_files_has_no_page(tmp_path: Path) -> None:
     """The page, whose stamp marks a complete report, is written last."""
-    publication = make_publication(make_report(prompt_len().study()))
+    publication = make_publication(make_report(make_prompt_len().make_study()))
     (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
     with pytest.raises(ReportError, match="cannot write"):
         write_files(publication.files(), tmp_path)
     assert not is_page_of(tmp_path / publication.page, publication.stamp)
 
 
-WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
+WIDE = make_multi_dataset_study([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
 
 
-@pytest.mark.parametrize("builder", [prompt_len(), collapsing(), WIDE], ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    "builder", [make_prompt_len(), make_collapsing_study(), WIDE], ids=lambda b: b.name
+)
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     """Readers that infer types from the first rows infer the right ones."""
-    tables = build_tables(builder.study())
+    tables = build_tables(builder.make_study())
     text = combined_csv(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
     assert frame.columns == list(other.columns) and frame.columns[0] == "table"
@@ -108,7 +117,7 @@ def test_a_page_lists_the_runs_of_the_best_configurations(
     """If there are too many configurations, the page says so. Otherwise it lists all."""
     monkeypatch.setattr("reports.render.page.MAX_RUNS", most)
     study = replace(
-        prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
+        make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     (listed,) = re.findall(
         '<details id="runs">.*?</details>', report_page(make_report(study)), re.DOTALL
@@ -129,8 +138,14 @@ def test_latex_escapes_every_special_character() -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     """The tables compile without changes, within a two-column page's width."""
-    eleven = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:2]
-    tables = [*eventful(), nasty(), *torn(), *collapsed(), *eleven]
+    eleven = build_tables(make_multi_dataset_study(COOP_DATASETS, seeds=(0, 1)).make_study())[:2]
+    tables = [
+        *make_tables_with_failures(),
+        make_special_table(),
+        *make_tables_with_gaps(),
+        *make_tables_with_flags(),
+        *eleven,
+    ]
     body = tables_as_latex(tables).replace("{table}", "{table*}")
     head = (
         r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
@@ -147,16 +162,18 @@ def test_latex_compiles(tmp_path: Path) -> None:
 
 def test_an_html_page_is_self_contained() -> None:
     """Nothing is fetched, and it has every footnote and number of the table."""
-    tables = eventful()
-    text = page_of(tables)
-    parser = Parsed(text)
+    tables = make_tables_with_failures()
+    text = render_page(tables)
+    parser = ParsedPage(text)
     assert not set(parser.tags) & {"link", "iframe", "img", "b"}
     assert not re.search(r"(src|href)=\"(?!#)|url\(|@import", text)
     for note in tables[0].notes:
         assert note in parser.texts
     assert "prompt_len: generator.n_ctx (selected on test)" in parser.texts
     assert "3 of 5 (1 failed, 1 missing)" in parser.texts
-    parser.feed(page_of(collapsed()))  # so many columns that intervals stand below their means
+    parser.feed(
+        render_page(make_tables_with_flags())
+    )  # so many columns that intervals stand below their means
     assert "0.310\n±–\n/ 0.520" in parser.texts
 
 

@@ -16,25 +16,25 @@ from reports.errors import ReportError
 from reports.render import report_text
 from reports.report import make_report
 from reports.study import load_records
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.builder import StoreBuilder, make_scores
 
 TABLES = ("tags", "params", "latest_metrics", "runs", "experiments")
 
 
 @pytest.fixture(scope="module")
-def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def sound_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The file of a small study. Its bytes are too long for the messages of failing examples."""
     path = tmp_path_factory.mktemp("sound") / "mlflow.db"
     builder = StoreBuilder(name="small", seeds=(0, 1))
     for n_ctx in (1, 2, 4):
-        results = {seed: scores(55 + n_ctx / 2 + seed) for seed in (0, 1)}
-        builder.trial({"generator.n_ctx": n_ctx}, results)
-    builder.trial({}, {seed: scores(50.0 + seed) for seed in (0, 1)}, control="no_synthetic")
+        results = {seed: make_scores(55 + n_ctx / 2 + seed) for seed in (0, 1)}
+        builder.add_run({"generator.n_ctx": n_ctx}, results)
+    builder.add_run({}, {seed: make_scores(50.0 + seed) for seed in (0, 1)}, control="no_synthetic")
     builder.write(f"sqlite:///{path}")
     return path
 
 
-def check(path: Path) -> bool:
+def check_report_or_error(path: Path) -> bool:
     """Whether there is a report; else there is a ReportError of one line that names the file."""
     try:
         report = make_report(load_records("small", f"sqlite:///{path}"))
@@ -48,13 +48,17 @@ def check(path: Path) -> bool:
     return True
 
 
-def flipped(sound: bytes, seed: int) -> bytes:
+def flip_bytes(sound_store: bytes, seed: int) -> bytes:
     """The file with other bytes or bits: anywhere, or (every other seed) where its rows are."""
     rng = random.Random(seed)
     size = 4096
-    pages = [at for at in range(0, len(sound), size) if b"/seed_1" in sound[at : at + size]]
-    pages += [at for at in range(size, len(sound), size) if b"ship." in sound[at : at + size]]
-    content = bytearray(sound)
+    pages = [
+        at for at in range(0, len(sound_store), size) if b"/seed_1" in sound_store[at : at + size]
+    ]
+    pages += [
+        at for at in range(size, len(sound_store), size) if b"ship." in sound_store[at : at + size]
+    ]
+    content = bytearray(sound_store)
     for _ in range(rng.choice((1, 5, 50, 200, 1000))):
         at = rng.randrange(len(content)) if seed % 2 else rng.choice(pages) + rng.randrange(size)
         content[at] = (
@@ -63,7 +67,7 @@ def flipped(sound: bytes, seed: int) -> bytes:
     return bytes(content)
 
 
-def altered(path: Path, seed: int) -> None:
+def alter_cells(path: Path, seed: int) -> None:
     """Cells of the file's tables with values of any type, what no UTF-8 is among them."""
     rng = random.Random(seed)
     values: list[Any] = [None, 1, -1.5, 1e300, 2**62, b"\xff\x00", "", "x", "[", "{}", "NaN"]
@@ -82,14 +86,14 @@ def altered(path: Path, seed: int) -> None:
         base.commit()
 
 
-def damage(sound: bytes, path: Path, seed: int) -> bool:
+def check_damaged_file(sound_store: bytes, path: Path, seed: int) -> bool:
     """Check a file that is damaged in one way of three."""
     if seed % 3:
-        path.write_bytes(flipped(sound, seed))
+        path.write_bytes(flip_bytes(sound_store, seed))
     else:
-        path.write_bytes(sound)
-        altered(path, seed)
-    return check(path)
+        path.write_bytes(sound_store)
+        alter_cells(path, seed)
+    return check_report_or_error(path)
 
 
 @pytest.mark.parametrize(
@@ -102,10 +106,10 @@ def damage(sound: bytes, path: Path, seed: int) -> bool:
         ("UPDATE tags SET value = CAST(x'ff' AS TEXT)", "ship.state"),
     ],
 )
-def test_a_damaged_row_is_one_line(sound: Path, tmp_path: Path, edit: str, key: str) -> None:
+def test_a_damaged_row_is_one_line(sound_store: Path, tmp_path: Path, edit: str, key: str) -> None:
     """It has bytes instead of text, text instead of a number, or text that is not UTF-8."""
     path = tmp_path / "mlflow.db"
-    path.write_bytes(sound.read_bytes())
+    path.write_bytes(sound_store.read_bytes())
     with contextlib.closing(sqlite3.connect(path)) as base:
         base.execute(f"{edit} WHERE key = ?", [key])
         base.commit()
@@ -115,11 +119,11 @@ def test_a_damaged_row_is_one_line(sound: Path, tmp_path: Path, edit: str, key: 
     assert text.startswith(f"sqlite:///{path}: ") and len(text.splitlines()) == 1
 
 
-def test_a_schema_that_is_not_text_is_one_line(sound: Path, tmp_path: Path) -> None:
+def test_a_schema_that_is_not_text_is_one_line(sound_store: Path, tmp_path: Path) -> None:
     """The message names the file."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(
-        sound.read_bytes().replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic")
+        sound_store.read_bytes().replace(b"CREATE TABLE alembic", b"CREATE TABL\xff alembic")
     )
     with pytest.raises(StoreError) as raised:
         require_store(f"sqlite:///{path}")
@@ -128,6 +132,8 @@ def test_a_schema_that_is_not_text_is_one_line(sound: Path, tmp_path: Path) -> N
 
 @example(198582)  # a metric is named by bytes
 @given(st.integers(0, 2**32))
-def test_damage_anywhere_gives_a_report_or_one_line(sound: Path, tmp_path: Path, seed: int) -> None:
+def test_damage_anywhere_gives_a_report_or_one_line(
+    sound_store: Path, tmp_path: Path, seed: int
+) -> None:
     """Some of the altered bytes do no harm, and others are reported."""
-    damage(sound.read_bytes(), tmp_path / "mlflow.db", seed)
+    check_damaged_file(sound_store.read_bytes(), tmp_path / "mlflow.db", seed)

@@ -21,9 +21,9 @@ from harness.store import CORRECT_FILE, RunFiles
 from reports.study import on_demand
 from reports.study.on_demand import CorrectFiles, Histories
 from tests.damage import DAMAGE, Damage, damaged
-from tests.reports.builder import empty_store
+from tests.reports.builder import make_empty_store
 
-SOUND: dict[str, Any] = {
+VALID: dict[str, Any] = {
     "eval_set": pl.Series(["", "", "x"]),
     "class_id": pl.Series([4, 4, 7], dtype=pl.Int32),
     "class": pl.Series(["ant", "ant", "bee"]),
@@ -33,15 +33,15 @@ SOUND: dict[str, Any] = {
 }
 
 
-def read(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
+def load_counts(folder: Path, uri: str = "sqlite:///a.db") -> pl.DataFrame:
     """The counts of the run whose artifacts are there."""
     return CorrectFiles(RunFiles(uri, {"run": folder.as_uri()})).load("run")
 
 
 def test_answers_are_counted_by_class(tmp_path: Path) -> None:
     """A kind of answer that an evaluation set lacks is null, and an unknown run has no rows."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
-    counts = read(tmp_path).select(
+    pl.DataFrame(VALID).write_parquet(tmp_path / CORRECT_FILE)
+    counts = load_counts(tmp_path).select(
         "eval_set", "class_id", "seen", "images", "own/seed_3", "all/seed_3"
     )
     assert counts.rows() == [("", 4, True, 2, 1, 0), ("x", 7, False, 1, 1, None)]
@@ -65,40 +65,40 @@ def test_files_with_columns_of_other_types_are_ignored(
     tmp_path: Path, column: str, values: pl.Series
 ) -> None:
     """Numbers instead of booleans would give accuracies above 100%."""
-    pl.DataFrame({**SOUND, column: values}).write_parquet(tmp_path / CORRECT_FILE)
-    assert read(tmp_path).is_empty() == (column in SOUND)
+    pl.DataFrame({**VALID, column: values}).write_parquet(tmp_path / CORRECT_FILE)
+    assert load_counts(tmp_path).is_empty() == (column in VALID)
 
 
 @given(damage=DAMAGE)
 def test_damaged_files_have_no_rows(tmp_path: Path, damage: Damage) -> None:
     """Bytes of the file are changed, or it is cut at any position."""
     file = tmp_path / CORRECT_FILE
-    pl.DataFrame(SOUND).write_parquet(file)
+    pl.DataFrame(VALID).write_parquet(file)
     file.write_bytes(damaged(file.read_bytes(), damage))
-    read(tmp_path)
+    load_counts(tmp_path)
 
 
 def test_damage_at_each_position_does_not_end_the_process(tmp_path: Path) -> None:
     """This includes the header of a page, which ends the process of a careless reader."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
+    pl.DataFrame(VALID).write_parquet(tmp_path / CORRECT_FILE)
     content = (tmp_path / CORRECT_FILE).read_bytes()
     for place in range(len(content)):
         (tmp_path / CORRECT_FILE).write_bytes(content[:place] + b"\x01" + content[place + 1 :])
-        read(tmp_path)
+        load_counts(tmp_path)
 
 
 def test_a_file_with_a_duplicate_column_is_ignored(tmp_path: Path) -> None:
     """Arrow accepts it, polars does not."""
-    table = pl.DataFrame(SOUND).to_arrow()
+    table = pl.DataFrame(VALID).to_arrow()
     write_table(table.append_column("eval_set", table["eval_set"]), tmp_path / CORRECT_FILE)
-    assert read(tmp_path).is_empty()
+    assert load_counts(tmp_path).is_empty()
 
 
 def test_large_files_and_pipes_are_not_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Few bytes may contain many rows, and a pipe would block."""
-    pl.DataFrame(SOUND).write_parquet(tmp_path / CORRECT_FILE)
+    pl.DataFrame(VALID).write_parquet(tmp_path / CORRECT_FILE)
     limits = {
         "reports.study.on_demand.MAX_IMAGES": 2,
         "harness.store.artifacts.MAX_REPORT_FILE_BYTES": 100,
@@ -106,10 +106,10 @@ def test_large_files_and_pipes_are_not_read(
     for name, value in limits.items():
         with monkeypatch.context() as patch:
             patch.setattr(name, value)
-            assert read(tmp_path).is_empty()
+            assert load_counts(tmp_path).is_empty()
     (tmp_path / CORRECT_FILE).unlink()
     os.mkfifo(tmp_path / CORRECT_FILE)
-    assert read(tmp_path).is_empty()
+    assert load_counts(tmp_path).is_empty()
 
 
 @pytest.mark.parametrize(
@@ -138,12 +138,14 @@ def test_files_of_a_server_are_requested_only_from_that_server(
     assert len(calls) == n_requests  # three that fail are enough
 
 
-def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m") -> list[str]:
+def log_histories(
+    uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
+) -> list[str]:
     """The ids of new runs with these histories."""
     from mlflow.entities import Metric
     from mlflow.tracking import MlflowClient
 
-    Path(uri.removeprefix("sqlite:///")).write_bytes(empty_store())
+    Path(uri.removeprefix("sqlite:///")).write_bytes(make_empty_store())
     client = MlflowClient(tracking_uri=uri)
     experiment = client.create_experiment("curves")
     ids = []
@@ -157,7 +159,7 @@ def logged(uri: str, runs: Sequence[Sequence[tuple[int, float]]], key: str = "m"
 
 def test_histories_are_sorted_by_step(store_uri: str) -> None:
     """Each run has its own values, and the last value of a step counts."""
-    first_run, second_run = logged(
+    first_run, second_run = log_histories(
         store_uri, [[(1, 5.0), (3, 7.0), (2, 6.0), (3, 8.0)], [(4, 1.0)]]
     )
     histories = Histories(store_uri).load("m", [first_run, second_run, "nobody"])
@@ -167,14 +169,14 @@ def test_histories_are_sorted_by_step(store_uri: str) -> None:
 
 def test_a_history_without_a_finite_value_is_none(store_uri: str) -> None:
     """MLflow stores NaN and infinity."""
-    ids = logged(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
+    ids = log_histories(store_uri, [[(1, 5.0), (2, 6.0)], [(1, float("nan")), (2, float("inf"))]])
     assert Histories(store_uri).load("m", ids) == {ids[0]: [(1, 5.0), (2, 6.0)]}
 
 
 @pytest.mark.parametrize("value", ["text", b"\x00", None, 1e308, -1e308])
 def test_values_that_are_no_numbers_are_dropped(store_uri: str, value: Any) -> None:
     """sqlite stores any value in a column of numbers."""
-    (run_id,) = logged(store_uri, [[(1, 5.0), (2, 6.0)]])
+    (run_id,) = log_histories(store_uri, [[(1, 5.0), (2, 6.0)]])
     with contextlib.closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base:
         base.execute("UPDATE metrics SET value = coalesce(?, value), is_nan = ? WHERE step = 2",
                      [value, value is None])  # fmt: skip
@@ -205,7 +207,7 @@ def test_histories_of_any_content_have_ascending_steps_and_finite_values(
 
 def test_a_long_history_is_cut(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Histories cannot fill the memory of a report."""
-    ids = logged(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
+    ids = log_histories(store_uri, [[(i, 1.0) for i in range(9)] for _ in range(3)])
     monkeypatch.setattr(on_demand, "MAX_VALUES", 10)
     assert sum(len(h) for h in Histories(store_uri).load("m", ids).values()) <= 10
 
