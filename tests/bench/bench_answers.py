@@ -26,7 +26,7 @@ KEYS = ("generator.kl_weight", "generator.n_ctx")
 NAMES = ("base", "new", METRIC, "joint_base", "joint_new", "joint_harmonic_mean")
 SEED_SD, NOISE_SD, EFFECT = 1.5, 0.7, 2.0  # points of H
 PROMISES = (
-    "decided", "equivalent", "beyond chance", "depends", "share", "no headroom",
+    "different", "equivalent", "significant", "depends", "share", "no headroom",
     "warned",
 )  # fmt: skip
 Noise = Callable[[np.random.Generator, Sequence[int]], Array]
