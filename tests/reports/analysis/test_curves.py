@@ -1,4 +1,4 @@
-"""Curves of the selection objective."""
+"""Learning curves of the selection objective."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -12,13 +12,13 @@ KEY = "selection/harmonic_mean"
 
 
 class FakeHistories:
-    """Histories that are given."""
+    """Histories of the selection objective that are defined by a test."""
 
     def __init__(self, curves: Mapping[str, Sequence[float]]) -> None:
         self.curves = curves
 
     def load(self, metric: str, run_ids: Sequence[str]) -> dict[str, list[tuple[int, float]]]:
-        """Evaluations at steps 3, 4, ...: a generator was trained before."""
+        """Return the values at steps 3, 4, ..., as if a generator was trained before."""
         assert metric == KEY
         return {
             run_id: list(enumerate(values, start=3))
@@ -28,7 +28,7 @@ class FakeHistories:
 
 
 def add_curves(builder: StoreBuilder, curves: Mapping[str, Sequence[float]]) -> Study:
-    """The study, whose runs have these curves."""
+    """Return the study of a builder, with a learning curve for each of the named runs."""
     return replace(builder.make_study(), histories=FakeHistories(curves))  # type: ignore[arg-type]
 
 

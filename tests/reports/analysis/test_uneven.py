@@ -20,36 +20,36 @@ from tests.reports.analysis.test_variance import make_two_factors
 from tests.reports.studies import make_grid_study
 
 LEVELS, SEEDS = 5, 5
-Shape = Callable[[np.random.Generator], Array]
+Simulation = Callable[[np.random.Generator], Array]
 
 
 def simulate_normal(rng: np.random.Generator) -> Array:
-    """Seeds' own parts and normal noise, (LEVELS, SEEDS)."""
+    """Simulate effects of seeds and normal noise, (LEVELS, SEEDS)."""
     noise = rng.normal(0, 0.7, (LEVELS, SEEDS))
     return np.asarray(60 + rng.normal(0, 1.5, SEEDS) + noise)
 
 
 def simulate_outlier(rng: np.random.Generator) -> Array:
-    """One seed of one level loses 10 points."""
+    """Simulate normal noise, and one result that is 10 points lower."""
     values = simulate_normal(rng)
     values[2, 1] -= 10
     return values
 
 
 def simulate_noisy_level(rng: np.random.Generator) -> Array:
-    """One level has seven times the others' noise."""
+    """Simulate normal noise that is seven times as large at one level."""
     values = simulate_normal(rng)
     values[2] += rng.normal(0, 5, SEEDS)
     return values
 
 
 def simulate_skewed_noise(rng: np.random.Generator) -> Array:
-    """Twice as many seeds, and lognormal noise."""
+    """Simulate lognormal noise with twice as many seeds."""
     return np.asarray(60 + rng.lognormal(0, 1, (LEVELS, 2 * SEEDS)))
 
 
 @pytest.mark.parametrize(
-    ("shape", "least", "most"),
+    ("simulate", "least", "most"),
     [
         (simulate_normal, 0.0, 0.07),
         (simulate_outlier, 0.9, 1.0),
@@ -57,14 +57,14 @@ def simulate_skewed_noise(rng: np.random.Generator) -> Array:
         (simulate_skewed_noise, 0.8, 1.0),
     ],
 )
-def test_uneven_noise_is_detected(shape: Shape, least: float, most: float) -> None:
+def test_uneven_noise_is_detected(simulate: Simulation, least: float, most: float) -> None:
     """Each kind of uneven noise is detected in most of 400 studies, and even noise in few."""
-    rng, warned = np.random.default_rng(0), 0
+    rng, n_warned = np.random.default_rng(0), 0
     for _ in range(400):
-        values = shape(rng)
+        values = simulate(rng)
         signs = find_most_extreme(values), find_noisiest_row(values), measure_skewness(values)
-        warned += any(sign is not None and sign.p < ALPHA / 3 for sign in signs)
-    assert least <= warned / 400 <= most
+        n_warned += any(sign is not None and sign.p < ALPHA / 3 for sign in signs)
+    assert least <= n_warned / 400 <= most
 
 
 def test_a_noisy_level_of_a_grid_is_detected() -> None:
@@ -78,12 +78,12 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
 
 
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
-    """The F test compares the row's differences to the others' mean with the others' residuals."""
+    """F is the variance of its differences from the other rows' mean over their residual variance."""
     values = simulate_noisy_level(np.random.default_rng(3))
     noisy, rest = find_noisiest_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)
-    left = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
-    ratio = gap.var(ddof=1) * 4 / 5 / ((left**2).sum() / 12)
+    residuals = rest - rest.mean(axis=1, keepdims=True) - rest.mean(axis=0) + rest.mean()
+    ratio = gap.var(ddof=1) * 4 / 5 / ((residuals**2).sum() / 12)
     assert noisy is not None and noisy.position == 2
     assert noisy.p == pytest.approx(5 * stats.f.sf(ratio, 4, 12))
 
@@ -118,7 +118,7 @@ def test_an_answer_warns_of_skewed_noise() -> None:
 
 
 def test_factors_with_the_same_last_part_have_their_whole_names() -> None:
-    """As in tables, "name" would be ambiguous."""
+    """The last part, "name", would be ambiguous in this study."""
     names = {"generator.name": ["none", "vae", "wgan"], "finetuner.name": ["coop", "cocoop"]}
     rng = np.random.default_rng(0)
     builder = make_grid_study(names, lambda *levels: 50.0 + float(rng.normal(0, 0.1)))

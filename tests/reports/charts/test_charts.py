@@ -1,6 +1,6 @@
 """Charts have the numbers of the analysis and link to the runs in MLflow.
 
-Only this file draws their images.
+Tests in other files do not draw images.
 """
 
 import io
@@ -38,56 +38,59 @@ from tests.reports.yaml_studies import load_yaml_study
 
 
 def make_charts(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
-    """A study's charts by name."""
+    """Return a study's charts by name."""
     charts = study_charts(make_report(builder.make_study(), metric))
     assert len({chart.name for chart in charts}) == len(charts)
     return {chart.name: chart for chart in charts}
 
 
 def make_two_factor_study() -> StoreBuilder:
-    """A grid of 2 by 3 with an effect of the first factor, and an arm at one setting."""
+    """Build a 2 by 3 grid with an effect of the first factor and an interaction, and a control."""
     builder = make_planted_grid((2, 3), lambda s: 3.0 * s["f0"] + s["f1"] * s["f0"])
     return builder.add_run({}, {s: make_scores(60.0) for s in builder.seeds}, control="zero_shot")
 
 
 def make_random_study() -> StoreBuilder:
-    """Settings that were drawn from ranges."""
+    """Build a study of configurations that are drawn from two ranges."""
     return make_planted_sample(2, 24, lambda s: 4.0 * s["x0"])
 
 
-def make_range_study(count: int = 20) -> StoreBuilder:
-    """Return a study of so many values of a range; by default more than levels can be."""
+def make_range_study(n_values: int = 20) -> StoreBuilder:
+    """Build a study of values from one range. The default is more than a chart shows as levels."""
     factors = [{"key": "generator.n_ctx", "levels": None, "log": True, "baseline": None}]
-    read_values = {0.01 * 1.4**place: 50.0 + place for place in range(count)}
-    return make_one_factor_study(read_values, factors=factors, sampler="random", n_trials=20)
+    values = {0.01 * 1.4**i: 50.0 + i for i in range(n_values)}
+    return make_one_factor_study(values, factors=factors, sampler="random", n_trials=20)
 
 
+# One study per kind of chart.
 STUDIES = {
-    "one-factor": make_prompt_len, "grid": make_two_factor_study, "sampled": make_random_study, "datasets": make_multi_dataset_study,
-    "cross": make_cross_dataset_study, "quality": make_collapsing_study,
-}  # fmt: skip
-MORE = {
+    "one-factor": make_prompt_len,
+    "grid": make_two_factor_study,
+    "sampled": make_random_study,
+    "datasets": make_multi_dataset_study,
+    "cross": make_cross_dataset_study,
+    "quality": make_collapsing_study,
+}
+FURTHER_STUDIES = {
     "uneven-levels": lambda: make_one_factor_study(dict.fromkeys((0, 1, 2, 4, 24), 55.0), log=True),
     "logarithmic": make_range_study,
     "few-of-a-range": lambda: make_range_study(3),
     "one-seed": lambda: make_one_factor_study({2: 55.0, 4: 55.0}, seeds=1),
     "costly": lambda: load_yaml_study("costly"),
-    "quality-followed": cases.quality_followed,
+    "quality-followed": cases.make_correlated_quality,
 }
 
 
-@pytest.mark.parametrize("name", [*STUDIES, *MORE])
+@pytest.mark.parametrize("name", [*STUDIES, *FURTHER_STUDIES])
 def test_charts_equal_the_committed_ones(name: str) -> None:
     """Altair accepts each specification, and each has a description for screen readers."""
-    charts = make_charts((STUDIES | MORE)[name]())
+    charts = make_charts((STUDIES | FURTHER_STUDIES)[name]())
     assert charts
     for chart in charts.values():
         altair.Chart.from_dict(style_for_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
-    make_planted_sample = {key: any_chart.spec for key, any_chart in charts.items()}
-    text = round_numbers(
-        json.dumps(make_planted_sample, ensure_ascii=False).replace("}, {", "},\n{")
-    )
+    specs = {name: chart.spec for name, chart in charts.items()}
+    text = round_numbers(json.dumps(specs, ensure_ascii=False).replace("}, {", "},\n{"))
     check_golden(Path(__file__).parent / "golden" / f"{name}.json", text)
 
 
@@ -101,13 +104,13 @@ def test_each_configuration_with_a_logged_objective_has_a_curve() -> None:
 
 
 def find_layer(chart: Chart, name: str) -> dict[str, Any]:
-    """The layer of that name."""
+    """Return the layer with this name."""
     (match,) = [layer_spec for layer_spec in chart.spec["layer"] if layer_spec.get("name") == name]
     return dict(match)
 
 
 def read_values(chart: Chart, name: str) -> list[dict[str, Any]]:
-    """The data of a layer, or of the chart where its layers share them."""
+    """Return the data of a layer. The layers of a chart may share its data."""
     return list(find_layer(chart, name).get("data", chart.spec.get("data"))["values"])
 
 
@@ -132,13 +135,14 @@ def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
     """In the figure of the learning rate, the fine-tuner alone has a mean at each rate."""
     low, high = sum((50.0, 52.1, 54.2)) / 3, sum((62.0, 64.3, 66.1)) / 3
     charts = make_charts(load_yaml_study("tuned"), "new")
-    both = (low + high) / 2
-    for name, means in {"finetuner.lr": (low, high), "generator.n_ctx": (both, both)}.items():
+    average = (low + high) / 2
+    expected = {"finetuner.lr": (low, high), "generator.n_ctx": (average, average)}
+    for name, means in expected.items():
         points = read_values(charts[name], "matched")
         heights = [point["y"] for point in points if "fine-tuner alone" in point["control"]]
         assert heights == pytest.approx(means)
-        flat = {point["control"] for point in read_values(charts[name], "controls")}
-        assert all(control.endswith(" at the baseline") for control in flat)
+        controls = {point["control"] for point in read_values(charts[name], "controls")}
+        assert all(control.endswith(" at the baseline") for control in controls)
 
 
 def test_dots_link_to_their_runs(store_uri: str) -> None:
@@ -156,20 +160,31 @@ def test_dots_link_to_their_runs(store_uri: str) -> None:
     assert f'"{study.runs_address}" + datum.run' in transform["calculate"]
 
 
-ODD = ("\x1b[2J", "\x00", "\ufffe", "𝕏", "</text>", "a" * 500, "constructor", "__proto__")
+UNUSUAL_LEVELS = (
+    "\x1b[2J",
+    "\x00",
+    "\ufffe",
+    "𝕏",
+    "</text>",
+    "a" * 500,
+    "constructor",
+    "__proto__",
+)
 
 
 @pytest.mark.slow
 def test_each_kind_of_chart_is_drawn_with_any_characters() -> None:
     """Characters that are invalid in XML would end the process without an exception."""
-    builder = StoreBuilder(name="odd", factors=make_factors("finetuner", ["coop", *ODD], "coop"))
-    for level in ("coop", *ODD):
+    builder = StoreBuilder(
+        name="odd", factors=make_factors("finetuner", ["coop", *UNUSUAL_LEVELS], "coop")
+    )
+    for level in ("coop", *UNUSUAL_LEVELS):
         builder.add_run({"finetuner": level}, {s: make_scores(55.0 + s) for s in range(2)})
-    every = [*make_charts(builder).values()]
-    for make in STUDIES.values():
-        every += make_charts(make()).values()
-    kinds = {chart.name.split("-")[0]: chart for chart in reversed(every)}
-    for chart in (every[0], *kinds.values()):
+    charts = [*make_charts(builder).values()]
+    for make_study in STUDIES.values():
+        charts += make_charts(make_study()).values()
+    first_of_kind = {chart.name.split("-")[0]: chart for chart in reversed(charts)}
+    for chart in (charts[0], *first_of_kind.values()):
         assert all(chart_bytes(chart).values())
 
 

@@ -12,7 +12,7 @@ FACTOR = {"key": "generator.n_ctx", "levels": [1, 2, 3], "log": False, "baseline
 
 
 def make_three_levels() -> StoreBuilder:
-    """Level 2 is better in New, level 3 in Base, and level 1 in neither."""
+    """Build a study in which level 2 is best in New, level 3 in Base, and level 1 in neither."""
     builder = StoreBuilder("three", [FACTOR], seeds=[0, 1])
     for level, new, base in ((1, 50.0, 60.0), (2, 56.0, 60.0), (3, 50.0, 66.0)):
         builder.add_run(
@@ -45,7 +45,7 @@ def test_lines_have_equal_harmonic_means() -> None:
 
 
 def test_other_metrics_have_no_tradeoff_chart() -> None:
-    """The same is true for a study with one finished group."""
+    """A study with one finished configuration has no such chart, either."""
     assert not [*tradeoff_chart(make_three_levels().make_study(), "base", PLACE)]
     study = make_cross_dataset_study().make_study()
     assert not [*tradeoff_chart(study, "average", PLACE)]
