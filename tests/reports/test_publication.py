@@ -1,4 +1,4 @@
-"""The report at the study's own run in MLflow, and when it is written again."""
+"""The report that is published in MLflow, and when a report is written again."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,22 +19,22 @@ H = "harmonic_mean"
 
 @pytest.fixture
 def report() -> Report:
-    """Of the packaged study, whose best setting by selection is n_ctx 8."""
+    """Return the report of the packaged study, whose best configuration by selection is n_ctx 8."""
     return make_report(make_prompt_len().make_study())
 
 
-def test_headlines_are_the_tables_numbers(report: Report) -> None:
-    """They are the best configuration's mean, its interval, and its difference to the baseline."""
-    shown = make_publication(report)
+def test_headlines_equal_the_numbers_of_the_table(report: Report) -> None:
+    """Headlines are the best configuration's mean and its difference to the baseline."""
+    publication = make_publication(report)
     row = next(row for row in report.tables[0].rows if row.cells["level"].text == "8")  # type: ignore[union-attr]
     mean, difference = row.cells[H], row.cells["difference"]
     assert isinstance(mean, Value) and isinstance(difference, Value)
     for name, estimate in ((f"best/{H}", mean.estimate), (f"vs_baseline/{H}", difference.estimate)):
-        assert shown.metrics[f"headline/{name}"] == pytest.approx(estimate.mean)
-        assert shown.metrics[f"headline/{name}_low"] == pytest.approx(estimate.low)
-        assert shown.metrics[f"headline/{name}_high"] == pytest.approx(estimate.high)
-    assert shown.best == "n_ctx 8"
-    assert len(shown.metrics) == 12
+        assert publication.metrics[f"headline/{name}"] == pytest.approx(estimate.mean)
+        assert publication.metrics[f"headline/{name}_low"] == pytest.approx(estimate.low)
+        assert publication.metrics[f"headline/{name}_high"] == pytest.approx(estimate.high)
+    assert publication.best == "n_ctx 8"
+    assert len(publication.metrics) == 12
 
 
 def test_differences_to_controls_are_paired_by_seed(report: Report) -> None:
@@ -55,7 +55,7 @@ def test_differences_to_controls_are_paired_by_seed(report: Report) -> None:
 
 
 def test_the_note_begins_with_the_answer(report: Report) -> None:
-    """The main table follows, and no other."""
+    """The note contains the answer and the main table only."""
     note = make_publication(report).note
     assert note.startswith("### prompt_len: the answer\n")
     assert note.count("### ") == 2
@@ -73,8 +73,8 @@ def test_no_configuration_is_best_if_selection_rules_differ() -> None:
     assert make_headline(study, "harmonic_mean") is None
 
 
-def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
-    """Tied configurations have one selection score and may differ on the test images."""
+def test_the_headline_of_a_tie_is_the_mean_of_the_tied_configurations() -> None:
+    """Tied configurations have equal selection scores and may differ on the test images."""
     builder = StoreBuilder(factors=make_numbered_factors((2,)), seeds=range(3))
     for level, value in enumerate((60.0, 64.0)):
         results = {s: {**make_scores(50.0), METRIC: value + s} for s in range(3)}
@@ -85,29 +85,29 @@ def test_the_headline_of_a_tie_is_the_mean_of_the_tied() -> None:
     assert result.differences["baseline"].mean == pytest.approx(2.0)
 
 
-@pytest.mark.parametrize("change", ["a number", "a word", "the metric", "a setting", "a run"])
+@pytest.mark.parametrize("change", ["test result", "description", "metric", "plan", "run"])
 def test_the_stamp_depends_on_all_inputs(change: str) -> None:
-    """They are test results, the description, the metric, the plan and the runs."""
+    """A change of a test result, the description, the metric, the plan or the runs alters it."""
     builder = make_prompt_len()
     before = make_report(builder.make_study(), H).stamp
     study = builder.make_study()
-    if change == "a number":
+    if change == "test result":
         builder.runs[3].metrics["test/new/seed_2"] += 0.01
         study = builder.make_study()
-    elif change == "a setting":
+    elif change == "plan":
         study = builder.add_planned({"generator.n_ctx": 32}).make_study()
-    elif change == "a run":
+    elif change == "run":
         builder.add_run({"generator.n_ctx": 32}, {s: make_scores(50.0) for s in builder.seeds})
         study = builder.make_study()
-    elif change == "a word":
+    elif change == "description":
         study = replace(study, description="another")
-    assert make_report(study, "new" if change == "the metric" else H).stamp != before
+    assert make_report(study, "new" if change == "metric" else H).stamp != before
 
 
 def test_an_unchanged_report_is_not_written_again(
     store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its files keep their times, and the tables are printed nevertheless."""
+    """The files keep their modification times, and the tables are printed as always."""
     uri, out = make_prompt_len().write(store_uri), tmp_path / "out"
     prepare("prompt_len", uri).show(out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
@@ -117,7 +117,7 @@ def test_an_unchanged_report_is_not_written_again(
     printed = capsys.readouterr().out
     assert printed.startswith("prompt_len: the answer")
     assert printed.endswith(f"report: {out} (unchanged)\n")
-    (out / "prompt_len.html").write_text("somebody's", encoding="utf-8")
+    (out / "prompt_len.html").write_text("edited", encoding="utf-8")
     prepare("prompt_len", uri).show(out)
     assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")
     assert (out / "prompt_len.html").stat().st_mtime_ns != first[out / "prompt_len.html"]

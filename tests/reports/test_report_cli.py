@@ -1,4 +1,4 @@
-"""ship-report from outside: pages, files, exit codes, and one line per mistake."""
+"""The command ship-report: output, files, exit codes and error messages."""
 
 import contextlib
 import shutil
@@ -31,7 +31,7 @@ def run_command(*arguments: str | Path) -> Result:
 
 
 def read_error_line(result: Result, code: int) -> str:
-    """The only line on stderr of a run that ended with `code`."""
+    """Return the only line on stderr of a run that ended with this exit code."""
     assert result.exit_code == code, result.output
     assert result.stdout == ""
     assert "Traceback" not in result.stderr
@@ -41,8 +41,8 @@ def read_error_line(result: Result, code: int) -> str:
 
 @pytest.fixture
 def working_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty working directory without a tracking URI in the environment."""
-    folder = tmp_path / "here"
+    """Change to an empty working directory, without a tracking URI in the environment."""
+    folder = tmp_path / "work"
     folder.mkdir()
     monkeypatch.chdir(folder)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
@@ -67,15 +67,15 @@ def test_all_studies_of_a_missing_store_is_one_line(working_directory: Path) -> 
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever part of the address is wrong, there is one line and no traceback."""
-    well_formed = uri.startswith("http://user:s3cr3t@")
-    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # nobody is there
+    """An invalid address, and one without a server, give one line and no traceback."""
+    is_valid = uri.startswith("http://user:s3cr3t@")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")  # no server listens
     line = read_error_line(run_command("small", "--tracking-uri", uri), 2)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    if not well_formed:  # which waits for no server
+    if not is_valid:  # a second request to a valid address would be slow
         assert read_error_line(run_command("small"), 2) == line
     assert "s3cr3t" not in line and "PW" not in line
-    assert line.startswith("http://***@127.0.0.1:9: c" if well_formed else "the store's address")
+    assert line.startswith("http://***@127.0.0.1:9: c" if is_valid else "the store's address")
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
@@ -122,15 +122,15 @@ def test_ship_report_prints_the_table_and_writes_all_files(
 def test_ship_report_finds_the_store_of_the_working_directory(
     store_uri: str, working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The default is ./mlflow.db; MLFLOW_TRACKING_URI overrides it. A path of a file works, too."""
+    """The default is ./mlflow.db, and MLFLOW_TRACKING_URI overrides it. A path works, too."""
     path = Path(make_prompt_len().write(store_uri).removeprefix("sqlite:///"))
-    shown = ("prompt_len", "--format", "markdown")
-    assert run_command(*shown, "--tracking-uri", path).exit_code == 0
+    arguments = ("prompt_len", "--format", "markdown")
+    assert run_command(*arguments, "--tracking-uri", path).exit_code == 0
     monkeypatch.setenv("MLFLOW_TRACKING_URI", store_uri)
-    assert run_command(*shown).exit_code == 0
+    assert run_command(*arguments).exit_code == 0
     monkeypatch.delenv("MLFLOW_TRACKING_URI")
     shutil.copy(path, working_directory / "mlflow.db")
-    assert run_command(*shown).exit_code == 0
+    assert run_command(*arguments).exit_code == 0
 
 
 @pytest.mark.parametrize(
@@ -145,7 +145,7 @@ def test_ship_report_finds_the_store_of_the_working_directory(
 def test_format_prints_and_writes_no_files(
     store_uri: str, working_directory: Path, form: str, start: str
 ) -> None:
-    """--format is for pipes: stdout has only this format."""
+    """With --format, stdout contains only this format, so that it can be piped."""
     result = run_command(
         "prompt_len", "--tracking-uri", make_prompt_len().write(store_uri), "--format", form
     )
@@ -155,13 +155,13 @@ def test_format_prints_and_writes_no_files(
 
 
 def test_a_second_report_replaces_the_first(store_uri: str, working_directory: Path) -> None:
-    """The same store gives the same bytes (except SVG and PDF), and no temporary file is left."""
+    """The same store gives the same bytes, except for SVG and PDF. No temporary file remains."""
     uri = make_prompt_len().write(store_uri)
     first, second = (
         {
-            p.name: p.read_bytes()
-            for p in load_study("prompt_len", uri).write(working_directory / "out")
-            if p.suffix not in (".pdf", ".svg")
+            path.name: path.read_bytes()
+            for path in load_study("prompt_len", uri).write(working_directory / "out")
+            if path.suffix not in (".pdf", ".svg")
         }
         for _ in range(2)
     )
@@ -170,21 +170,21 @@ def test_a_second_report_replaces_the_first(store_uri: str, working_directory: P
 
 
 def make_foreign_database(path: Path) -> None:
-    """A database in which MLflow would make its tables, if it were asked."""
-    with contextlib.closing(sqlite3.connect(path)) as base:
-        base.execute("CREATE TABLE studies (id INTEGER)")
+    """Create a database that is not MLflow's. MLflow would add its own tables to it."""
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("CREATE TABLE studies (id INTEGER)")
 
 
 def make_deleted_study(path: Path) -> None:
-    """A store whose only study is in MLflow's bin."""
+    """Create a store whose only study was deleted in MLflow."""
     make_prompt_len().write(f"sqlite:///{path}")
-    with contextlib.closing(sqlite3.connect(path)) as base:
-        base.execute("UPDATE experiments SET lifecycle_stage = 'deleted'")
-        base.commit()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE experiments SET lifecycle_stage = 'deleted'")
+        database.commit()
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make_store", "message"),
     [
         (lambda path: None, "no MLflow store found"),
         (
@@ -200,17 +200,17 @@ def make_deleted_study(path: Path) -> None:
     ],
 )
 def test_a_store_without_the_study_is_one_line_and_unchanged(
-    working_directory: Path, make: Callable[[Path], object], message: str
+    working_directory: Path, make_store: Callable[[Path], object], message: str
 ) -> None:
-    """The store is missing, is not MLflow's, or lacks the study."""
-    make(working_directory / "mlflow.db")
+    """The error says whether the store is missing, is not MLflow's, or lacks the study."""
+    make_store(working_directory / "mlflow.db")
     before = {path.name: path.read_bytes() for path in working_directory.iterdir()}
     assert message in read_error_line(run_command("promptlen"), 2)
     assert {path.name: path.read_bytes() for path in working_directory.iterdir()} == before
 
 
 def test_a_study_without_ended_runs_exits_3(store_uri: str, working_directory: Path) -> None:
-    """There is one line and no folder."""
+    """The command prints one line and creates no folder."""
     builder = StoreBuilder(seeds=(0,)).add_run({"generator.n_ctx": 4}, {0: {}}, state="RUNNING")
     uri = builder.write(store_uri)
     line = read_error_line(run_command("prompt_len", "--tracking-uri", uri), 3)

@@ -22,16 +22,15 @@ def run_command(*arguments: str) -> Result:
 
 @pytest.fixture
 def uri(store_uri: str) -> str:
-    """A store with three studies, and one that has not begun."""
+    """Return the URI of a store with three studies, and a fourth one without runs."""
     builder = make_planted_grid((2, 2), lambda assignment: 5.0 * assignment["f0"])
     for study in (make_prompt_len(), make_multi_dataset_study(), builder):
         study.write(store_uri)
-    empty = StoreBuilder(name="empty")
-    return empty.write(store_uri)
+    return StoreBuilder(name="empty").write(store_uri)
 
 
 def test_the_overview_has_every_study_of_a_store(uri: str, tmp_path: Path) -> None:
-    """It links each answer with its data and methods. Studies without a report have the reason."""
+    """Studies without a report are listed with the reason."""
     done = run_command("--all", "--tracking-uri", uri, "--out", str(tmp_path / "out"))
     assert done.exit_code == 0, done.output
     page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
@@ -46,7 +45,7 @@ def test_the_overview_has_every_study_of_a_store(uri: str, tmp_path: Path) -> No
 
 
 def test_the_overview_has_the_named_studies(uri: str, tmp_path: Path) -> None:
-    """They are in their order, and an unknown one is an error."""
+    """An unknown name is an error."""
     arguments = ["--tracking-uri", uri, "--out", str(tmp_path / "out")]
     assert run_command("planted", "prompt_len", *arguments).exit_code == 0
     names = {path.name for path in (tmp_path / "out").iterdir()}
@@ -67,7 +66,7 @@ def test_the_overview_has_the_named_studies(uri: str, tmp_path: Path) -> None:
     ],
 )
 def test_contradictory_arguments_are_one_line(arguments: list[str], message: str) -> None:
-    """They are rejected before a store is read."""
+    """The arguments are rejected before a store is read."""
     done = run_command(*arguments)
     assert done.exit_code == 2
     (line,) = done.stderr.splitlines()
@@ -75,35 +74,32 @@ def test_contradictory_arguments_are_one_line(arguments: list[str], message: str
 
 
 def test_names_with_markup_stay_text(store_uri: str, tmp_path: Path) -> None:
-    """Descriptions, levels and names are text on the page."""
-    study: Any = make_prompt_len()
-    study.name = "a<b>\"&'"
-    study.write(store_uri)
+    """Names of studies are escaped on the overview."""
+    make_prompt_len(name="a<b>\"&'").write(store_uri)
     run_command("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     page = (tmp_path / "index.html").read_text(encoding="utf-8")
     assert "a<b>" not in page and "a&lt;b&gt;&#34;&amp;&#39;" in page
 
 
 def test_damaged_studies_do_not_stop_the_overview(uri: str, store_uri: str, tmp_path: Path) -> None:
-    """One study has an odd name, no start time and a level without a name.
+    """One study has control characters in its name, and start times that are no dates.
 
-    A tag of another cannot be read.
+    Another one has an invalid tag, and is listed with the reason why it has no report.
     """
-    for name, tag in (("a\x1b[31m", "{}"), ("torn", "nothing")):
-        study = make_prompt_len()
-        study.name = name
-        study.write(store_uri)
-        with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as base, base:
-            whose = "(SELECT experiment_id FROM experiments WHERE name = ?)"
-            run_query = f"(SELECT run_uuid FROM runs WHERE experiment_id = {whose})"
-            if name == "torn":
-                torn = f"key = 'ship.factors' AND run_uuid IN {run_query}"
-                base.execute(f"UPDATE tags SET value = ? WHERE {torn}", [tag, name])
-            else:
-                late = 10**17
-                base.execute(
-                    f"UPDATE runs SET start_time = {late} WHERE run_uuid IN {run_query}", [name]
-                )
+    escape_name, invalid_name = "a\x1b[31m", "torn"
+    for name in (escape_name, invalid_name):
+        make_prompt_len(name=name).write(store_uri)
+    experiment_id = "(SELECT experiment_id FROM experiments WHERE name = ?)"
+    run_ids = f"(SELECT run_uuid FROM runs WHERE experiment_id = {experiment_id})"
+    with closing(sqlite3.connect(store_uri.removeprefix("sqlite:///"))) as database, database:
+        database.execute(
+            f"UPDATE runs SET start_time = {10**17} WHERE run_uuid IN {run_ids}", [escape_name]
+        )
+        database.execute(
+            "UPDATE tags SET value = 'nothing'"
+            f" WHERE key = 'ship.factors' AND run_uuid IN {run_ids}",
+            [invalid_name],
+        )
     done = run_command("--all", "--tracking-uri", store_uri, "--out", str(tmp_path))
     assert done.exit_code == 0, done.output
     assert "\x1b" not in done.output and "not run" in done.output

@@ -1,4 +1,4 @@
-"""Studies over datasets: averages calculated by hand, missing cells, and notes."""
+"""Tables of studies over datasets: averages, missing cells and notes."""
 
 import pytest
 
@@ -21,12 +21,12 @@ def test_the_average_h_is_that_of_the_means() -> None:
     assert none["average/new"].estimate.mean == pytest.approx(50)
     mean_of_h = (compute_harmonic_mean(90, 30) + compute_harmonic_mean(50, 70)) / 2
     assert abs(mean_of_h - expected) > 1
-    seeds = (compute_harmonic_mean(69, 55), compute_harmonic_mean(68, 57))
+    h_by_seed = (compute_harmonic_mean(69, 55), compute_harmonic_mean(68, 57))
     vae = find_row(table, "vae").cells
-    assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(seeds) / 2)
-    assert vae["average/harmonic_mean"].estimate == percent_interval(seeds)
+    assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(h_by_seed) / 2)
+    assert vae["average/harmonic_mean"].estimate == percent_interval(h_by_seed)
     difference = vae["difference"].estimate
-    assert difference.mean == pytest.approx(sum(seeds) / 2 - expected)
+    assert difference.mean == pytest.approx(sum(h_by_seed) / 2 - expected)
     assert (difference.n, none["difference"]) == (2, Text("baseline"))
     assert any(
         "H of an average is the harmonic mean of the averaged" in note for note in table.notes
@@ -34,7 +34,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
 
 
 def test_the_note_on_averages_is_about_the_table() -> None:
-    """It explains H only if there is one, and "(k/m)" only if a method lacks a dataset."""
+    """The note explains H only if the study has H, and "(k/m)" only if a dataset is missing."""
     accuracies = make_grid_study(
         {"dataset": ["a", "b"], "finetuner": ["coop", "cocoop"]},
         lambda *levels: {"accuracy": 60.0 + levels[-1]},
@@ -48,16 +48,16 @@ def test_the_note_on_averages_is_about_the_table() -> None:
     ]
     assert "H of" not in note
     gap = "(k/m): only k of the m datasets have a result"
-    gone = make_multi_dataset_study(skip={("vae", "dtd"): "FAIL"})
+    incomplete = make_multi_dataset_study(skip={("vae", "dtd"): "FAIL"})
     tables = (
         build_tables_by_name(make_multi_dataset_study())["datasets"],
-        build_tables_by_name(gone)["datasets"],
+        build_tables_by_name(incomplete)["datasets"],
     )
     assert [any(gap in note for note in table.notes) for table in tables] == [False, True]
 
 
 def test_seeds_that_lack_a_dataset_are_not_in_the_average() -> None:
-    """n counts seeds that finished on all datasets. A dataset with more seeds shows its n."""
+    """n counts the seeds that finished on all datasets. Datasets with more seeds show their n."""
     builder = load_yaml_study("two-by-two")
     builder.runs.pop()
     builder.add_run({"dataset": "b", "generator": "vae"}, {0: make_scores(70.0, 48.0)})
@@ -77,8 +77,8 @@ def test_rows_follow_the_levels_not_the_runs() -> None:
     builder.planned = builder.planned[::-1]
     table = build_tables_by_name(builder)["datasets"]
     assert table == build_tables_by_name(make_multi_dataset_study())["datasets"]
-    shown = [column.heading for column in table.page_columns]
-    assert shown[:9] == [
+    headings = [column.heading for column in table.page_columns]
+    assert headings[:9] == [
         "generator",
         "n",
         "epoch",

@@ -12,7 +12,7 @@ METRIC = "harmonic_mean"
 
 
 def test_each_run_has_the_difference_of_its_table() -> None:
-    """It is that of its configuration or control to the baseline, over common seeds."""
+    """The difference is that of the run's configuration or control to the baseline."""
     builder = make_prompt_len()
     study = builder.make_study()
     texts = run_differences(study, METRIC)
@@ -28,7 +28,7 @@ def test_each_run_has_the_difference_of_its_table() -> None:
 
 
 def test_large_studies_and_averages_have_no_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each changed description is a request, and a run on one dataset is no average."""
+    """Each changed description needs a request, and a run on one dataset has no average."""
     assert run_differences(make_multi_dataset_study().make_study(), METRIC) == {}
     monkeypatch.setattr("reports.tables.run_descriptions.MAX_DESCRIBED", 3)
     assert run_differences(make_prompt_len().make_study(), METRIC) == {}

@@ -1,4 +1,4 @@
-"""The tested epoch in a report's first table."""
+"""The column of tested epochs in a report's first table."""
 
 from reports.estimates import make_estimates_frame
 from reports.render import csv_text, tables_as_latex, tables_as_markdown
@@ -10,7 +10,7 @@ from tests.reports.yaml_studies import load_yaml_study
 
 
 def make_study_with_epochs(epochs: list[int], **fields: object) -> StoreBuilder:
-    """Return a study of one factor whose two levels were tested at such epochs."""
+    """Build a study of two levels that were tested at these epochs, one per seed."""
     builder = StoreBuilder(seeds=range(5), **fields)  # type: ignore[arg-type]
     flags: dict[str, list[int]] = {"last_epoch": []}
     for n_ctx in (4, 8):
@@ -20,32 +20,34 @@ def make_study_with_epochs(epochs: list[int], **fields: object) -> StoreBuilder:
 
 
 def read_epochs(builder: StoreBuilder) -> list[str]:
-    """Return the column of epochs as Markdown has it; [] without one."""
+    """Return the column of epochs of the first table in Markdown, or an empty list."""
     table, *_ = build_tables(builder.make_study())
     lines = [
         line.split("|") for line in tables_as_markdown([table]).splitlines() if line.startswith("|")
     ]
-    heads = [head.strip() for head in lines[0]]
-    place = heads.index("epoch") if "epoch" in heads else None
-    return [] if place is None else [line[place].strip(" *") for line in lines[2:]]
+    headings = [heading.strip() for heading in lines[0]]
+    if "epoch" not in headings:
+        return []
+    position = headings.index("epoch")
+    return [line[position].strip(" *") for line in lines[2:]]
 
 
 def test_epochs_have_their_median_and_their_range() -> None:
-    """It is one number if all seeds agree, and 0 if training was not selected."""
+    """The cell is one number if all seeds agree, and 0 if untrained models were selected."""
     assert read_epochs(make_study_with_epochs([12, 0, 35, 12, 10])) == ["12 (0–35)"] * 2
     assert read_epochs(make_study_with_epochs([20] * 5)) == ["20"] * 2
     assert read_epochs(make_study_with_epochs([0] * 5)) == ["0"] * 2
 
 
 def test_methods_without_training_have_no_epoch() -> None:
-    """Zero-shot is tested at epoch 0, its only one, and has a dash."""
+    """The row of zero-shot has a dash, although its runs log epoch 0."""
     builder = make_study_with_epochs([20] * 5)
     builder.add_run({}, {s: make_scores(50.0) for s in SEEDS}, control="zero_shot")
     assert read_epochs(builder) == ["20", "20", "–"]
 
 
-def test_programs_get_epochs_and_flags_as_numbers() -> None:
-    """They are numbers in CSV files and in the estimates, and texts in LaTeX."""
+def test_epochs_and_flags_have_columns_in_csv_files_and_estimates() -> None:
+    """The columns are median, minimum and maximum. LaTeX has one text."""
     report = make_report(load_yaml_study("tested-untrained").make_study())
     table = report.tables[0]
     head, first, *_ = csv_text(table).splitlines()

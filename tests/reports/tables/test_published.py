@@ -1,4 +1,4 @@
-"""Published figures next to measured ones: what can be compared, and the differences."""
+"""Tables of published results next to measured ones."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -32,7 +32,7 @@ def make_builder(
     assignments: Sequence[Mapping[str, Any]],
     constants: Mapping[str, str] = COOP_CONSTANTS,
 ) -> StoreBuilder:
-    """A study with the same numbers in every setting: Base 98, New 94 + seed."""
+    """Build a study with Base 98 and New 94 + seed in all configurations."""
     result = StoreBuilder(factors=factors, constants=constants, seeds=SEEDS)
     for assignment in assignments:
         result.add_run(assignment, {s: make_scores(94.0 + s, 98.0) for s in SEEDS})
@@ -40,18 +40,18 @@ def make_builder(
 
 
 def list_rows(table: Table) -> list[tuple[str, str]]:
-    """Configuration and dataset of each row."""
-    named = [(row.cells["configuration"], row.cells["dataset"]) for row in table.rows]
-    return [(a.text, b.text) for a, b in named if isinstance(a, Text) and isinstance(b, Text)]
+    """Return the configuration and the dataset of each row."""
+    cells = [(row.cells["configuration"], row.cells["dataset"]) for row in table.rows]
+    return [(a.text, b.text) for a, b in cells if isinstance(a, Text) and isinstance(b, Text)]
 
 
-@pytest.mark.parametrize(("constants", "says"), CASES["incomparable"])
-def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], says: str) -> None:
-    """The note is in every format."""
+@pytest.mark.parametrize(("constants", "text"), CASES["incomparable"])
+def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], text: str) -> None:
+    """All formats have the note."""
     study = make_builder([], [{}], {**COOP_CONSTANTS, **constants}).make_study()
     table = published_table(study)
     assert table.rows == ()
-    assert any(says in note for note in table.notes)
+    assert any(text in note for note in table.notes)
     report = make_report(study, published=True)
     assert "no result that can be compared" in tables_as_markdown(report.all_tables)
     assert "no result that can be compared" in tables_as_latex(report.all_tables)
@@ -63,10 +63,11 @@ def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], 
 
 
 def test_averages_are_over_all_datasets_or_none() -> None:
-    """H is that of the averages. A study may be over other datasets, too."""
+    """The average H is that of the averaged accuracies. Other datasets are ignored."""
     constants = {**COOP_CONSTANTS, "generator.name": "none"}
-    every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
-    table = published_table(make_builder([FINETUNER, DATASET], every, constants).make_study())
+    factors = [FINETUNER, DATASET]
+    assignments = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
+    table = published_table(make_builder(factors, assignments, constants).make_study())
     assert list_rows(table) == [
         *(("coop", dataset) for dataset in DATASETS),
         ("coop", AVERAGE_OF_ALL),
@@ -75,24 +76,27 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     cells = table.rows[-1].cells
     h = cells["published_harmonic_mean"]
     assert isinstance(h, Quantity) and h.number == pytest.approx(78.97, abs=0.01)
-    few = published_table(make_builder([FINETUNER, DATASET], every[:-1], constants).make_study())
-    assert ("gda", AVERAGE_OF_ALL) not in list_rows(few) and ("coop", AVERAGE_OF_ALL) in list_rows(
-        few
-    )
-    more = [*every, {"finetuner": "gda", "dataset": "emoji"}]
-    assert list_rows(
-        published_table(make_builder([FINETUNER, DATASET], more, constants).make_study())
-    ) == list_rows(table)
+    incomplete = make_builder(factors, assignments[:-1], constants).make_study()
+    incomplete_rows = list_rows(published_table(incomplete))
+    assert ("gda", AVERAGE_OF_ALL) not in incomplete_rows
+    assert ("coop", AVERAGE_OF_ALL) in incomplete_rows
+    more = [*assignments, {"finetuner": "gda", "dataset": "emoji"}]
+    study = make_builder(factors, more, constants).make_study()
+    assert list_rows(published_table(study)) == list_rows(table)
 
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
 def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: float) -> None:
-    """Each published average is that of the published figures of the datasets."""
-    method = (finetuner, generator)
-    list_rows = {name: row for (of, name), row in read_published_results().items() if of == method}
-    whole = list_rows[AVERAGE_OF_ALL]
-    assert published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
-    assert set(list_rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
-    for metric in ("base", "new") if len(list_rows) > 1 else ():
-        each = [published_value(list_rows[name], metric) for name in DATASETS]
-        assert sum(each) / 11 == pytest.approx(published_value(whole, metric), abs=0.02)
+    """Each published average equals the average of the published results on the datasets."""
+    expected_method = (finetuner, generator)
+    rows = {
+        dataset: row
+        for (method, dataset), row in read_published_results().items()
+        if method == expected_method
+    }
+    average = rows[AVERAGE_OF_ALL]
+    assert published_value(average, "harmonic_mean") == pytest.approx(h, abs=0.011)
+    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
+    for metric in ("base", "new") if len(rows) > 1 else ():
+        values = [published_value(rows[name], metric) for name in DATASETS]
+        assert sum(values) / 11 == pytest.approx(published_value(average, metric), abs=0.02)
