@@ -241,7 +241,7 @@ def average_h(halves: Sequence[tuple[float, float]]) -> float:
 
 @pytest.mark.parametrize("names", [("emoji", "caltech101", "dtd"), ("emoji", "dtd")])
 def test_over_datasets_averages_are_compared(names: Sequence[str], tmp_path: Path) -> None:
-    """A row is the average over the file's datasets, compared with the baseline on the same ones."""
+    """A row is the average over the file's datasets, and is compared with the baseline on them."""
     study, rng = make_multi_dataset_study().make_study(), np.random.default_rng(0)
     baseline = {key: h for key, h in read_baseline_halves(study).items() if key[0] in names}
     values = {

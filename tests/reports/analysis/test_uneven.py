@@ -78,7 +78,7 @@ def test_a_noisy_level_of_a_grid_is_detected() -> None:
 
 
 def test_p_of_a_noisy_row_is_that_of_an_f_test() -> None:
-    """F is the variance of its differences from the other rows' mean over their residual variance."""
+    """F is the variance of its differences to the others over their residual variance."""
     values = simulate_noisy_level(np.random.default_rng(3))
     noisy, rest = find_noisiest_row(values), np.delete(values, 2, axis=0)
     gap = values[2] - rest.mean(axis=0)

@@ -77,7 +77,7 @@ FURTHER_STUDIES = {
     "few-of-a-range": lambda: make_range_study(3),
     "one-seed": lambda: make_one_factor_study({2: 55.0, 4: 55.0}, seeds=1),
     "costly": lambda: load_yaml_study("costly"),
-    "quality-followed": cases.make_correlated_quality,
+    "correlated-quality": cases.make_correlated_quality,
 }
 
 

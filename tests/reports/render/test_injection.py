@@ -1,4 +1,4 @@
-"""Texts of a store are untrusted input: no program that opens a report executes them."""
+"""Texts of a store are untrusted input, and no program that opens a report executes them."""
 
 import csv
 import io
@@ -29,7 +29,7 @@ FORMULAS = (
 
 
 def make_table(label: str, heading: str = "level") -> Table:
-    """A table of one row; its numbers are negative, which is no formula."""
+    """Return a table of two equal rows. Its numbers are negative, which is no formula."""
     columns = (Column("level", heading, align="left"), Column("n", "n"), Column("new", "New"))
     new = Value(Estimate(-1.5, -2.0, None, 1))
     row = Row({"level": Text(label), "n": Counts(1), "new": new})
@@ -37,18 +37,18 @@ def make_table(label: str, heading: str = "level") -> Table:
 
 
 def make_one_factor_report(levels: list[str], name: str = "study", reason: str = "") -> Report:
-    """A study of one factor with such levels."""
+    """Return the report of a study of one factor with these levels, and with a failed run."""
     builder = StoreBuilder(name=name, factors=make_factors("backbone", levels, levels[0]))
-    for place, level in enumerate(levels):
+    for position, level in enumerate(levels):
         builder.add_run(
-            {"backbone": level}, {seed: make_scores(60 + place + seed) for seed in (0, 1)}
+            {"backbone": level}, {seed: make_scores(60 + position + seed) for seed in (0, 1)}
         )
     builder.add_run({"backbone": levels[0]}, {2: make_scores(1)}, state="FAIL", reason=reason)
     return make_report(builder.make_study())
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
-    """No cell or heading of a CSV file is one; the original text follows an apostrophe."""
+    """Cells and headings that could be formulas begin with an apostrophe."""
     report = make_one_factor_report([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
     texts += [report_text("csv", report)]
@@ -66,42 +66,42 @@ def test_numbers_of_a_csv_stay_numbers() -> None:
 
 @pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
 def test_a_heading_is_no_element_of_the_page(text: str) -> None:
-    """This is also true if it looks like a unit."""
+    """Headings are escaped, even if they contain braces."""
     html = table_html(make_table(text, heading=text)).replace("&#123;", "{")
     assert "<img" not in html
     assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
 
 
-def test_a_page_shows_markup_as_text() -> None:
-    """This is true for descriptions, levels, reasons, tables, charts and direction marks."""
+def test_a_page_has_no_control_characters() -> None:
+    """Control characters and direction marks are escaped in all texts, tables and charts."""
     text = "a\x00b\x1b[2Jc\u202ed"
     report = make_one_factor_report([text, "b", "c"], reason=text)
     report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
     specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(report)])
-    shown = report_page(report)
-    for where in (specs, shown, table_html(make_table(text, heading=text))):
-        assert not set("\x00\x1b\u202e") & set(where)
-        assert "\\u202ed" in where
-    assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
-    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # as JSON has it
+    page = report_page(report)
+    for output in (specs, page, table_html(make_table(text, heading=text))):
+        assert not set("\x00\x1b\u202e") & set(output)
+        assert "\\u202ed" in output
+    assert page.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
+    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # escaped in JSON
 
 
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
 def test_latex_does_not_parse_a_label_as_an_argument(label: str) -> None:
-    """After a line break, a bracket would be a distance and a star part of the command."""
+    """After a line break, a bracket would start an argument, and a star would belong to it."""
     text = "".join(tables_as_latex([make_table(label, heading=f"a / {label}")]).split())
     assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
     assert text.count("{}" + "".join(label.split())) >= 2
 
 
-@pytest.mark.parametrize(("text", "shown"), load_cases(__file__, "markdown.yaml"))
-def test_markdown_shows_a_text_as_it_is(text: str, shown: str) -> None:
+@pytest.mark.parametrize(("text", "escaped"), load_cases(__file__, "markdown.yaml"))
+def test_markdown_shows_a_text_as_it_is(text: str, escaped: str) -> None:
     """A text becomes no heading, list, emphasis, element, entity or formula."""
-    assert escape_markdown(text) == shown
+    assert escape_markdown(text) == escaped
 
 
 def test_messages_show_names_of_the_store_as_text(store_uri: str) -> None:
-    """The names of studies come from the store and may have control characters."""
+    """The error lists the names of studies, which may have control characters."""
     uri = StoreBuilder(name="a\x1b[2Jb\nc").write(store_uri)
     with pytest.raises(ReportError) as error:
         load_records("none", uri)

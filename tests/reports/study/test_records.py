@@ -1,4 +1,4 @@
-"""From a store's runs, read by SQL or MLflow's client, to one row per (configuration, seed)."""
+"""Reading a study: from a store's runs to one row per (configuration, seed)."""
 
 import math
 import sys
@@ -20,7 +20,7 @@ ASSIGNMENT = {N_CTX: 1}
 
 
 def test_a_study_read_from_mlflow_equals_the_written_one(store_uri: str) -> None:
-    """A real store gives the same study as the runs that were written to it."""
+    """Rows, configurations and factors from a store equal those of the written runs."""
     builder = make_prompt_len()
     study = load_records("prompt_len", builder.write(store_uri))
     expected = builder.make_study()
@@ -46,7 +46,7 @@ def test_a_store_of_an_earlier_version_is_read() -> None:
 
 
 def test_seeds_that_are_not_planned_are_left_out() -> None:
-    """They are counted and are in no row. A planned seed without a run is missing."""
+    """Seeds without a plan are counted and have no row. Planned seeds without a run are missing."""
     builder = StoreBuilder(seeds=(0, 1, 3))
     builder.add_run(ASSIGNMENT, {seed: make_scores(50.0) for seed in (0, 1, 2)})
     study = builder.make_study()
@@ -59,7 +59,7 @@ def test_seeds_that_are_not_planned_are_left_out() -> None:
 def test_one_run_counts_for_each_seed_of_a_configuration(case: Any) -> None:
     """The first finished run counts, with a warning if there are two.
 
-    A failed seed stays failed while it runs again.
+    A failed seed remains failed while it runs again.
     """
     builder = StoreBuilder(seeds=sorted({seed for results, _ in case["runs"] for seed in results}))
     for results, state in case["runs"]:
@@ -67,7 +67,7 @@ def test_one_run_counts_for_each_seed_of_a_configuration(case: Any) -> None:
         builder.add_run(
             ASSIGNMENT, metrics, state=state, reason="" if state == "COMPLETE" else "worker died"
         )
-        for seed, new in results.items():  # what a run logs before it stops is no result
+        for seed, new in results.items():  # metrics of runs that are not COMPLETE are no results
             builder.runs[-1].metrics[f"test/new/seed_{seed}"] = new
     study = builder.make_study()
     assert study.rows.select("seed", "state", "test/new").rows() == [
@@ -96,7 +96,7 @@ def test_complete_without_finite_numbers_is_a_failure(value: float | None) -> No
 
 
 def test_a_seed_that_lacks_a_metric_of_its_other_seeds_is_named() -> None:
-    """A metric that no seed of a configuration has is not reported."""
+    """The warning does not name metrics that all seeds of a configuration lack."""
     builder = StoreBuilder(seeds=(0, 1, 2))
     for n_ctx in (1, 4):
         builder.add_run({N_CTX: n_ctx}, {seed: make_scores(50.0 + seed) for seed in (0, 1, 2)})
@@ -110,7 +110,7 @@ def test_a_seed_that_lacks_a_metric_of_its_other_seeds_is_named() -> None:
 
 
 def test_unreadable_runs_are_left_out_with_a_warning() -> None:
-    """A run with unreadable seeds is named, and the others are reported."""
+    """The warning names the run."""
     builder = StoreBuilder(seeds=(0,)).add_run(ASSIGNMENT, {0: make_scores(55.0)})
     builder.runs.append(Run("odd", 5, {"ship.kind": "trial", "ship.seeds": "x"}, {}, {}))
     study = builder.make_study()
@@ -119,7 +119,7 @@ def test_unreadable_runs_are_left_out_with_a_warning() -> None:
 
 
 def test_mixed_factor_values_become_text() -> None:
-    """A column of names and groups is text, one of integers and floats is float."""
+    """A column of names and mappings is text, and a column of integers and floats is float."""
     factors = [
         {"key": "finetuner", "levels": ["coop"], "log": False, "baseline": "coop"},
         {"key": "generator.kl_weight", "levels": None, "log": True, "baseline": None},
@@ -135,32 +135,35 @@ def test_mixed_factor_values_become_text() -> None:
 
 
 def test_an_experiment_that_is_no_study_is_one_line() -> None:
-    """An experiment without a study's run is named."""
+    """An experiment of MLflow without the run that describes a study is an error."""
     with pytest.raises(ReportError, match="is not a ship-sweep study"):
         study_from_runs("other", [])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
 def test_a_damaged_list_of_configurations_is_one_line(text: str) -> None:
-    """A study's run with altered tags gives an error, not a traceback."""
+    """An altered tag of the run that describes the study is a ReportError."""
     builder = StoreBuilder(seeds=(0,)).add_run(ASSIGNMENT, {0: make_scores(55.0)})
-    parent = builder.make_study_run()
-    tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.planned.")}
-    broken = Run("parent", 0, {**tags, "ship.planned": text}, {}, {})
+    tags = {
+        key: value
+        for key, value in builder.make_study_run().tags.items()
+        if not key.startswith("ship.planned.")
+    }
+    damaged = Run("parent", 0, {**tags, "ship.planned": text}, {}, {})
     with pytest.raises(ReportError, match=r"MLflow tag ship\.planned"):
-        study_from_runs("prompt_len", [broken, *builder.runs])
+        study_from_runs("prompt_len", [damaged, *builder.runs])
 
 
 def test_reports_read_the_numbers_that_the_harness_writes() -> None:
-    """They include each seed's metrics, quality measures and flags."""
+    """The numbers are metrics, quality metrics and flags of each seed."""
     recorder = pytest.importorskip("harness.recording.numbers")
-    halves = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
-    judged = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
-    tested = {f"test/{name}": values for name, values in (halves | judged).items()}
-    chosen = {"selection/seen": [58.0, 59.0], "selection_epoch": [5, 10]}
+    accuracies = {"seen": [60.0, 62.0], "unseen": [50.0, 48.0], "harmonic_mean": [54.5, 54.1]}
+    quality_and_flags = {"quality/frechet": [0.4, 0.5], "flag/posterior_collapse": [0.0, 1.0]}
+    tested = {f"test/{name}": values for name, values in (accuracies | quality_and_flags).items()}
+    selection = {"selection/seen": [58.0, 59.0], "selection_epoch": [5, 10]}
     numbers = {
         f"{name}/seed_{seed}": value
-        for name, values in (tested | chosen).items()
+        for name, values in (tested | selection).items()
         for seed, value in zip((3, 4), values, strict=True)
     }
     numbers |= {"trial/seconds": 9.0, "trial/peak_memory_mb": 1.0, "trial/text_tokens": 100.0}
@@ -169,11 +172,11 @@ def test_reports_read_the_numbers_that_the_harness_writes() -> None:
     run = builder.runs[0]
     run.metrics.clear()
     run.metrics.update(recorder.compute_final_metrics(numbers, (3, 4), "generalized_zero_shot"))
-    interval = percent_interval(halves["unseen"])
+    interval = percent_interval(accuracies["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
     assert ends == [interval.low, interval.high]
-    ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}
-    assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == ended
+    expected = {f"test/{name}_{end}" for name in accuracies for end in ("low", "high")}
+    assert {name for name in run.metrics if name.endswith(("_low", "_high"))} == expected
     run.tags.update(recorder.make_flag_tags(numbers, (3, 4)))
     study = builder.make_study()
     names = ("seed", "test/unseen", "selection/seen", "test/quality/frechet", "selection_epoch")
@@ -184,21 +187,21 @@ def test_reports_read_the_numbers_that_the_harness_writes() -> None:
 
 
 def test_runs_are_read_page_by_page(store_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every run is read once, as it was written, NaN included."""
+    """Every run is read once, with the written metrics (including NaN), params and tags."""
     builder = make_prompt_len()
     builder.runs[0].metrics["test/joint_new/seed_0"] = math.nan
     monkeypatch.setattr("harness.store.runs.PAGE", 2)
     runs = read_runs("prompt_len", builder.write(store_uri))
-    read = [run for run in runs if run.tags["ship.kind"] == "trial"]
-    assert len(read) == len(builder.runs) == 9
-    for run, written in zip(read, builder.runs, strict=True):
+    trial_runs = [run for run in runs if run.tags["ship.kind"] == "trial"]
+    assert len(trial_runs) == len(builder.runs) == 9
+    for run, written in zip(trial_runs, builder.runs, strict=True):
         assert run.metrics == pytest.approx(written.metrics, nan_ok=True)
         assert (run.started, run.params) == (written.started, written.params)
         assert written.tags.items() <= run.tags.items()
 
 
 def test_deleted_runs_are_not_read(store_uri: str) -> None:
-    """A run that was deleted in MLflow is no run of the study."""
+    """MLflow marks deleted runs, and keeps their rows."""
     from mlflow.tracking import MlflowClient
 
     uri = make_prompt_len().write(store_uri)
@@ -208,9 +211,8 @@ def test_deleted_runs_are_not_read(store_uri: str) -> None:
 
 
 def test_an_sqlite_address_with_options_is_one_line(store_uri: str) -> None:
-    """The message shows how to write the address, as that of ship-sweep does."""
+    """The message contains the address without options."""
     uri = make_prompt_len().write(store_uri)
     with pytest.raises(ReportError) as raised:
         load_records("prompt_len", f"{uri}?timeout=30")
-    hidden = f"{uri}?timeout=***"
-    assert str(raised.value) == f"{hidden}: an sqlite store has no options. Write {uri}"
+    assert str(raised.value) == f"{uri}?timeout=***: an sqlite store has no options. Write {uri}"
