@@ -105,7 +105,7 @@ class StoreBuilder:
         Returns:
             This builder.
         """
-        key = key or _default_key(control, assignment)
+        key = key or _make_key(control, assignment)
         metrics = {"trial/seconds": 8.0 * len(results), "trial/text_tokens": 1e6 * len(results)}
         tested_epochs = epochs or [0 if control == "zero_shot" else 20] * len(results)
         for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):
@@ -150,7 +150,7 @@ class StoreBuilder:
         key: str | None = None,
     ) -> "StoreBuilder":
         """Add a configuration or a control to the study's plan, whether or not it has a run."""
-        key = key or _default_key(control, assignment)
+        key = key or _make_key(control, assignment)
         entry: dict[str, Any] = {
             "config_key": key,
             "assignment": dict(assignment),
@@ -196,7 +196,7 @@ class StoreBuilder:
         return uri
 
 
-def _default_key(control: str, assignment: Mapping[str, Any]) -> str:
+def _make_key(control: str, assignment: Mapping[str, Any]) -> str:
     """Return a configuration key that is unique within a study."""
     return f"{control}{json.dumps(assignment, sort_keys=True)}"
 

@@ -233,7 +233,7 @@ def read_baseline_halves(study: Study) -> dict[tuple[str, int], tuple[float, flo
     }
 
 
-def average_h(halves: Sequence[tuple[float, float]]) -> float:
+def compute_average_h(halves: Sequence[tuple[float, float]]) -> float:
     """Return the harmonic mean of the averages of base and new."""
     base, new = np.mean(halves, axis=0)
     return float(2 * base * new / (base + new))
@@ -251,7 +251,7 @@ def test_over_datasets_averages_are_compared(names: Sequence[str], tmp_path: Pat
     report = make_report(read_with_external(study, tmp_path, make_dataset_csv(values)))
     seeds = sorted({seed for _, seed in baseline})
     means = [
-        [average_h([source[name, seed] for name in names]) for seed in seeds]
+        [compute_average_h([source[name, seed] for name in names]) for seed in seeds]
         for source in (values, baseline)
     ]
     row = find_external_rows(report)["fork ‡"]

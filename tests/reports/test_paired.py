@@ -297,10 +297,10 @@ def test_shots_as_a_factor_of_both_studies_are_paired_by_level() -> None:
         StoreBuilder(name, [make_factor("shots", [1, 4], 4)], (0, 1))
         for name in ("first", "second")
     ]
-    for place, builder in enumerate(builders):
+    for position, builder in enumerate(builders):
         for shots in (1, 4):
-            results = {s: make_values(60 + shots + s * (1 + place)) for s in (0, 1)}
-            builder.add_run({"shots": shots}, results, key=f"{place}{shots}", **TAGS)
+            results = {s: make_values(60 + shots + s * (1 + position)) for s in (0, 1)}
+            builder.add_run({"shots": shots}, results, key=f"{position}{shots}", **TAGS)
     assert len(make_comparison(*builders).tables[0].rows) == 2
 
 

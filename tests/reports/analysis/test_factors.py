@@ -16,7 +16,7 @@ def explain_variance(builder: StoreBuilder) -> Importance:
 
 
 def test_shares_of_a_complete_grid_sum_to_100_percent() -> None:
-    """The shares of the factors, the pairs and the remainder are the whole variance."""
+    """The shares are those of the factors, the pairs and the remainder."""
     importance = explain_variance(
         make_planted_grid((3, 3, 2), lambda s: (1 + s["f0"]) * (1 + s["f1"]) * (1 + s["f2"]))
     )

@@ -96,7 +96,7 @@ def test_without_noise_nothing_is_uneven(values: Array) -> None:
 
 
 def test_skewness_of_residuals_has_the_assumed_standard_deviation() -> None:
-    """It is checked on 20,000 simulated normal tables of four rows and five seeds."""
+    """The test simulates 20,000 normal tables of four rows and five seeds."""
     tables = np.random.default_rng(4).normal(0, 1, (20_000, 4, 5))
     skews = [skew for values in tables if (skew := measure_skewness(values))]
     deviations = [float(np.sign(skew.value) * stats.norm.isf(skew.p / 2)) for skew in skews]

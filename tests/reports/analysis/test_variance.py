@@ -84,7 +84,7 @@ def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
 
 
 def test_epsilon_is_between_1_over_df_and_1() -> None:
-    """It is 1 if all contrasts vary independently, and 1/df if they vary together."""
+    """Epsilon is 1 if all contrasts vary independently, and 1/df if they vary together."""
     rng = np.random.default_rng(2)
     contrast = rng.normal(size=6)
     assert epsilon(np.outer([1.0, 2.0, -1.0], contrast)) == pytest.approx(1 / 3)
@@ -123,7 +123,7 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
         first_effects = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
         values = np.repeat(first_effects, levels[1], axis=0)
         total, _, _, *products = seed_products(values, model)
-        # Terms without the first one are the second factor and the interaction.
+        # These terms are the second factor and the interaction.
         for term, product in zip(model.terms[1:], products, strict=True):
             assert block_f(term_contrasts(term, values)) == (0.0, term.degrees_of_freedom, 1.0)
             estimate = share_of_variance(product, total)

@@ -91,7 +91,7 @@ def _check_levels(known: KnownStudy, finding: Finding, claims: Claims) -> None:
         mean = _mean_over_seeds(known, key, level, base)
         if level in identical_levels or abs(mean - parse_number(match["mean"])) > ROUNDING:
             claims.facts.append(f"{level} differs by {mean:.2f} on {n_pairs} pairs: {text}")
-    effects = {level: abs(known.true_effect(key, level, base)) for level in other_levels}
+    effects = {level: abs(known.compute_true_effect(key, level, base)) for level in other_levels}
     is_false = any(effects[level] <= SMALLEST_EFFECT for level in different)
     claims.count_family("different", false=is_false)
     is_false = any(effects[level] >= SMALLEST_EFFECT for level in equivalent)
@@ -113,11 +113,13 @@ def _mean_over_seeds(known: KnownStudy, key: str, level: Any, base: Any) -> floa
     """Return the mean over seeds of a level's mean difference to the baseline under each seed."""
     values, base_values = known.select_level(key, level), known.select_level(key, base)
     differences: dict[int, list[float]] = {}
-    for place, value in values.items():
-        if place in base_values:
-            _, seed = place
-            differences.setdefault(seed, []).append(value - base_values[place])
-    means = [sum(of_seed) / len(of_seed) for of_seed in differences.values()]
+    for condition, value in values.items():
+        if condition in base_values:
+            _, seed = condition
+            differences.setdefault(seed, []).append(value - base_values[condition])
+    means = [
+        sum(seed_differences) / len(seed_differences) for seed_differences in differences.values()
+    ]
     return sum(means) / len(means)
 
 
@@ -138,14 +140,18 @@ def _check_best(known: KnownStudy, text: str, claims: Claims) -> None:
     mean = sum(values[seed][0] for values in results for seed in seeds) / len(results) / len(seeds)
     if tie:
         is_true = int(tie[1]) == len(tied) > 1 and abs(mean - float(tie[3])) < ROUNDING
-        is_true &= set(tie[2].split("; ")) <= {_format_assignment(each) for each in tied}
+        is_true &= set(tie[2].split("; ")) <= {
+            _format_assignment(assignment) for assignment in tied
+        }
     elif single:
         is_true = len(tied) == 1 and single["name"] == _format_assignment(tied[0])
         is_true &= abs(mean - float(single["mean"])) < ROUNDING
     else:
         is_true = False
     if not is_true:
-        claims.facts.append(f"best are {[_format_assignment(each) for each in tied]}: {text}")
+        claims.facts.append(
+            f"best are {[_format_assignment(assignment) for assignment in tied]}: {text}"
+        )
 
 
 def _format_assignment(assignment: Assignment) -> str:
@@ -198,7 +204,7 @@ def _check_controls(known: KnownStudy, text: str, claims: Claims) -> None:
     if match is None:
         claims.facts.append(f"unread: {text}")
         return
-    base_results = known.results["", _baseline(known)]
+    base_results = known.results["", _find_baseline(known)]
     for control, shown, sign in (("no_synthetic", match[2], -1), ("real_images", match[3], 1)):
         results = known.results[control, ()]
         gaps = [results[s][0] - base_results[s][0] for s in base_results if s in results]
@@ -211,7 +217,7 @@ def _check_controls(known: KnownStudy, text: str, claims: Claims) -> None:
     claims.count_family("equivalent", false=match[1] == "equivalent" and gap >= SMALLEST_EFFECT)
 
 
-def _baseline(known: KnownStudy) -> Assignment:
+def _find_baseline(known: KnownStudy) -> Assignment:
     """Return the assignment of the baseline."""
     return tuple(sorted((f["key"], f["baseline"]) for f in known.builder.factors))
 
@@ -245,7 +251,7 @@ def _check_cautions(known: KnownStudy, lines: Sequence[str], claims: Claims) -> 
     elif (fewest := min(filter(None, _count_common_seeds(known)), default=5)) < 5:
         seeds = f"{fewest} seed{'s' * (fewest > 1)}"
         expected.add(f"A comparison has only {seeds}: its interval is rough.")
-    if known.builder.sampler == "grid" and ("", _baseline(known)) not in known.results:
+    if known.builder.sampler == "grid" and ("", _find_baseline(known)) not in known.results:
         # Tables of several factors compare their levels in other configurations.
         is_compared = len(known.builder.factors) > 1 and any(_count_common_seeds(known))
         table = " in the table configurations" if is_compared else ""
@@ -259,17 +265,17 @@ def _check_cautions(known: KnownStudy, lines: Sequence[str], claims: Claims) -> 
 
 def _count_common_seeds(known: KnownStudy) -> Iterator[int]:
     """Yield the number of seeds that each control, and each level, shares with the baseline."""
-    base_results = known.results.get(("", _baseline(known)), {})
+    base_results = known.results.get(("", _find_baseline(known)), {})
     for (control, _), results in known.results.items():
         if control:
             yield len(base_results.keys() & results.keys())
     if known.builder.sampler != "grid":
         return
     for factor in known.builder.factors:
-        base_places = known.select_level(factor["key"], factor["baseline"]).keys()
+        base_conditions = known.select_level(factor["key"], factor["baseline"]).keys()
         for level in {*factor["levels"]} - {factor["baseline"]}:
-            places = known.select_level(factor["key"], level).keys()
-            yield len({seed for _, seed in places & base_places})
+            conditions = known.select_level(factor["key"], level).keys()
+            yield len({seed for _, seed in conditions & base_conditions})
 
 
 def _describe_missing(known: KnownStudy) -> Iterator[str]:

@@ -59,7 +59,7 @@ class KnownStudy:
     def find_pairs(self, key: str, level: Any, other_level: Any) -> list[tuple[float, float]]:
         """Return the pairs of H of two levels that differ in no other factor and in no seed."""
         first, second = self.select_level(key, level), self.select_level(key, other_level)
-        return [(first[place], second[place]) for place in first if place in second]
+        return [(first[condition], second[condition]) for condition in first if condition in second]
 
     def are_identical(self, key: str, level: Any, other_level: Any) -> bool:
         """Return True if two levels have equal results in all pairs."""
@@ -71,7 +71,7 @@ class KnownStudy:
         level_pairs = itertools.combinations(self.find_factor(key)["levels"], 2)
         return all(self.are_identical(key, *levels) for levels in level_pairs)
 
-    def true_effect(self, key: str, level: Any, baseline: Any) -> float:
+    def compute_true_effect(self, key: str, level: Any, baseline: Any) -> float:
         """Return the true difference between two levels."""
         return self.truth({key: level}) - self.truth({key: baseline})
 
@@ -114,14 +114,14 @@ SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
 def parse_sentences(text: str, subject: str, claims: Claims) -> dict[str, re.Match[str]]:
     """Match the sentences of a text by kind. An unknown sentence is added to the false facts."""
     matches: dict[str, re.Match[str]] = {}
-    rest = text
-    while rest:
+    remaining = text
+    while remaining:
         for kind, pattern in SENTENCES[subject].items():
-            if match := pattern.match(rest):
-                matches[kind], rest = match, rest[match.end() :].strip()
+            if match := pattern.match(remaining):
+                matches[kind], remaining = match, remaining[match.end() :].strip()
                 break
         else:
-            claims.facts.append(f"unread: {rest}")
+            claims.facts.append(f"unread: {remaining}")
             break
     return matches
 

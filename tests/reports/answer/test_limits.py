@@ -246,7 +246,7 @@ def test_without_real_images_trained_models_decide_whether_a_study_is_at_chance(
 
 
 def test_guessing_is_judged_by_the_binomial_distribution() -> None:
-    """It is the largest number that guessing reaches with a probability above 5%."""
+    """The result is the largest number that guessing reaches with a probability above 5%."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
         max_correct = max_correct_by_guessing(images, classes)

@@ -122,7 +122,7 @@ def read_values(chart: Chart, name: str) -> list[dict[str, Any]]:
     ],
 )
 def test_the_address_of_a_run_has_no_secret(uri: str, base: str) -> None:
-    """It is the address in MLflow's UI. An invalid run ID has no address."""
+    """A run has its address in MLflow's UI, and an invalid run ID has none."""
     runs = runs_address(uri, "7")
     assert (
         run_address(runs, "ab12")
@@ -189,7 +189,7 @@ def test_each_kind_of_chart_is_drawn_with_any_characters() -> None:
 
 
 def test_the_page_script_sets_vega_embed() -> None:
-    """vl-convert's own bundle defines window.vegaEmbed."""
+    """The bundle of vl-convert defines window.vegaEmbed."""
     assert "window.vegaEmbed=" in page_script()
 
 
@@ -215,5 +215,5 @@ def test_intervals_beyond_the_frame_end_in_arrow_heads() -> None:
         assert [head["frame"] for head in read_values(chart, f"{end} cut")] == [frame] * 2
     assert "Arrowheads mark intervals that extend beyond the frame." in chart.caption
     study = make_one_factor_study({1: 50.0, 2: 51.0}, seeds=5).make_study()
-    (whole,) = factor_chart(study, study.factors[0], METRIC)
-    assert not [spec for spec in whole.spec["layer"] if "cut" in spec.get("name", "")]
+    (uncut_chart,) = factor_chart(study, study.factors[0], METRIC)
+    assert not [spec for spec in uncut_chart.spec["layer"] if "cut" in spec.get("name", "")]

@@ -1,4 +1,4 @@
-"""Tables in each format, and whole reports, equal the committed golden files."""
+"""Tables in each format, and complete reports, equal the committed golden files."""
 
 from collections.abc import Callable
 from pathlib import Path

@@ -53,7 +53,7 @@ def make_special_table() -> Table:
     return Table("nasty", SPECIAL, columns, (row,), (SPECIAL,))
 
 
-@pytest.mark.parametrize("width", [40, 60, 200])  # golden pages have 80, 100 and 140
+@pytest.mark.parametrize("width", [40, 60, 200])  # golden files have the widths 80 and 140
 def test_no_line_is_wider_than_the_terminal(width: int) -> None:
     """At 80 columns or more, no text is cut off."""
     text = render_terminal(make_tables_with_failures(), width)

@@ -26,7 +26,7 @@ TABLES = ("tags", "params", "latest_metrics", "runs", "experiments")
 def sound_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return the path of a store with a small study.
 
-    Tests read the bytes themselves, because as an argument they would fill Hypothesis' messages.
+    It is a path, because Hypothesis would print the bytes of a failing example.
     """
     path = tmp_path_factory.mktemp("sound") / "mlflow.db"
     builder = StoreBuilder(name="small", seeds=(0, 1))

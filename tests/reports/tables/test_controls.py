@@ -25,7 +25,7 @@ FINETUNER_ALONE, TEXT_FEATURE = [62.0, 64.3, 66.1], [61.0, 63.3, 65.6]
 N_CTX_4, N_CTX_1 = [61.8, 64.0, 66.0], [61.2, 63.0, 65.4]
 
 
-def mean_gain(values: Sequence[float], control_values: Sequence[float]) -> float:
+def compute_mean_gain(values: Sequence[float], control_values: Sequence[float]) -> float:
     """Return the mean difference in H between lists of new accuracies by seed."""
     pairs = zip(values, control_values, strict=True)
     return fmean(make_scores(value)[H] - make_scores(control)[H] for value, control in pairs)
@@ -76,10 +76,10 @@ def test_the_headline_compares_with_the_controls_at_the_same_levels() -> None:
     result = make_headline(study, H)
     assert result is not None
     assert result.differences["no_synthetic"].mean == pytest.approx(
-        mean_gain(N_CTX_4, FINETUNER_ALONE)
+        compute_mean_gain(N_CTX_4, FINETUNER_ALONE)
     )
     assert result.differences["text_feature"].mean == pytest.approx(
-        mean_gain(N_CTX_4, TEXT_FEATURE)
+        compute_mean_gain(N_CTX_4, TEXT_FEATURE)
     )
     assert result.differences["baseline"].mean > 6
 
@@ -123,7 +123,9 @@ def test_a_table_compares_each_level_with_the_control_at_that_level() -> None:
     lr_table = tables[LR]
     cells = {row.level: row.cells["vs_no_synthetic"] for row in lr_table.non_controls}
     means = {level: cell.estimate for level, cell in cells.items() if isinstance(cell, Value)}
-    expected = (mean_gain(N_CTX_4, FINETUNER_ALONE) + mean_gain(N_CTX_1, FINETUNER_ALONE)) / 2
+    expected = (
+        compute_mean_gain(N_CTX_4, FINETUNER_ALONE) + compute_mean_gain(N_CTX_1, FINETUNER_ALONE)
+    ) / 2
     assert means["0.01"].mean == pytest.approx(expected)
     assert {estimate.n for estimate in means.values()} == {3}
     columns = {column.key: column for column in lr_table.columns}
@@ -157,6 +159,7 @@ def test_tables_over_datasets_name_the_dataset_of_the_controls() -> None:
     assert tables_with_note == {"datasets", f"b-{LR}"}
     means = [row.cells["vs_no_synthetic"] for row in tables[f"a-{LR}"].non_controls]
     gains = [
-        mean_gain([60 + 100 * rate + s for s in range(3)], [60, 61, 62]) for rate in (0.001, 0.01)
+        compute_mean_gain([60 + 100 * rate + s for s in range(3)], [60, 61, 62])
+        for rate in (0.001, 0.01)
     ]
     assert [c.estimate.mean for c in means if isinstance(c, Value)] == pytest.approx(gains)

@@ -145,7 +145,7 @@ def test_runs_without_files_have_no_interval_over_classes(study: Study, tmp_path
     assert find_missing_note(replace_files(study, files)) == ""
 
 
-def interval_width(cell: object) -> float:
+def measure_width(cell: object) -> float:
     """Return the width of a cell's interval."""
     assert isinstance(cell, Ranged) and cell.estimate.low is not None
     return float(cell.estimate.high or 0) - cell.estimate.low
@@ -160,8 +160,8 @@ def test_an_average_draws_the_classes_of_each_dataset_independently(
     tables = build_tables(make_study_with_files(StoreBuilder(factors=factors), (4, 8), folder))
     table = next(table for table in tables if table.name == "datasets")
     cell = next(row.cells["classes"] for row in table.rows if not row.is_baseline)
-    assert interval_width(cell) == pytest.approx(
-        interval_width(find_class_intervals(study)["8"]) / 2, rel=0.25
+    assert measure_width(cell) == pytest.approx(
+        measure_width(find_class_intervals(study)["8"]) / 2, rel=0.25
     )
     assert any("ΔH over classes" in note for note in table.notes)
     dataset_table = next(table for table in tables if table.name.startswith("a-"))
