@@ -210,7 +210,9 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (b"x" * 10_000_001, "larger than 10 MB"),
     ],
 )
-def test_a_file_that_is_no_table_is_one_line(content: bytes, expected: str, tmp_path: Path) -> None:
+def test_a_file_that_is_no_table_is_a_one_line_error(
+    content: bytes, expected: str, tmp_path: Path
+) -> None:
     """The error says whether the file is damaged, empty or too large."""
     path = tmp_path / "ours.csv"
     path.write_bytes(content)

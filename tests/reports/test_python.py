@@ -81,7 +81,7 @@ def test_importance_is_a_frame(store_uri: str) -> None:
         ),
     ],
 )
-def test_unknown_tables_and_figures_are_one_line_with_the_choices(
+def test_unknown_tables_and_figures_are_one_line_errors_with_the_choices(
     study: Any, access: Any, message: str
 ) -> None:
     """The errors are ReportErrors."""

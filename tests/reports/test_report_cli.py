@@ -55,7 +55,7 @@ def test_a_removed_option_names_its_replacement(working_directory: Path) -> None
     assert line.startswith("--export was removed. MLflow, the report and its NAME-estimates.csv")
 
 
-def test_all_studies_of_a_missing_store_is_one_line(working_directory: Path) -> None:
+def test_all_studies_of_a_missing_store_is_a_one_line_error(working_directory: Path) -> None:
     """The exit code is 2, as for one study, and there is no traceback."""
     line = read_error_line(
         run_command("--all", "--tracking-uri", f"sqlite:///{working_directory}/none.db"), 2
@@ -79,7 +79,7 @@ def test_a_password_in_a_stores_address_is_not_printed(
 
 
 @pytest.mark.parametrize("scheme", ["http", "postgresql+psycopg2"])
-def test_an_unreachable_store_is_one_line_without_mlflows_retries(
+def test_an_unreachable_store_is_a_one_line_error_without_mlflows_retries(
     scheme: str, working_directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow would retry a database ten times, for minutes, with warnings."""
@@ -199,7 +199,7 @@ def make_deleted_study(path: Path) -> None:
         (make_deleted_study, "unknown study 'promptlen' (studies in this store: none)"),
     ],
 )
-def test_a_store_without_the_study_is_one_line_and_unchanged(
+def test_a_store_without_the_study_is_a_one_line_error_and_unchanged(
     working_directory: Path, make_store: Callable[[Path], object], message: str
 ) -> None:
     """The error says whether the store is missing, is not MLflow's, or lacks the study."""

@@ -64,7 +64,7 @@ def test_the_overview_has_the_named_studies(uri: str, tmp_path: Path) -> None:
         ),
     ],
 )
-def test_contradictory_arguments_are_one_line(arguments: list[str], message: str) -> None:
+def test_contradictory_arguments_are_one_line_errors(arguments: list[str], message: str) -> None:
     """The arguments are rejected before a store is read."""
     done = run_command(*arguments)
     assert done.exit_code == 2

@@ -103,7 +103,7 @@ def test_the_range_of_further_seeds_narrows_with_more_seeds() -> None:
 
 
 def test_further_seeds_of_a_precise_difference_are_few() -> None:
-    """The search starts at 250 further seeds, where a noncentrality of 38 must not overflow."""
+    """The search starts at 250 further seeds, where the noncentrality is 38."""
     assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
 
 

@@ -113,7 +113,9 @@ def check_damaged_file(sound_store: bytes, path: Path, seed: int) -> bool:
         ("UPDATE tags SET value = CAST(x'ff' AS TEXT)", "ship.state"),
     ],
 )
-def test_a_damaged_row_is_one_line(sound_store: Path, tmp_path: Path, edit: str, key: str) -> None:
+def test_a_damaged_row_is_a_one_line_error(
+    sound_store: Path, tmp_path: Path, edit: str, key: str
+) -> None:
     """A cell has bytes instead of text, text instead of a number, or text that is not UTF-8."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(sound_store.read_bytes())
@@ -126,7 +128,7 @@ def test_a_damaged_row_is_one_line(sound_store: Path, tmp_path: Path, edit: str,
     assert text.startswith(f"sqlite:///{path}: ") and len(text.splitlines()) == 1
 
 
-def test_a_schema_that_is_not_text_is_one_line(sound_store: Path, tmp_path: Path) -> None:
+def test_a_schema_that_is_not_text_is_a_one_line_error(sound_store: Path, tmp_path: Path) -> None:
     """The error message names the file."""
     path = tmp_path / "mlflow.db"
     path.write_bytes(
@@ -139,7 +141,7 @@ def test_a_schema_that_is_not_text_is_one_line(sound_store: Path, tmp_path: Path
 
 @example(198582)  # bytes as the name of a metric
 @given(st.integers(0, 2**32))
-def test_damage_anywhere_gives_a_report_or_one_line(
+def test_damage_anywhere_gives_a_report_or_a_one_line_error(
     sound_store: Path, tmp_path: Path, seed: int
 ) -> None:
     """Some damage has no effect, and other damage is an error."""

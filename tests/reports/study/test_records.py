@@ -134,14 +134,14 @@ def test_mixed_factor_values_become_text() -> None:
     assert rows["generator.kl_weight"].to_list() == [1.0, 0.1]
 
 
-def test_an_experiment_that_is_no_study_is_one_line() -> None:
+def test_an_experiment_that_is_no_study_is_a_one_line_error() -> None:
     """An experiment of MLflow without the run that describes a study is an error."""
     with pytest.raises(ReportError, match="is not a ship-sweep study"):
         study_from_runs("other", [])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
-def test_a_damaged_list_of_configurations_is_one_line(text: str) -> None:
+def test_a_damaged_list_of_configurations_is_a_one_line_error(text: str) -> None:
     """An altered tag of the run that describes the study is a ReportError."""
     builder = StoreBuilder(seeds=(0,)).add_run(ASSIGNMENT, {0: make_scores(55.0)})
     tags = {
@@ -210,7 +210,7 @@ def test_deleted_runs_are_not_read(store_uri: str) -> None:
     assert last.run_id not in {run.run_id for run in read_runs("prompt_len", uri)}
 
 
-def test_an_sqlite_address_with_options_is_one_line(store_uri: str) -> None:
+def test_an_sqlite_address_with_options_is_a_one_line_error(store_uri: str) -> None:
     """The message contains the address without options."""
     uri = make_prompt_len().write(store_uri)
     with pytest.raises(ReportError) as raised:

@@ -118,13 +118,15 @@ _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_s
 
 @given(edits=_EDITS)
 @example(edits=[(0, "ship.factors", '[{"key": ""}]')])  # a column without a heading
-def test_tags_of_any_content_give_a_report_or_one_line(edits: list[tuple[int, str, str]]) -> None:
+def test_tags_of_any_content_give_a_report_or_a_one_line_error(
+    edits: list[tuple[int, str, str]],
+) -> None:
     """Tags of the study and of its runs contain any JSON or any text."""
     check_report_or_error(edits)
 
 
 @pytest.mark.parametrize("seeds", ["1000000000000", "[-1]", "[9223372036854775808]", '"x"'])
-def test_invalid_seeds_are_one_line(seeds: str) -> None:
+def test_invalid_seeds_are_one_line_errors(seeds: str) -> None:
     """Too many seeds would fill the memory, and too large ones would overflow a column."""
     study_run, *runs = make_runs()
     config = json.dumps({"seeds": json.loads(seeds)})
@@ -134,7 +136,7 @@ def test_invalid_seeds_are_one_line(seeds: str) -> None:
 
 
 @pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])
-def test_an_invalid_smallest_effect_is_one_line(effect: Any) -> None:
+def test_an_invalid_smallest_effect_is_a_one_line_error(effect: Any) -> None:
     """The effect must be a number of points within the allowed range."""
     builder = StoreBuilder(seeds=(0,), config={"smallest_effect": effect})
     builder.add_run({}, {0: make_scores(1)})

@@ -123,7 +123,7 @@ def test_no_number_is_nan() -> None:
         (make_collapsing_study(), "quality/beauty", ".*ausuc.*quality/mmd"),
     ],
 )
-def test_an_unknown_metric_is_one_line_with_the_choices(
+def test_an_unknown_metric_is_a_one_line_error_with_the_choices(
     builder: Any, metric: str, choices: str
 ) -> None:
     """The choices are the metrics of the study's protocol."""
@@ -163,7 +163,9 @@ def test_complete_without_the_protocols_metric_is_a_failure(builder: Any, name: 
         (1, "few_shot", r"must have the same protocol .*; got base_to_new, few_shot"),
     ],
 )
-def test_unknown_and_mixed_protocols_are_one_line(n_runs: int, protocol: str, message: str) -> None:
+def test_unknown_and_mixed_protocols_are_one_line_errors(
+    n_runs: int, protocol: str, message: str
+) -> None:
     """A newer version may have other protocols, and all runs of a study need the same one."""
     builder = make_prompt_len()
     for run in builder.runs[:n_runs]:
