@@ -10,7 +10,15 @@ from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, make_epoch_message, make_final_numbers
 from harness.planning import ConfigurationMaker, Fingerprints, Plan, Work, make_plan
 from harness.recording import ParentRun, TrialRecorder
-from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
+from harness.store import (
+    OBJECTIVE,
+    Cost,
+    RunHistory,
+    Store,
+    name_seed_metric,
+    open_store,
+    read_history,
+)
 from harness.tuning import StudySearcher
 from tests.bench.idle_method import idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
@@ -95,7 +103,7 @@ def searching(sampler: str, known: int, n_asked: int, folder: Path) -> Searched:
 
 
 def _last() -> dict[str, Any]:
-    keys = [seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
+    keys = [name_seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
     return {FINAL: [{"metrics": {OBJECTIVE: 50.0, **dict.fromkeys(keys, 50.0)}}]}
 
 

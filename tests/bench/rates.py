@@ -8,15 +8,20 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_most_extreme, find_noisiest_row, measure_skewness
-from reports.analysis.variance import block_f, term_contrasts
+from reports.analysis.noise_checks import (
+    ALPHA,
+    find_most_extreme,
+    find_noisiest_row,
+    measure_skewness,
+)
+from reports.analysis.variance import block_f, compute_term_contrasts
 from reports.stats import (
     Compared,
     Verdict,
     add_verdicts,
     compare_paired,
+    compute_interval_over_classes,
     holm,
-    interval_over_classes,
     is_significant,
     mean_interval,
     rank_correlation,
@@ -92,7 +97,7 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     model, called = build_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
-        called += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
+        called += [block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms]
     return (called / studies).tolist()
 
 
@@ -153,7 +158,7 @@ def over_classes(classes: int, studies: int, seed: int) -> float:
         ]
         if drawn[0] is not None and drawn[1] is not None:
             mean = -100 * float(lost.sum() / images.sum())
-            interval = interval_over_classes(mean, [drawn[0] - drawn[1]])
+            interval = compute_interval_over_classes(mean, [drawn[0] - drawn[1]])
             n_covered += (interval.low or 0) <= truth <= (interval.high or 0)
     return n_covered / studies
 

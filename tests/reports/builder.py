@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.store import Run
-from reports.study.load import Study, study_from_runs
+from reports.study.load import Study, build_study_from_runs
 
 MLFLOW_STATUS = {
     "COMPLETE": "FINISHED",
@@ -177,7 +177,7 @@ class StoreBuilder:
 
     def make_study(self) -> Study:
         """Return the study as reports read it, without a store."""
-        return study_from_runs(self.name, [self.make_study_run(), *self.runs])
+        return build_study_from_runs(self.name, [self.make_study_run(), *self.runs])
 
     def write(self, uri: str) -> str:
         """Write the study to an sqlite store, which may contain other studies.

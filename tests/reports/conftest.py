@@ -27,5 +27,5 @@ def chart_stub() -> Iterator[None]:
         return {kind: kind.encode() + digest for kind in ("png", "svg", "pdf")}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reports.render.files.chart_bytes", digest_chart)
+        patch.setattr("reports.render.files.render_chart", digest_chart)
         yield

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from reports.answer import Answer
 from reports.cells import Table
-from reports.charts import study_charts
+from reports.charts import make_study_charts
 from reports.render.page import report_page
-from reports.render.terminal import plain_text, terminal_view
+from reports.render.terminal import make_terminal_view, render_plain_text
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, make_prompt_len
@@ -62,7 +62,7 @@ def render_terminal(tables: list[Table], width: int) -> str:
     shown_tables = [
         replace(table, place="page") if table.name == "quality" else table for table in tables
     ]
-    return plain_text(terminal_view(shown_tables, width, legend=True), width)
+    return render_plain_text(make_terminal_view(shown_tables, width, legend=True), width)
 
 
 def render_page(tables: list[Table]) -> str:
@@ -74,7 +74,7 @@ def render_page(tables: list[Table]) -> str:
 def render_study_page(builder: StoreBuilder) -> str:
     """Return the page of a study as ship-report writes it."""
     report = make_report(builder.make_study())
-    return report_page(report, study_charts(report))
+    return report_page(report, make_study_charts(report))
 
 
 class ParsedPage(HTMLParser):

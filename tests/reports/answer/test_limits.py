@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import CORRECT_FILE, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, name_seed_metric
 from reports.answer import Answer
-from reports.render.page import overview_lines
+from reports.render.page import make_overview_lines
 from reports.report import make_report
-from reports.stats import max_correct_by_guessing
+from reports.stats import compute_max_correct_by_guessing
 from reports.study.on_demand import CorrectFiles
 from tests.reports.builder import StoreBuilder, make_prompt_len, make_scores
 from tests.reports.studies import SEEDS, make_few_shot_study, make_one_factor_study
@@ -115,7 +115,7 @@ def test_limits_come_before_findings() -> None:
     report = make_report(load_yaml_study("saturated").make_study())
     assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
     entry = {"study": report.study, "answer": report.answer, "ran": "", "filter_values": {}}
-    assert [*overview_lines([entry])][1].strip() == report.answer.lines[0]
+    assert [*make_overview_lines([entry])][1].strip() == report.answer.lines[0]
 
 
 @pytest.mark.parametrize(("n_saturated", "is_limited"), [(4, False), (5, True)])
@@ -175,7 +175,7 @@ def write_correct_files(
         columns = {"eval_set": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
         columns["seen"] = is_seen
         columns |= {
-            seed_metric(seed, kind): is_correct for seed in SEEDS for kind in ("own", "all")
+            name_seed_metric(seed, kind): is_correct for seed in SEEDS for kind in ("own", "all")
         }
         (folder / name).mkdir()
         pl.DataFrame(columns).write_parquet(folder / name / CORRECT_FILE)
@@ -249,6 +249,6 @@ def test_guessing_is_judged_by_the_binomial_distribution() -> None:
     """The result is the largest number that guessing reaches with a probability above 5%."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
-        max_correct = max_correct_by_guessing(images, classes)
+        max_correct = compute_max_correct_by_guessing(images, classes)
         reached_p, exceeded_p = stats.binom.sf([max_correct - 1, max_correct], images, 1 / classes)
         assert reached_p > 0.05 >= exceeded_p

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reports.charts import study_charts
+from reports.charts import make_study_charts
 from reports.errors import ReportError
-from reports.render import overview_files
+from reports.render import make_overview_files
 from reports.render.page import report_page
 from reports.report import make_report
 from tests.reports.builder import make_prompt_len
@@ -97,7 +97,7 @@ def make_linked_page() -> str:
         make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     report = make_report(study)
-    return report_page(report, study_charts(report))
+    return report_page(report, make_study_charts(report))
 
 
 def test_charts_are_drawn_without_errors(browser: Any, tmp_path: Path) -> None:
@@ -188,7 +188,7 @@ def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width:
     """Wide tables and charts scroll in their own boxes, also on a phone."""
     long = "descriptions/of_every_class_of_imagenet_in_full_" * 4
     builder = make_one_factor_study({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
-    overview, *_ = overview_files(
+    overview, *_ = make_overview_files(
         [make_report(builder.make_study()), ReportError("left out: " + long)]
     )
     for text in (make_linked_page(), render_study_page(builder), overview["index.html"].decode()):
@@ -256,7 +256,7 @@ def test_the_overview_filters_studies(browser: Any, tmp_path: Path) -> None:
     reports = [
         make_report(study.make_study()) for study in (make_prompt_len(), make_multi_dataset_study())
     ]
-    files, _, _ = overview_files(reports)
+    files, _, _ = make_overview_files(reports)
     open_page(browser, files["index.html"].decode(), tmp_path)
     shown = "return [...document.querySelectorAll('.study:not([hidden])')].map(entry => entry.id)"
     assert browser.execute_script(shown) == ["prompt_len", "main"]

@@ -13,7 +13,7 @@ import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.errors import ReportError
-from reports.formatting import p_text
+from reports.formatting import format_p
 from reports.render.files import (
     is_page_of,
     make_publication,
@@ -21,9 +21,9 @@ from reports.render.files import (
     report_text,
     write_files,
 )
-from reports.render.markup import escape_latex, tables_as_latex
+from reports.render.markup import escape_latex, format_tables_as_latex
 from reports.render.page import report_page
-from reports.render.spreadsheet import combined_csv
+from reports.render.spreadsheet import format_combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
@@ -94,7 +94,7 @@ WIDE = make_multi_dataset_study([f"d{i}" for i in range(12)], skip={("vae", "d3"
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     """Polars and pandas infer the types of columns, and read equal means."""
     tables = build_tables(builder.make_study())
-    text = combined_csv(tables)
+    text = format_combined_csv(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
     assert frame.columns == list(other.columns) and frame.columns[0] == "table"
     assert frame["table"].to_list() == [table.name for table in tables for _ in table.rows]
@@ -152,7 +152,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
         *make_tables_with_flags(),
         *eleven_datasets,
     ]
-    body = tables_as_latex(tables).replace("{table}", "{table*}")
+    body = format_tables_as_latex(tables).replace("{table}", "{table*}")
     head = (
         r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
         r"\usepackage[margin=2cm]{geometry}\begin{document}"
@@ -193,4 +193,4 @@ def test_an_html_page_is_self_contained() -> None:
 )  # fmt: skip
 def test_p_has_two_significant_digits(p: float, text: str) -> None:
     """A very small p is "<0.001", and never 0.00."""
-    assert p_text(p) == text
+    assert format_p(p) == text

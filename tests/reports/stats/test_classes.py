@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats import DRAWS, interval_over_classes, resample_accuracy
+from reports.stats import DRAWS, compute_interval_over_classes, resample_accuracy
 
 
 def test_classes_are_resampled_with_all_their_images() -> None:
@@ -44,7 +44,7 @@ def test_the_interval_covers_the_truth_of_all_classes(k: int) -> None:
             for rates in (first_rates, second_rates)
         )
         assert first is not None and second is not None
-        interval = interval_over_classes(0.0, [second - first])
+        interval = compute_interval_over_classes(0.0, [second - first])
         truth = -0.12  # the mean difference of infinitely many classes, which clipping lowers
         assert interval.low is not None and interval.high is not None
         n_covered += interval.low <= truth <= interval.high

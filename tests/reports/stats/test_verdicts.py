@@ -15,7 +15,7 @@ from reports.stats import (
     compare_paired,
     critical,
 )
-from reports.stats.power import _find_further, further_pairs
+from reports.stats.power import _find_further, estimate_further_pairs
 
 
 def make_difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -104,7 +104,7 @@ def test_the_range_of_further_seeds_narrows_with_more_seeds() -> None:
 
 def test_further_seeds_of_a_precise_difference_are_few() -> None:
     """The search starts at 250 further seeds, where the noncentrality is 38."""
-    assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
+    assert estimate_further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.5, 0.9, 0.99, 1.01, 1.2, 2.0, 5.0])
@@ -113,7 +113,7 @@ def test_further_seeds_of_a_precise_difference_are_few() -> None:
 def test_further_seeds_are_an_ascending_range(n: int, std: float, mean: float) -> None:
     """The lower end is at most the upper end, even for small standard deviations."""
     for family in (1, 5, 100):
-        fewest, most = further_pairs(n, mean, std, 1.0, family)
+        fewest, most = estimate_further_pairs(n, mean, std, 1.0, family)
         assert 1 <= fewest <= most <= MAX_FURTHER_PAIRS + 1
 
 

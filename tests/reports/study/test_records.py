@@ -9,8 +9,8 @@ import pytest
 
 from harness.store import Run, read_runs
 from reports.errors import ReportError
-from reports.stats import percent_interval
-from reports.study.load import load_records, study_from_runs
+from reports.stats import compute_percent_interval
+from reports.study.load import build_study_from_runs, load_records
 from reports.tables import build_tables
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, make_prompt_len, make_scores
@@ -137,7 +137,7 @@ def test_mixed_factor_values_become_text() -> None:
 def test_an_experiment_that_is_no_study_is_a_one_line_error() -> None:
     """An experiment of MLflow without the run that describes a study is an error."""
     with pytest.raises(ReportError, match="is not a ship-sweep study"):
-        study_from_runs("other", [])
+        build_study_from_runs("other", [])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
@@ -151,7 +151,7 @@ def test_a_damaged_list_of_configurations_is_a_one_line_error(text: str) -> None
     }
     damaged = Run("parent", 0, {**tags, "ship.planned": text}, {}, {})
     with pytest.raises(ReportError, match=r"MLflow tag ship\.planned"):
-        study_from_runs("prompt_len", [damaged, *builder.runs])
+        build_study_from_runs("prompt_len", [damaged, *builder.runs])
 
 
 def test_reports_read_the_numbers_that_the_harness_writes() -> None:
@@ -172,7 +172,7 @@ def test_reports_read_the_numbers_that_the_harness_writes() -> None:
     run = builder.runs[0]
     run.metrics.clear()
     run.metrics.update(recorder.compute_final_metrics(numbers, (3, 4), "generalized_zero_shot"))
-    interval = percent_interval(accuracies["unseen"])
+    interval = compute_percent_interval(accuracies["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
     assert ends == [interval.low, interval.high]
     expected = {f"test/{name}_{end}" for name in accuracies for end in ("low", "high")}

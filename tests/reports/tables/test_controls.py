@@ -11,7 +11,7 @@ from reports.render import make_publication
 from reports.report import make_report
 from reports.study import Study
 from reports.tables import build_tables, make_headline
-from reports.tables.controls import controls_by_configuration
+from reports.tables.controls import find_controls_by_configuration
 from tests.reports.builder import StoreBuilder, make_scores
 from tests.reports.studies import make_factors
 from tests.reports.yaml_studies import load_yaml_study
@@ -62,7 +62,7 @@ def test_a_control_has_the_levels_of_factors_that_it_does_not_replace() -> None:
 def test_each_configuration_has_the_control_at_its_levels() -> None:
     """The control of the baseline has no levels, as in stores of earlier versions."""
     study = load_yaml_study("tuned").make_study()
-    controls = controls_by_configuration(study, "no_synthetic")
+    controls = find_controls_by_configuration(study, "no_synthetic")
     rates = {
         configuration.assignment[LR]: controls[configuration.key].rows[0]["config_key"]
         for configuration in study.non_controls

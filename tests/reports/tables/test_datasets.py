@@ -3,7 +3,7 @@
 import pytest
 
 from reports.cells import Counts, Text, Value
-from reports.stats import Estimate, percent_interval
+from reports.stats import Estimate, compute_percent_interval
 from tests.reports.builder import make_scores
 from tests.reports.studies import compute_harmonic_mean, make_grid_study, make_multi_dataset_study
 from tests.reports.tables.cells import DATASETS, build_tables_by_name, find_row
@@ -24,7 +24,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
     h_by_seed = (compute_harmonic_mean(69, 55), compute_harmonic_mean(68, 57))
     vae = find_row(table, "vae").cells
     assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(h_by_seed) / 2)
-    assert vae["average/harmonic_mean"].estimate == percent_interval(h_by_seed)
+    assert vae["average/harmonic_mean"].estimate == compute_percent_interval(h_by_seed)
     difference = vae["difference"].estimate
     assert difference.mean == pytest.approx(sum(h_by_seed) / 2 - expected)
     assert (difference.n, none["difference"]) == (2, Text("baseline"))

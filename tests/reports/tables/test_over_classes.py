@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import CORRECT_FILE, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, name_seed_metric
 from reports.cells import Ranged
-from reports.formatting import cell_text
+from reports.formatting import format_cell_text
 from reports.report import make_report
 from reports.stats import DRAWS
 from reports.study import Study
@@ -41,7 +41,7 @@ def make_correct_frame(level: int) -> pl.DataFrame:
     """Return the content of a run's file of correct predictions."""
     ids = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
-    predictions = {seed_metric(seed, "own"): simulate_correct(level, seed) for seed in SEEDS}
+    predictions = {name_seed_metric(seed, "own"): simulate_correct(level, seed) for seed in SEEDS}
     return pl.DataFrame({**columns, "seen": SEEN, **predictions})
 
 
@@ -96,7 +96,7 @@ def test_the_interval_over_classes_contains_the_difference(study: Study) -> None
         assert low is not None and high is not None and low < mean < high
         (row,) = (row for row in table.rows if row.cells["level"].text == level)
         assert mean == row.cells["difference"].estimate.mean
-        assert cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
+        assert format_cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
     assert cells["8"].estimate.low > 0  # half of the classes are much easier
     (note,) = (note for note in table.notes if "ΔH over classes" in note)
     assert "resampled 1,000 times" in note
@@ -172,7 +172,7 @@ def test_a_class_average_weights_classes_equally(study: Study, tmp_path: Path) -
     """Accuracies of generalized_zero_shot are averages over the seen or the unseen classes."""
     ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "seen": ids < 12}
-    columns[seed_metric(0, "all")] = (ids > 0) & (ids < 12)
+    columns[name_seed_metric(0, "all")] = (ids > 0) & (ids < 12)
     pl.DataFrame(columns).write_parquet(tmp_path / CORRECT_FILE)
     study = replace_files(study, RunFiles(folders={"run": tmp_path.as_uri()}))
     seen, unseen = (_resample_run(study, "run", 0, metric) for metric in ("seen", "unseen"))

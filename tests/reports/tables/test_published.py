@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 
 from reports.cells import Quantity, Table, Text
-from reports.render import csv_text, report_files, report_text, tables_as_latex, tables_as_markdown
+from reports.render import (
+    format_csv,
+    format_tables_as_latex,
+    format_tables_as_markdown,
+    report_files,
+    report_text,
+)
 from reports.report import make_report
-from reports.tables import published_table
+from reports.tables import make_published_table
 from reports.tables.published import (
     AVERAGE_OF_ALL,
-    all_datasets,
-    published_value,
+    get_published_value,
+    list_published_datasets,
     read_published_results,
 )
 from tests.case_files import load_cases
@@ -49,14 +55,14 @@ def list_rows(table: Table) -> list[tuple[str, str]]:
 def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], text: str) -> None:
     """All formats have the note."""
     study = make_builder([], [{}], {**COOP_CONSTANTS, **constants}).make_study()
-    table = published_table(study)
+    table = make_published_table(study)
     assert table.rows == ()
     assert any(text in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "no result that can be compared" in tables_as_markdown(report.all_tables)
-    assert "no result that can be compared" in tables_as_latex(report.all_tables)
+    assert "no result that can be compared" in format_tables_as_markdown(report.all_tables)
+    assert "no result that can be compared" in format_tables_as_latex(report.all_tables)
     assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
-    assert csv_text(table).count("\n") == 1
+    assert format_csv(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page
     assert report.stamp != make_report(study).stamp
@@ -67,7 +73,7 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     constants = {**COOP_CONSTANTS, "generator.name": "none"}
     factors = [FINETUNER, DATASET]
     assignments = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
-    table = published_table(make_builder(factors, assignments, constants).make_study())
+    table = make_published_table(make_builder(factors, assignments, constants).make_study())
     assert list_rows(table) == [
         *(("coop", dataset) for dataset in DATASETS),
         ("coop", AVERAGE_OF_ALL),
@@ -77,12 +83,12 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     h = cells["published_harmonic_mean"]
     assert isinstance(h, Quantity) and h.number == pytest.approx(78.97, abs=0.01)
     incomplete = make_builder(factors, assignments[:-1], constants).make_study()
-    incomplete_rows = list_rows(published_table(incomplete))
+    incomplete_rows = list_rows(make_published_table(incomplete))
     assert ("gda", AVERAGE_OF_ALL) not in incomplete_rows
     assert ("coop", AVERAGE_OF_ALL) in incomplete_rows
     more = [*assignments, {"finetuner": "gda", "dataset": "emoji"}]
     study = make_builder(factors, more, constants).make_study()
-    assert list_rows(published_table(study)) == list_rows(table)
+    assert list_rows(make_published_table(study)) == list_rows(table)
 
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
@@ -95,8 +101,8 @@ def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: 
         if method == expected_method
     }
     average = rows[AVERAGE_OF_ALL]
-    assert published_value(average, "harmonic_mean") == pytest.approx(h, abs=0.011)
-    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
+    assert get_published_value(average, "harmonic_mean") == pytest.approx(h, abs=0.011)
+    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *list_published_datasets()})
     for metric in ("base", "new") if len(rows) > 1 else ():
-        values = [published_value(rows[name], metric) for name in DATASETS]
-        assert sum(values) / 11 == pytest.approx(published_value(average, metric), abs=0.02)
+        values = [get_published_value(rows[name], metric) for name in DATASETS]
+        assert sum(values) / 11 == pytest.approx(get_published_value(average, metric), abs=0.02)
