@@ -49,14 +49,14 @@ def with_table(page: str, table: list[list[str]]) -> str:
 
 def image(page: str, table: list[list[str]]) -> bytes:
     """Return a PNG of a report's page in Chromium, of few colors, with its table as text."""
-    from tests.reports.render.test_browser import open_browser, show, wait
+    from tests.reports.render.test_browser import open_browser, open_page, wait_for
 
     browser = open_browser()
     browser.execute_cdp_cmd("Emulation.setScrollbarsHidden", {"hidden": True})
     try:
         with tempfile.TemporaryDirectory() as folder:
-            show(browser, page, Path(folder), *SIZE)
-            wait(browser, "return document.querySelector('.chart svg .seeds_marks path')")
+            open_page(browser, page, Path(folder), *SIZE)
+            wait_for(browser, "return document.querySelector('.chart svg .seeds_marks path')")
             shot = browser.get_screenshot_as_png()
     finally:
         browser.quit()

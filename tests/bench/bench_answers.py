@@ -17,8 +17,8 @@ import numpy.typing as npt
 from reports.answer import Answer
 from reports.report import make_report
 from tests.reports.analysis.planted import METRIC
-from tests.reports.answer.claims import check
-from tests.reports.answer.known_study import Claims, Known
+from tests.reports.answer.claims import check_answer
+from tests.reports.answer.known_study import Claims, KnownStudy
 from tests.reports.builder import StoreBuilder
 
 Array = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ KEYS = ("generator.kl_weight", "generator.n_ctx")
 NAMES = ("base", "new", METRIC, "joint_base", "joint_new", "joint_harmonic_mean")
 SEED_SD, NOISE_SD, EFFECT = 1.5, 0.7, 2.0  # points of H
 PROMISES = (
-    "decided", "equivalent", "beyond chance", "depends", "share", "no headroom",
+    "different", "equivalent", "significant", "depends", "share", "no headroom",
     "warned",
 )  # fmt: skip
 Noise = Callable[[np.random.Generator, Sequence[int]], Array]
@@ -45,7 +45,7 @@ def skewed(rng: np.random.Generator, shape: Sequence[int]) -> Array:
 def grid(
     rng: np.random.Generator, *, noise: Noise = bell, dead: Sequence[int] = (), tied: bool = False,
     lost: float = 0.0,
-) -> Known:  # fmt: skip
+) -> KnownStudy:  # fmt: skip
     """A grid of one or two factors, of which n_ctx has an effect in half of the studies.
 
     Args:
@@ -98,10 +98,10 @@ def grid(
     def truth(assignment: Mapping[str, Any]) -> float:
         return float(effects[assignment.get(KEYS[1], 0)])
 
-    return Known(builder, truth, controls)
+    return KnownStudy(builder, truth, controls)
 
 
-def pruned(rng: np.random.Generator) -> Known:
+def pruned(rng: np.random.Generator) -> KnownStudy:
     """Random configurations; the better ones finish, in some studies few. A control was stopped."""
     ranges, configurations, seeds = int(rng.choice([2, 4])), int(rng.integers(8, 25)), 3
     slope = EFFECT * 2 * (rng.random() < 0.5)
@@ -121,7 +121,7 @@ def pruned(rng: np.random.Generator) -> Known:
         assignment = {f"x{i}": float(x) for i, x in enumerate(row)}
         _add(builder, assignment, values[place], range(seeds), state=state)
     _add(builder, {}, of_seed, range(seeds), state="PRUNED", control="real_images")
-    return Known(builder, lambda assignment: slope * assignment.get("x0", 0.0))
+    return KnownStudy(builder, lambda assignment: slope * assignment.get("x0", 0.0))
 
 
 def _add(
@@ -130,15 +130,15 @@ def _add(
 ) -> None:  # fmt: skip
     """A run of some seeds, or a setting that has none."""
     if not seeds:
-        builder.want(assignment)
+        builder.add_planned(assignment)
         return
     results = {s: dict.fromkeys(NAMES, float(values[s])) for s in seeds}
     chosen = dict.fromkeys(NAMES, float(np.round(values.mean()))) if tied else None
     flags = {"posterior_collapse": list(seeds)} if collapsed else None
-    builder.trial(assignment, results, state=state, control=control, selected=chosen, flags=flags)
+    builder.add_run(assignment, results, state=state, control=control, selected=chosen, flags=flags)
 
 
-SHAPES: dict[str, Callable[[np.random.Generator], Known]] = {
+SHAPES: dict[str, Callable[[np.random.Generator], KnownStudy]] = {
     "normal": grid,
     "skewed": lambda rng: grid(rng, noise=skewed),
     "collapsed": lambda rng: grid(rng, dead=(0, 1)),
@@ -149,9 +149,9 @@ SHAPES: dict[str, Callable[[np.random.Generator], Known]] = {
 }
 
 
-def answered(known: Known) -> Answer:
+def answered(known: KnownStudy) -> Answer:
     """The answer of a study, by the code that makes reports."""
-    return make_report(known.builder.study()).answer
+    return make_report(known.builder.make_study()).answer
 
 
 def judged(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Claims]:
@@ -167,7 +167,7 @@ def judged(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Cl
     for place in range(studies):
         known, before = SHAPES[shape](rng), len(claims.facts)
         answer = answered(known)
-        check(known, answer, claims)
+        check_answer(known, answer, claims)
         wrong += len(claims.facts) > before
         if place < shown:
             print("\n".join(answer.lines), end="\n\n")

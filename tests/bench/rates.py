@@ -28,7 +28,7 @@ from reports.stats import (
     resample_accuracy,
 )
 from tests.bench.noise import LOSS, RARE, SD, Array, Shape
-from tests.reports.analysis.planted import METRIC, planted
+from tests.reports.analysis.planted import METRIC, make_planted_study
 
 SEED_SD, EFFECT = 1.5, 1.0
 LEVELS = 4  # a baseline and three levels
@@ -189,9 +189,11 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
         drawn, values = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
         # the study has the results that the sampler saw, and some noise more
         seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
-        builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
+        builder = make_planted_study(
+            factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe"
+        )
         ranked = holm([rank_correlation([s[key] for s in drawn], values, rng).p for key in keys])
         by_ranks = any(is_significant(p) for p in ranked[1:])
-        largest = compute_importance(builder.study(), METRIC).factors[0]
+        largest = compute_importance(builder.make_study(), METRIC).factors[0]
         called += (by_ranks, largest.factors != ("x0",))
     return (called / studies).tolist()

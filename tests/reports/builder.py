@@ -1,4 +1,4 @@
-"""A small store that holds exactly what the harness writes: as plain runs, or in real MLflow."""
+"""Builds small stores with the schema of the harness, as plain runs or in MLflow."""
 
 import json
 import tempfile
@@ -13,11 +13,16 @@ import numpy as np
 from harness.store import Run
 from reports.study.load import Study, build_study_from_runs
 
-STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "INTERRUPTED": "KILLED"}
+MLFLOW_STATUS = {
+    "COMPLETE": "FINISHED",
+    "PRUNED": "FINISHED",
+    "FAIL": "FAILED",
+    "INTERRUPTED": "KILLED",
+}
 
 
-def scores(new: float, base: float = 70.0) -> dict[str, float]:
-    """The six percentages that belong to a base and a new accuracy."""
+def make_scores(new: float, base: float = 70.0) -> dict[str, float]:
+    """Return the six test metrics of base_to_new for a new and a base accuracy."""
     joint_base, joint_new = base - 4, new - 6
     return {
         "base": base,
@@ -31,7 +36,24 @@ def scores(new: float, base: float = 70.0) -> dict[str, float]:
 
 @dataclass
 class StoreBuilder:
-    """Builds a study run by run, following the MLflow schema."""
+    """Builds a study run by run, with the tags, params and metrics that the harness writes.
+
+    Attributes:
+        name: Name of the study.
+        factors: Factors, as the study's run lists them.
+        seeds: Requested seeds.
+        sampler: "grid", "random" or "tpe".
+        n_trials: Number of configurations of a sampled study.
+        state: State of the study's run.
+        selection: Selection rule of all runs.
+        protocol: Protocol of all runs.
+        constants: Params of all runs that differ from the defaults of `add_run`.
+        objective: Metric of selection.
+        demonstration: Whether the backbone is a demonstration backbone.
+        config: Further keys of the study's YAML.
+        planned: Planned configurations. None writes no list of them.
+        runs: The runs of configurations and controls.
+    """
 
     name: str = "prompt_len"
     factors: Sequence[Mapping[str, Any]] = (
@@ -40,17 +62,17 @@ class StoreBuilder:
     seeds: Sequence[int] = (0, 1, 2, 3, 4)
     sampler: str = "grid"
     n_trials: int | None = None
-    ended: str = "COMPLETE"
+    state: str = "COMPLETE"
     selection: str = "pseudo_new"
     protocol: str = "base_to_new"
     constants: Mapping[str, str] = field(default_factory=dict)
     objective: str = "harmonic_mean"
     demonstration: bool = True
     config: Mapping[str, Any] = field(default_factory=dict)
-    wanted: list[dict[str, Any]] | None = field(default_factory=list)
+    planned: list[dict[str, Any]] | None = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
 
-    def trial(
+    def add_run(
         self,
         assignment: Mapping[str, Any],
         results: Mapping[int, Mapping[str, float]],
@@ -61,28 +83,42 @@ class StoreBuilder:
         reason: str = "",
         selected: Mapping[str, float] | None = None,
         flags: Mapping[str, Sequence[int]] | None = None,
-        want: bool = True,
+        is_planned: bool = True,
         epochs: Sequence[int] | None = None,
         **tags: str,
     ) -> "StoreBuilder":
-        """Add one run: `results` is seed -> test metrics; key defaults to arm and assignment.
+        """Add a run of a configuration or of a control.
 
-        selected: the selection metrics of every seed; None: the test's, each 3 lower.
-        flags: flag -> the seeds that raised it; the flags named have a 0 for the other seeds.
-        epochs: The tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
+        Args:
+            assignment: Level of each factor.
+            results: Test metrics by seed.
+            control: Name of the control. Empty for a configuration.
+            key: Configuration key. Defaults to a text of the control and the assignment.
+            state: State of the run. Only COMPLETE runs have the metrics of their seeds.
+            reason: Reason for the state.
+            selected: Selection metrics of every seed. Defaults to the test metrics minus 3.
+            flags: Seeds that raised each flag. The other seeds have 0 for these flags.
+            is_planned: Whether the study's plan contains the configuration.
+            epochs: Tested epoch of each seed. Defaults to 20, and to 0 for zero-shot.
+            tags: Further tags, without their prefix "ship.".
+
+        Returns:
+            This builder.
         """
-        key = key or f"{control}{json.dumps(assignment, sort_keys=True)}"
+        key = key or _make_key(control, assignment)
         metrics = {"trial/seconds": 8.0 * len(results), "trial/text_tokens": 1e6 * len(results)}
         tested_epochs = epochs or [0 if control == "zero_shot" else 20] * len(results)
         for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):
-            lower = {name: value - 3.0 for name, value in values.items()}
-            names = lower if selected is None else selected
-            chosen = {f"selection/{name}": value for name, value in names.items()}
+            if state != "COMPLETE":
+                continue
+            if selected is None:
+                selection = {name: value - 3.0 for name, value in values.items()}
+            else:
+                selection = dict(selected)
             raised = {f"flag/{name}": float(seed in s) for name, s in (flags or {}).items()}
-            tested = {f"test/{name}": value for name, value in {**values, **raised}.items()}
-            seed_metrics = (
-                {**tested, **chosen, "selection_epoch": float(epoch)} if state == "COMPLETE" else {}
-            )
+            seed_metrics = {f"test/{name}": value for name, value in {**values, **raised}.items()}
+            seed_metrics |= {f"selection/{name}": value for name, value in selection.items()}
+            seed_metrics["selection_epoch"] = float(epoch)
             metrics |= {f"{name}/seed_{seed}": value for name, value in seed_metrics.items()}
         params = {
             "backbone": "pocket", "dataset": "emoji", "protocol": self.protocol, "shots": "16",
@@ -90,7 +126,7 @@ class StoreBuilder:
             "targets": "[]", **self.constants,
         }  # fmt: skip
         params |= {name: json.dumps(value).strip('"') for name, value in assignment.items()}
-        written = {
+        run_tags = {
             "ship.kind": "trial", "ship.state": state, "ship.config_key": key,
             "ship.control": control,
             "ship.seeds": json.dumps(list(results)), "ship.assignment": json.dumps(assignment),
@@ -98,81 +134,92 @@ class StoreBuilder:
             "ship.backbone": "pocket", "ship.dataset": "emoji", "ship.results_version": "1",
             "ship.demonstration": str(self.demonstration).lower(),
         }  # fmt: skip
-        written |= {"ship.reason": reason} if reason else {}
-        written |= {f"ship.{name}": value for name, value in tags.items()}
+        run_tags |= {"ship.reason": reason} if reason else {}
+        run_tags |= {f"ship.{name}": value for name, value in tags.items()}
         started = 1_000 + len(self.runs)
-        self.runs.append(Run(f"run{len(self.runs)}", started, written, params, metrics))
-        if want:
-            self.want(assignment, control=control, key=key)
+        self.runs.append(Run(f"run{len(self.runs)}", started, run_tags, params, metrics))
+        if is_planned:
+            self.add_planned(assignment, control=control, key=key)
         return self
 
-    def want(
+    def add_planned(
         self,
         assignment: Mapping[str, Any],
         *,
         control: str = "",
         key: str | None = None,
     ) -> "StoreBuilder":
-        """List a setting as wanted, run or not."""
-        key = key or f"{control}{json.dumps(assignment, sort_keys=True)}"
+        """Add a configuration or a control to the study's plan, whether or not it has a run."""
+        key = key or _make_key(control, assignment)
         entry: dict[str, Any] = {
             "config_key": key,
             "assignment": dict(assignment),
             "control": control,
         }
-        if self.wanted is not None and entry not in self.wanted:
-            self.wanted.append(entry)
+        if self.planned is not None and entry not in self.planned:
+            self.planned.append(entry)
         return self
 
-    def parent(self) -> Run:
-        """The study's own run."""
+    def make_study_run(self) -> Run:
+        """Return the run that describes the study."""
         config = {"name": self.name, "seeds": list(self.seeds), "n_trials": self.n_trials}
         config |= self.config
         tags = {
-            "ship.kind": "study", "ship.state": self.ended, "ship.sampler": self.sampler,
+            "ship.kind": "study", "ship.state": self.state, "ship.sampler": self.sampler,
             "ship.factors": json.dumps(self.factors), "ship.study": json.dumps(config),
             "ship.objective": self.objective,
         }  # fmt: skip
-        if self.wanted is not None:
-            text = json.dumps(self.wanted)
-            pieces = [text[at : at + 400] for at in range(0, len(text), 400)]
+        if self.planned is not None:
+            text = json.dumps(self.planned)
+            pieces = [text[start : start + 400] for start in range(0, len(text), 400)]
             tags |= {f"ship.planned.{i}" if i else "ship.planned": p for i, p in enumerate(pieces)}
         return Run("parent", 0, tags, {}, {})
 
-    def study(self) -> Study:
-        """The study as the reports read it, without MLflow between."""
-        return build_study_from_runs(self.name, [self.parent(), *self.runs])
+    def make_study(self) -> Study:
+        """Return the study as reports read it, without a store."""
+        return build_study_from_runs(self.name, [self.make_study_run(), *self.runs])
 
     def write(self, uri: str) -> str:
-        """Write everything to the sqlite store at `uri`, which may hold other studies; return it.
+        """Write the study to an sqlite store, which may contain other studies.
 
-        A new store is a copy of the one that the first test of this session wrote of the same runs.
+        If the store does not exist, it is copied from a cache, because MLflow is slow.
+
+        Returns:
+            The URI of the store.
         """
-        file, runs = Path(uri.removeprefix("sqlite:///")), [self.parent(), *self.runs]
+        file = Path(uri.removeprefix("sqlite:///"))
+        runs = [self.make_study_run(), *self.runs]
         if file.exists():
-            _write(uri, self.name, runs)
+            _write_runs(uri, self.name, runs)
         else:
-            file.write_bytes(_written(self.name, json.dumps([asdict(run) for run in runs])))
+            file.write_bytes(_make_store_file(self.name, json.dumps([asdict(run) for run in runs])))
         return uri
 
 
+def _make_key(control: str, assignment: Mapping[str, Any]) -> str:
+    """Return a configuration key that is unique within a study."""
+    return f"{control}{json.dumps(assignment, sort_keys=True)}"
+
+
 @cache
-def empty_store() -> bytes:
-    """An sqlite file with MLflow's schema alone, which takes seconds to make."""
+def make_empty_store() -> bytes:
+    """Return the bytes of an sqlite file with MLflow's schema and no run, which takes seconds."""
     from mlflow.tracking import MlflowClient
 
-    return _file_of(b"", lambda uri: MlflowClient(tracking_uri=uri).search_experiments())
+    return _write_and_read_back(
+        b"", lambda uri: MlflowClient(tracking_uri=uri).search_experiments()
+    )
 
 
 @cache
-def _written(name: str, runs: str) -> bytes:
-    """The file of a study, of its runs as JSON."""
+def _make_store_file(name: str, runs: str) -> bytes:
+    """Return the bytes of an sqlite file with a study. Its runs are JSON."""
     built_runs = [Run(**run) for run in json.loads(runs)]
-    return _file_of(empty_store(), lambda uri: _write(uri, name, built_runs))
+    return _write_and_read_back(make_empty_store(), lambda uri: _write_runs(uri, name, built_runs))
 
 
-def _file_of(before: bytes, write: Callable[[str], object]) -> bytes:
-    """What is in an sqlite file after a write to it."""
+def _write_and_read_back(before: bytes, write: Callable[[str], object]) -> bytes:
+    """Return the bytes of an sqlite file after a write to it."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "mlflow.db"
         file.write_bytes(before)
@@ -180,8 +227,8 @@ def _file_of(before: bytes, write: Callable[[str], object]) -> bytes:
         return file.read_bytes()
 
 
-def _write(uri: str, name: str, runs: Sequence[Run]) -> None:
-    """Write a study's runs, its own first, to MLflow."""
+def _write_runs(uri: str, name: str, runs: Sequence[Run]) -> None:
+    """Write the runs of a study to MLflow, starting with the run that describes it."""
     from mlflow.entities import Metric, Param, RunTag
     from mlflow.tracking import MlflowClient
 
@@ -198,22 +245,30 @@ def _write(uri: str, name: str, runs: Sequence[Run]) -> None:
             params=[Param(k, v) for k, v in run.params.items()],
             tags=[RunTag(k, v) for k, v in tags.items()],
         )
-        client.set_terminated(created.info.run_id, STATUS.get(run.tags["ship.state"], "RUNNING"))
+        client.set_terminated(
+            created.info.run_id, MLFLOW_STATUS.get(run.tags["ship.state"], "RUNNING")
+        )
 
 
-def prompt_len(**fields: Any) -> StoreBuilder:
-    """The packaged study, whole: five levels, five seeds, four arms, seeded effects."""
-    build = StoreBuilder(**fields)
+def make_prompt_len(**fields: Any) -> StoreBuilder:
+    """Build the packaged study prompt_len: five levels, five seeds and four controls."""
+    builder = StoreBuilder(**fields)
     rng = np.random.default_rng(7)
-    draws = {seed: float(rng.normal(0, 2)) for seed in build.seeds}
+    seed_effects = {seed: float(rng.normal(0, 2)) for seed in builder.seeds}
     for n_ctx, effect in {1: -2.5, 2: -0.8, 4: 0.0, 8: 0.6, 16: -0.4}.items():
         results = {
-            s: scores(55 + effect + d + float(rng.normal(0, 0.8)), 70 + d / 3)
-            for s, d in draws.items()
+            seed: make_scores(55 + effect + d + float(rng.normal(0, 0.8)), 70 + d / 3)
+            for seed, d in seed_effects.items()
         }
-        build.trial({"generator.n_ctx": n_ctx}, results)
-    build.trial({}, {seed: scores(52.0, 61.0) for seed in draws}, control="zero_shot")
+        builder.add_run({"generator.n_ctx": n_ctx}, results)
+    builder.add_run(
+        {}, {seed: make_scores(52.0, 61.0) for seed in seed_effects}, control="zero_shot"
+    )
     levels = {"no_synthetic": 47.0, "text_feature": 54.0, "real_images": 71.0}
     for control, new in levels.items():
-        build.trial({}, {s: scores(new + d, 71 + d / 4) for s, d in draws.items()}, control=control)
-    return build
+        builder.add_run(
+            {},
+            {seed: make_scores(new + d, 71 + d / 4) for seed, d in seed_effects.items()},
+            control=control,
+        )
+    return builder

@@ -1,4 +1,4 @@
-"""Sound studies and studies with accidents that are computed, beside those that stand in YAML."""
+"""Simulated studies by name. tests.reports.yaml_studies has those that are defined in YAML."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -6,90 +6,117 @@ from typing import Any
 import numpy as np
 
 from harness.store import Run
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import StoreBuilder, make_prompt_len, make_scores
 from tests.reports.studies import (
     KL,
     SEEDS,
-    collapsing,
-    cross_dataset,
-    crossed,
-    few_shot,
-    leveled,
-    one_factor,
-    over_datasets,
-    quality,
+    make_collapsing_study,
+    make_cross_dataset_study,
+    make_factors,
+    make_few_shot_study,
+    make_grid_study,
+    make_multi_dataset_study,
+    make_one_factor_study,
+    make_quality,
 )
 
 
-def searched(edges: bool = True, **keys: Any) -> StoreBuilder:
-    """Two levels of shots under Tip-Adapter-F, whose choices differ from seed to seed.
+def make_tuned_at_inference(has_grid_edges: bool = True, **fields: Any) -> StoreBuilder:
+    """Build a study of shots in which selection chooses alpha and the epoch of each seed.
 
-    edges: whether alpha is searched; a configured one is no choice, so that no edge is flagged.
+    Args:
+        has_grid_edges: Whether runs log the flag grid_edge.
+        fields: Fields of StoreBuilder.
     """
-    builder = StoreBuilder(name="tip", factors=one_factor("shots", [4, 16], 4), **keys)
-    for shots, better in ((4, 0.0), (16, 2.0)):
-        results = {s: scores(50.0 + better + s) for s in SEEDS}
-        flags = {"grid_edge": [0, 1] if shots == 16 else []} if edges else {}
-        run = builder.trial({"shots": shots}, results, flags={**flags, "last_epoch": []}).runs[-1]
+    builder = StoreBuilder(name="tip", factors=make_factors("shots", [4, 16], 4), **fields)
+    for shots, gain in ((4, 0.0), (16, 2.0)):
+        results = {s: make_scores(50.0 + gain + s) for s in SEEDS}
+        flags: dict[str, list[int]] = {"last_epoch": []}
+        if has_grid_edges:
+            flags["grid_edge"] = [0, 1] if shots == 16 else []
+        run = builder.add_run({"shots": shots}, results, flags=flags).runs[-1]
         for seed in SEEDS:
-            chosen = 10.0 if seed < 2 and shots == 16 else 3.0
-            run.metrics[f"selection/alpha/seed_{seed}"] = chosen
+            alpha = 10.0 if seed < 2 and shots == 16 else 3.0
+            run.metrics[f"selection/alpha/seed_{seed}"] = alpha
             run.metrics[f"selection_epoch/seed_{seed}"] = float(seed)
     return builder
 
 
-def quality_followed() -> StoreBuilder:
-    """Five settings whose H follows syn.→real, and whose Fréchet distance goes its own way."""
+def make_correlated_quality() -> StoreBuilder:
+    """Build a study of KL weights in which H is correlated with one quality metric.
+
+    H depends on the accuracy syn.→real, and is independent of the Fréchet distance.
+    """
     levels = (0.001, 0.01, 0.1, 1, 10)
-    builder = StoreBuilder(name="kl", factors=one_factor(KL, levels, 0.1))
-    for place, weight in enumerate(levels):
+    builder = StoreBuilder(name="kl", factors=make_factors(KL, levels, 0.1))
+    for position, weight in enumerate(levels):
         results = {}
         for s in SEEDS:
-            rng = np.random.default_rng([s, place])
-            moved = 4.0 * place + rng.normal(0, 1)
-            metrics = quality(s) | {
-                "quality/synthetic_to_real": 40 + moved + 3 * s,
+            rng = np.random.default_rng([s, position])
+            shift = 4.0 * position + rng.normal(0, 1)
+            metrics = make_quality(s) | {
+                "quality/synthetic_to_real": 40 + shift + 3 * s,
                 "quality/frechet": 0.4 + rng.normal(0, 0.1),
             }
-            results[s] = scores(50.0 + 0.5 * moved - 2 * s + rng.normal(0, 0.2)) | metrics
-        builder.trial({KL: weight}, results)
-    return builder.trial({}, {s: scores(90.0) | quality(s) for s in SEEDS}, control="text_feature")
+            results[s] = make_scores(50.0 + 0.5 * shift - 2 * s + rng.normal(0, 0.2)) | metrics
+        builder.add_run({KL: weight}, results)
+    return builder.add_run(
+        {}, {s: make_scores(90.0) | make_quality(s) for s in SEEDS}, control="text_feature"
+    )
 
 
-def flag(run: Run, name: str, raised: Sequence[int], seeds: Sequence[int]) -> None:
-    """Let a run log a flag of each of its seeds."""
-    run.metrics.update({f"test/flag/{name}/seed_{s}": float(s in raised) for s in seeds})
+def add_flag(run: Run, name: str, flagged_seeds: Sequence[int], seeds: Sequence[int]) -> None:
+    """Log a flag of each seed of a run: 1 for the flagged seeds and 0 for the others."""
+    run.metrics.update({f"test/flag/{name}/seed_{s}": float(s in flagged_seeds) for s in seeds})
 
 
-def datasets_times_two() -> StoreBuilder:
-    """Two more factors over two datasets: their effects are of averages, flags stay with rows."""
+def make_two_factors_over_datasets() -> StoreBuilder:
+    """Build a study of two datasets, two generators and two numbers of shots.
 
-    def metrics(dataset: str, name: str, shots: str, s: int) -> dict[str, float]:
-        gain = 9 * (name == "wgan") * (shots == "16") + 7 * (dataset == "b")
-        return scores(50.0 + gain + s) | quality(s)
+    Its last run has the flag mean_gap under every seed.
+    """
+
+    def make_metrics(dataset: str, generator: str, shots: str, seed: int) -> dict[str, float]:
+        gain = 9 * (generator == "wgan") * (shots == "16") + 7 * (dataset == "b")
+        return make_scores(50.0 + gain + seed) | make_quality(seed)
 
     levels = {"dataset": ["a", "b"], "generator": ["vae", "wgan"], "shots": ["4", "16"]}
-    builder = crossed(levels, metrics)
+    builder = make_grid_study(levels, make_metrics)
     for run in builder.runs:
-        flag(run, "mean_gap", SEEDS if run is builder.runs[-1] else (), SEEDS)
+        flagged_seeds = SEEDS if run is builder.runs[-1] else ()
+        add_flag(run, "mean_gap", flagged_seeds, SEEDS)
     return builder
 
 
-def shifted(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
-    """Levels whose new accuracy is moved by so much against 1, the baseline, with little noise."""
+def make_shifted_levels(effects: Mapping[float, float], **fields: Any) -> StoreBuilder:
+    """Build a study of KL weights with known effects on the new accuracy and little noise.
+
+    Args:
+        effects: Effect of each level, compared with the baseline 1.
+        fields: Fields of StoreBuilder.
+    """
     rng = np.random.default_rng(5)
-    builder = leveled({1: 55.0, **effects}, KL, 8, name="kl", **fields)
+    builder = make_one_factor_study({1: 55.0, **effects}, KL, 8, name="kl", **fields)
     for run, effect in zip(builder.runs, (0.0, *effects.values()), strict=True):
         for s in range(8):
-            metrics = scores(55 + s + effect + float(rng.normal(0, 0.3)))
-            run.metrics.update({f"test/{n}/seed_{s}": value for n, value in metrics.items()})
+            metrics = make_scores(55 + s + effect + float(rng.normal(0, 0.3)))
+            run.metrics.update({f"test/{name}/seed_{s}": v for name, v in metrics.items()})
     return builder
 
 
+# By the names that render/reports.yaml uses.
 STUDIES = {
-    make.__name__: make
+    make.__name__.removeprefix("make_"): make
     for make in (
-        prompt_len, leveled, few_shot, cross_dataset, collapsing, over_datasets, searched,
-        quality_followed, datasets_times_two, shifted,
+        make_prompt_len,
+        make_one_factor_study,
+        make_few_shot_study,
+        make_cross_dataset_study,
+        make_collapsing_study,
+        make_multi_dataset_study,
+        make_tuned_at_inference,
+        make_correlated_quality,
+        make_two_factors_over_datasets,
+        make_shifted_levels,
     )
-}  # fmt: skip
+}

@@ -1,6 +1,6 @@
-"""Pages that tests render, and their comparison with committed ones.
+"""Rendered tables and pages, and their comparison with committed golden files.
 
-SHIP_WRITE_GOLDEN=1 writes these anew, to be read.
+SHIP_WRITE_GOLDEN=1 rewrites the golden files. Read the differences before committing them.
 """
 
 import os
@@ -16,60 +16,69 @@ from reports.render.page import report_page
 from reports.render.terminal import make_terminal_view, render_plain_text
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
-from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.studies import collapsing, over_datasets
+from tests.reports.builder import StoreBuilder, make_prompt_len
+from tests.reports.studies import make_collapsing_study, make_multi_dataset_study
 
 
-def eventful() -> list[Table]:
-    """The packaged study with every kind of accident, selected on test."""
-    builder = prompt_len(selection="test")
-    eight = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("8}"))
-    builder.runs.remove(eight)
-    kept = {k: v for k, v in eight.metrics.items() if not k.endswith(("/seed_3", "/seed_4"))}
-    builder.trial({"generator.n_ctx": 8}, {s: {} for s in (0, 1, 2)})
-    builder.runs[-1].metrics.update(kept)
+def make_tables_with_failures() -> list[Table]:
+    """Return the tables of a study that was selected on test images and has many failures.
+
+    It has failed, pruned and missing seeds, and a run that is not planned.
+    """
+    builder = make_prompt_len(selection="test")
+    run_of_8 = next(run for run in builder.runs if run.tags["ship.assignment"].endswith("8}"))
+    builder.runs.remove(run_of_8)
+    metrics_of_3_seeds = {
+        name: value
+        for name, value in run_of_8.metrics.items()
+        if not name.endswith(("/seed_3", "/seed_4"))
+    }
+    builder.add_run({"generator.n_ctx": 8}, {s: {} for s in (0, 1, 2)})
+    builder.runs[-1].metrics.update(metrics_of_3_seeds)
     reason = "NonFiniteLoss: selection_generator, epoch 3, seed 3"
-    builder.trial({"generator.n_ctx": 8}, {3: {}}, state="FAIL", reason=reason)
-    builder.trial({"generator.n_ctx": 32}, {s: {} for s in range(5)}, state="PRUNED")
-    builder.trial({"generator.n_ctx": 1}, {0: {}, 1: {}}, key="old", want=False)
+    builder.add_run({"generator.n_ctx": 8}, {3: {}}, state="FAIL", reason=reason)
+    builder.add_run({"generator.n_ctx": 32}, {s: {} for s in range(5)}, state="PRUNED")
+    builder.add_run({"generator.n_ctx": 1}, {0: {}, 1: {}}, key="old", is_planned=False)
     for seed in (0, 1):
         builder.runs[-1].metrics.update(
             {f"test/{name}/seed_{seed}": 50.0 for name in ("base", "new", "harmonic_mean")}
         )
-    return build_tables(builder.study())
+    return build_tables(builder.make_study())
 
 
-def torn() -> list[Table]:
-    """Methods over datasets, two cells without a result."""
+def make_tables_with_gaps() -> list[Table]:
+    """Return the tables of a study over datasets, in which two cells have no result."""
     skip = {("wgan", "dtd"): "FAIL", ("vae", "caltech101"): "MISSING"}
-    return build_tables(over_datasets(skip=skip).study())
+    return build_tables(make_multi_dataset_study(skip=skip).make_study())
 
 
-def collapsed() -> list[Table]:
-    """Generalized zero-shot with quality and flags."""
-    return build_tables(collapsing().study())
+def make_tables_with_flags() -> list[Table]:
+    """Return the tables of a study with quality metrics and flags."""
+    return build_tables(make_collapsing_study().make_study())
 
 
-def terminal_text(tables: list[Table], width: int) -> str:
-    """What a terminal so wide shows of some tables, and of that of quality."""
-    shown = [replace(table, place="page") if table.name == "quality" else table for table in tables]
-    return render_plain_text(make_terminal_view(shown, width, legend=True), width)
+def render_terminal(tables: list[Table], width: int) -> str:
+    """Return the tables as a terminal of this width shows them, including that of quality."""
+    shown_tables = [
+        replace(table, place="page") if table.name == "quality" else table for table in tables
+    ]
+    return render_plain_text(make_terminal_view(shown_tables, width, legend=True), width)
 
 
-def page_of(tables: list[Table]) -> str:
-    """A page of some tables, without an answer and without figures."""
-    study = prompt_len().study()
+def render_page(tables: list[Table]) -> str:
+    """Return a page with these tables, and without an answer or figures."""
+    study = make_prompt_len().make_study()
     return report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
-def whole_page(builder: StoreBuilder) -> str:
-    """The page of a study as ship-report writes it."""
-    report = make_report(builder.study())
+def render_study_page(builder: StoreBuilder) -> str:
+    """Return the page of a study as ship-report writes it."""
+    report = make_report(builder.make_study())
     return report_page(report, make_study_charts(report))
 
 
-class Parsed(HTMLParser):
-    """The tags, the handlers of events and the texts of a page."""
+class ParsedPage(HTMLParser):
+    """Parses a page into its tags, its event handlers and its texts."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -87,17 +96,18 @@ class Parsed(HTMLParser):
 
 
 def check_golden(path: Path, text: str) -> None:
-    """The page is, to the character, the one that was looked at and committed."""
+    """Assert that a text equals a golden file. With SHIP_WRITE_GOLDEN, write the file first."""
     if os.environ.get("SHIP_WRITE_GOLDEN"):
         path.parent.mkdir(exist_ok=True)
         path.write_text(text, encoding="utf-8")
     assert text == path.read_text(encoding="utf-8")
 
 
-def shortened(text: str) -> str:
-    """With six digits of each number, and 0 for what rounding left: the rest is the machine's."""
+def round_numbers(text: str) -> str:
+    """Round long numbers to six digits, and rounding errors to 0, which differ by machine."""
 
-    def number(match: re.Match[str]) -> str:
-        return f"{float(match[0]):.6g}" if abs(float(match[0])) > 1e-9 else "0"
+    def round_number(match: re.Match[str]) -> str:
+        value = float(match[0])
+        return f"{value:.6g}" if abs(value) > 1e-9 else "0"
 
-    return re.sub(r"-?\d+\.\d{6,}(e-\d+)?", number, text)
+    return re.sub(r"-?\d+\.\d{6,}(e-\d+)?", round_number, text)

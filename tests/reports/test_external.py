@@ -1,4 +1,4 @@
-"""Results from a CSV file in a study's tables: `ship-report STUDY --external FILE.csv`."""
+"""External results from a CSV file: `ship-report STUDY --external FILE.csv`."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,53 +20,53 @@ from reports.report import Report, make_report
 from reports.study import Study
 from reports.tables import with_external
 from reports.tables.external_file import MAX_ROWS
-from tests.reports.builder import prompt_len
-from tests.reports.studies import over_datasets
+from tests.reports.builder import make_prompt_len
+from tests.reports.studies import make_multi_dataset_study
 
 H = "harmonic_mean"
 
 
-def read(study: Study, tmp_path: Path, text: str) -> Study:
-    """The study with the results of a file of this text."""
+def read_with_external(study: Study, tmp_path: Path, text: str) -> Study:
+    """Return the study with the results of a CSV file with this text."""
     path = tmp_path / "ours.csv"
     path.write_text(text, encoding="utf-8")
     return with_external(study, path)
 
 
-def faults(tmp_path: Path, text: str) -> Sequence[str]:
-    """The lines that refuse a file of this text."""
+def read_faults(study: Study, tmp_path: Path, text: str) -> Sequence[str]:
+    """Return the error lines for a CSV file with this text."""
     with pytest.raises(ReportFaults) as error:
-        read(prompt_len().study(), tmp_path, text)
+        read_with_external(study, tmp_path, text)
     return error.value.lines
 
 
-def csv_of(values: dict[str, dict[int, float]]) -> str:
-    """A file of H by configuration and seed."""
-    rows = [f"{name},{s},{h}" for name, by_seed in values.items() for s, h in by_seed.items()]
+def make_csv(values: dict[str, dict[int, float]]) -> str:
+    """Return the CSV of H by configuration and seed."""
+    rows = [f"{name},{seed},{h}" for name, by_seed in values.items() for seed, h in by_seed.items()]
     return "\n".join(["configuration,seed,H", *rows])
 
 
-def external_rows(report: Report) -> dict[str, Row]:
-    """The external rows of a report's first table by label."""
+def find_external_rows(report: Report) -> dict[str, Row]:
+    """Return the external rows of a report's first table by label."""
     return {row.name: row for row in report.tables[0].rows if row.control == EXTERNAL}
 
 
-def baseline_h(study: Study) -> dict[int, float]:
-    """H of the baseline by seed."""
+def read_baseline_h(study: Study) -> dict[int, float]:
+    """Return H of the baseline by seed."""
     rows = study.rows.filter(study.rows["generator.n_ctx"] == 4, study.rows["control"] == "")
     return dict(zip(rows["seed"].to_list(), rows[f"test/{H}"].to_list(), strict=True))
 
 
-def test_a_planted_effect_is_recovered_where_seeds_agree(tmp_path: Path) -> None:
-    """Difference, interval and p are those of scipy's paired t-test; Holm's is over the table."""
-    study, rng = prompt_len().study(), np.random.default_rng(0)
-    base = baseline_h(study)
+def test_external_results_are_compared_with_the_baseline_by_common_seeds(tmp_path: Path) -> None:
+    """Intervals and p are those of SciPy's paired t-test. Holm's correction is over the table."""
+    study, rng = make_prompt_len().make_study(), np.random.default_rng(0)
+    base = read_baseline_h(study)
     values = {
         name: {s: round(h + shift + rng.normal(0, 0.3), 4) for s, h in base.items()}
         for name, shift in (("better", 4.0), ("worse", -4.0), ("the same", 0.0))
     }
-    report = make_report(read(study, tmp_path, csv_of(values)))
-    rows = external_rows(report)
+    report = make_report(read_with_external(study, tmp_path, make_csv(values)))
+    rows = find_external_rows(report)
     for name, verdict in (("better", "higher"), ("worse", "lower"), ("the same", "equivalent")):
         compared = rows[f"{name} ‡"].comparison
         assert compared and compared.verdict == verdict
@@ -85,10 +85,12 @@ def test_a_planted_effect_is_recovered_where_seeds_agree(tmp_path: Path) -> None
 
 
 def test_other_seeds_give_a_mean_and_no_comparison(tmp_path: Path) -> None:
-    """With one common seed or none there is an interval with n, and no difference."""
+    """At most one common seed gives an interval with n, and no difference."""
     values = {"far": {10: 60.0, 11: 62.0, 12: 64.0}, "near": {0: 60.0, 12: 62.0}}
-    report = make_report(read(prompt_len().study(), tmp_path, csv_of(values)))
-    rows = external_rows(report)
+    report = make_report(
+        read_with_external(make_prompt_len().make_study(), tmp_path, make_csv(values))
+    )
+    rows = find_external_rows(report)
     for name, n, mean in (("far ‡", 3, 62.0), ("near ‡", 2, 61.0)):
         cell = rows[name].cells[H]
         assert isinstance(cell, Value) and (cell.estimate.n, cell.estimate.mean) == (n, mean)
@@ -99,20 +101,24 @@ def test_other_seeds_give_a_mean_and_no_comparison(tmp_path: Path) -> None:
 
 
 def test_the_rest_of_the_report_is_that_of_the_study(tmp_path: Path) -> None:
-    """Means, levels and other tables do not change; only Holm's correction counts more tests."""
-    study = prompt_len().study()
-    plain = make_report(study)
-    more = make_report(read(study, tmp_path, csv_of({"x": {0: 60.0, 1: 61.0, 2: 63.0}})))
-    assert [t.name for t in plain.tables] == [t.name for t in more.tables]
-    for before, after in zip(plain.tables[0].rows, more.tables[0].rows, strict=False):
+    """Means, rows and other tables do not change. Only Holm's correction counts more tests."""
+    study = make_prompt_len().make_study()
+    without = make_report(study)
+    extended = make_report(
+        read_with_external(study, tmp_path, make_csv({"x": {0: 60.0, 1: 61.0, 2: 63.0}}))
+    )
+    assert [t.name for t in without.tables] == [t.name for t in extended.tables]
+    for before, after in zip(without.tables[0].rows, extended.tables[0].rows, strict=False):
         assert before.cells[H] == after.cells[H] and before.name == after.name
-    assert plain.tables[1:] == more.tables[1:]
-    assert plain.stamp != more.stamp
+    assert without.tables[1:] == extended.tables[1:]
+    assert without.stamp != extended.stamp
 
 
 def test_rows_are_marked_in_every_format(tmp_path: Path) -> None:
-    """A mark and a footnote; in CSV files the columns section and control say external."""
-    study = read(prompt_len().study(), tmp_path, csv_of({"fork": {0: 60.0, 1: 61.0}}))
+    """Rows have a mark and a footnote. In CSV files, their section and control are "external"."""
+    study = read_with_external(
+        make_prompt_len().make_study(), tmp_path, make_csv({"fork": {0: 60.0, 1: 61.0}})
+    )
     report = make_report(study)
     files = {name: data.decode() for name, data in report_files(report).items() if "." in name
              and name.rpartition(".")[2] in ("md", "tex", "txt", "html")}  # fmt: skip
@@ -127,13 +133,13 @@ def test_rows_are_marked_in_every_format(tmp_path: Path) -> None:
     assert fork["row"].to_list() == ["fork ‡"] and fork["pairs"].to_list() == [2]
 
 
-def test_h_is_computed_where_it_is_absent(tmp_path: Path) -> None:
-    """From base and new; a rounded H that agrees with them is used as it is."""
+def test_h_is_computed_if_its_column_is_missing(tmp_path: Path) -> None:
+    """H is computed from base and new. A rounded H that agrees with them is used as it is."""
     text = "Configuration,seed,Base,NEW\na,0,70.0,60\na,1,71.5,61.25\n"
-    study = read(prompt_len().study(), tmp_path, text)
+    study = read_with_external(make_prompt_len().make_study(), tmp_path, text)
     assert study.external.values[""]["a"][1][H] == pytest.approx(2 * 71.5 * 61.25 / (71.5 + 61.25))
     rounded = "configuration,seed,base,new,H\na,0,69.96,60.04,64.6\na,1,0,0,0\n"
-    assert read(study, tmp_path, rounded).external.values[""]["a"][0][H] == 64.6
+    assert read_with_external(study, tmp_path, rounded).external.values[""]["a"][0][H] == 64.6
 
 
 @pytest.mark.parametrize(
@@ -153,38 +159,44 @@ def test_h_is_computed_where_it_is_absent(tmp_path: Path) -> None:
     ],
 )  # fmt: skip
 def test_a_fault_names_file_line_column_and_value(line: str, expected: str, tmp_path: Path) -> None:
-    """One line per fault."""
-    (fault,) = faults(tmp_path, f"configuration,seed,base,new,H\n{line}\n")
+    """Each fault is one line."""
+    (fault,) = read_faults(
+        make_prompt_len().make_study(), tmp_path, f"configuration,seed,base,new,H\n{line}\n"
+    )
     assert fault.startswith(("ours.csv, line", "ours.csv: ")) and expected in fault
 
 
 def test_blank_lines_do_not_count(tmp_path: Path) -> None:
-    """All results are read, however many blank lines are between them."""
+    """All results are read although the file has more lines than the limit on results."""
     lines = [f"a,{seed},70,60" for seed in range(100)]
     text = "configuration,seed,base,new\n" + ("\n" * (MAX_ROWS // 50)).join(lines)
-    study = read(prompt_len().study(), tmp_path, text)
+    study = read_with_external(make_prompt_len().make_study(), tmp_path, text)
     assert len(study.external.values[""]["a"]) == 100
 
 
 def test_faults_of_the_header_name_its_line(tmp_path: Path) -> None:
     """Blank lines above the header count as lines of the file."""
-    (fault,) = faults(tmp_path, "\n\nconfiguration,seed,bas,H\na,0,1,60\n")
+    (fault,) = read_faults(
+        make_prompt_len().make_study(), tmp_path, "\n\nconfiguration,seed,bas,H\na,0,1,60\n"
+    )
     assert fault.startswith("ours.csv, line 3: unknown column 'bas'")
 
 
 def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
-    """Those of the header with the choices, and those of every line."""
+    """Faults of the header list the choices, and every line with a fault is named."""
     text = "configuration,seed,bas,H,H\na,0,1,60,60\na,0,1,60,60\nb,x,1,60,60\n"
-    first, second, third, fourth = faults(tmp_path, text)
+    first, second, third, fourth = read_faults(make_prompt_len().make_study(), tmp_path, text)
     assert "line 1: unknown column 'bas' (did you mean base? choices: configuration, seed" in first
     assert second.endswith("line 1: two columns are harmonic_mean")
     assert third.endswith("line 3: a second result of 'a' under seed 0") and "line 4" in fourth
-    lacking = faults(tmp_path, "base\n70\n")
-    assert [line.partition(": ")[2] for line in lacking] == [
+    missing_columns = read_faults(make_prompt_len().make_study(), tmp_path, "base\n70\n")
+    assert [line.partition(": ")[2] for line in missing_columns] == [
         "no column configuration", "no column seed",
         "no column harmonic_mean, nor both base and new",
     ]  # fmt: skip
-    many = faults(tmp_path, "configuration,seed,H\n" + "a,x,1000\n" * 30)
+    many = read_faults(
+        make_prompt_len().make_study(), tmp_path, "configuration,seed,H\n" + "a,x,1000\n" * 30
+    )
     assert len(many) == 21 and many[-1] == "ours.csv: 40 more faults"
 
 
@@ -198,22 +210,24 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
         (b"x" * 10_000_001, "larger than 10 MB"),
     ],
 )
-def test_a_file_that_is_no_table_is_one_line(content: bytes, expected: str, tmp_path: Path) -> None:
-    """Damaged, empty or too large."""
+def test_a_file_that_is_no_table_is_a_one_line_error(
+    content: bytes, expected: str, tmp_path: Path
+) -> None:
+    """The error says whether the file is damaged, empty or too large."""
     path = tmp_path / "ours.csv"
     path.write_bytes(content)
     with pytest.raises(ReportError, match=expected):
-        with_external(prompt_len().study(), path)
+        with_external(make_prompt_len().make_study(), path)
 
 
-def halves_csv(values: dict[tuple[str, int], tuple[float, float]], name: str = "fork") -> str:
-    """A file of base and new by dataset and seed."""
+def make_dataset_csv(values: dict[tuple[str, int], tuple[float, float]], name: str = "fork") -> str:
+    """Return the CSV of base and new by dataset and seed."""
     rows = [f"{name},{d},{s},{base},{new}" for (d, s), (base, new) in values.items()]
     return "\n".join(["configuration,dataset,seed,base,new", *rows])
 
 
-def halves_of_baseline(study: Study) -> dict[tuple[str, int], tuple[float, float]]:
-    """Base and new of the baseline by dataset and seed."""
+def read_baseline_halves(study: Study) -> dict[tuple[str, int], tuple[float, float]]:
+    """Return base and new of the baseline by dataset and seed."""
     rows = study.rows.filter(study.rows["generator"] == "none", study.rows["control"] == "")
     return {
         (row["dataset"], row["seed"]): (row["test/base"], row["test/new"])
@@ -221,28 +235,28 @@ def halves_of_baseline(study: Study) -> dict[tuple[str, int], tuple[float, float
     }
 
 
-def h_of(halves: Sequence[tuple[float, float]]) -> float:
-    """The harmonic mean of mean halves."""
-    base, new = np.mean([h[0] for h in halves]), np.mean([h[1] for h in halves])
+def compute_average_h(halves: Sequence[tuple[float, float]]) -> float:
+    """Return the harmonic mean of the averages of base and new."""
+    base, new = np.mean(halves, axis=0)
     return float(2 * base * new / (base + new))
 
 
 @pytest.mark.parametrize("names", [("emoji", "caltech101", "dtd"), ("emoji", "dtd")])
 def test_over_datasets_averages_are_compared(names: Sequence[str], tmp_path: Path) -> None:
-    """A row averages over the datasets of the file, and is compared with the baseline on those."""
-    study, rng = over_datasets().study(), np.random.default_rng(0)
-    baseline = {key: h for key, h in halves_of_baseline(study).items() if key[0] in names}
+    """A row is the average over the file's datasets, and is compared with the baseline on them."""
+    study, rng = make_multi_dataset_study().make_study(), np.random.default_rng(0)
+    baseline = {key: h for key, h in read_baseline_halves(study).items() if key[0] in names}
     values = {
         key: (round(base + rng.normal(3, 0.3), 3), round(new + rng.normal(3, 0.3), 3))
         for key, (base, new) in baseline.items()
     }
-    report = make_report(read(study, tmp_path, halves_csv(values)))
+    report = make_report(read_with_external(study, tmp_path, make_dataset_csv(values)))
     seeds = sorted({seed for _, seed in baseline})
     means = [
-        [h_of([source[name, seed] for name in names]) for seed in seeds]
+        [compute_average_h([source[name, seed] for name in names]) for seed in seeds]
         for source in (values, baseline)
     ]
-    row = external_rows(report)["fork ‡"]
+    row = find_external_rows(report)["fork ‡"]
     average = row.cells[f"average/{H}"]
     assert isinstance(average, Value)
     assert average.estimate.mean == pytest.approx(np.mean(means[0]))
@@ -261,51 +275,49 @@ def test_over_datasets_averages_are_compared(names: Sequence[str], tmp_path: Pat
 
 
 def test_the_only_factor_may_be_the_dataset(tmp_path: Path) -> None:
-    """Then there is no baseline, and an external row is shown without a comparison."""
-    builder = over_datasets(generators=("none",))
+    """Without other factors there is no baseline, and external rows have no comparison."""
+    builder = make_multi_dataset_study(generators=("none",))
     builder.factors = builder.factors[:1]
     values = {(name, seed): (80.0, 60.0 + seed) for name in ("emoji", "dtd") for seed in range(3)}
-    report = make_report(read(builder.study(), tmp_path, halves_csv(values)))
-    row = external_rows(report)["fork ‡"]
+    report = make_report(
+        read_with_external(builder.make_study(), tmp_path, make_dataset_csv(values))
+    )
+    row = find_external_rows(report)["fork ‡"]
     assert row.comparison is None and isinstance(row.cells[f"average/{H}"], Value)
     assert report.answer.findings[-1].text.startswith("Not compared: fork ‡ (6")
 
 
 def test_a_file_over_datasets_names_the_datasets_of_the_study(tmp_path: Path) -> None:
-    """Faults: another dataset, a second result, no half, and no column of datasets."""
-    study = over_datasets().study()
-
-    def refused(text: str) -> Sequence[str]:
-        with pytest.raises(ReportFaults) as error:
-            read(study, tmp_path, text)
-        return error.value.lines
-
+    """Faults are an unknown dataset, a duplicate result, and missing columns."""
+    study = make_multi_dataset_study().make_study()
     lines = "a,dtd,0,70,60\na,dtd,0,70,60\na,food,0,70,60"
-    first, second = refused(f"configuration,dataset,seed,base,new\n{lines}")
+    first, second = read_faults(study, tmp_path, f"configuration,dataset,seed,base,new\n{lines}")
     assert first.endswith("line 3: a second result of 'a' under seed 0 on dtd")
     assert second.endswith(
         "line 4, column dataset: must be one of the study's, got 'food'"
         " (choices: emoji, caltech101, dtd)"
     )
-    first, second = refused("configuration,seed,H,base\na,0,60,60")
+    first, second = read_faults(study, tmp_path, "configuration,seed,H,base\na,0,60,60")
     assert first.endswith("line 1: no column dataset")
     assert second.endswith("line 1: no column new, which the average over datasets needs")
 
 
 def test_other_test_classes_are_refused(tmp_path: Path) -> None:
-    """Levels of some factors are tested on other classes, which a file does not name."""
-    study = prompt_len().study()
+    """Levels of some factors have different test classes, which a CSV file does not name."""
+    study = make_prompt_len().make_study()
     factor = replace(study.factors[0], key="targets")
     with pytest.raises(ReportError, match="one set of classes per dataset, got the factor targets"):
         with_external(replace(study, factors=(factor,)), tmp_path / "none.csv")
 
 
 def test_a_saturated_study_gives_no_verdict_on_external_results(tmp_path: Path) -> None:
-    """As for its levels."""
-    builder = prompt_len()
+    """External rows have no verdict if the levels have none."""
+    builder = make_prompt_len()
     for run in builder.runs:
         run.metrics.update({f"test/flag/saturated/seed_{s}": 1.0 for s in range(5)})
-    study = read(builder.study(), tmp_path, csv_of({"x": {0: 10.0, 1: 11.0, 2: 13.0}}))
+    study = read_with_external(
+        builder.make_study(), tmp_path, make_csv({"x": {0: 10.0, 1: 11.0, 2: 13.0}})
+    )
     finding = make_report(study).answer.findings[-1]
     assert finding.verdict is None and finding.text.startswith("No verdict: selection is saturat")
 
@@ -319,11 +331,13 @@ _LINES = st.lists(st.lists(_CELLS, min_size=3, max_size=5).map(",".join), max_si
 
 @given(lines=_LINES)
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_random_files_are_results_or_faults(lines: list[str], tmp_path: Path) -> None:
-    """Any content gives percentages of whole seeds, or an error of the reports."""
-    study = prompt_len().study()
+def test_random_files_give_results_or_faults(lines: list[str], tmp_path: Path) -> None:
+    """Results are percentages with seeds of at least 0, and every error is a ReportError."""
+    study = make_prompt_len().make_study()
     try:
-        read_study = read(study, tmp_path, "\n".join(["configuration,seed,H", *lines]))
+        read_study = read_with_external(
+            study, tmp_path, "\n".join(["configuration,seed,H", *lines])
+        )
     except ReportError:
         return
     for by_seed in read_study.external.values.get("", {}).values():
@@ -331,7 +345,7 @@ def test_random_files_are_results_or_faults(lines: list[str], tmp_path: Path) ->
             assert seed >= 0 and all(0 <= value <= 100 for value in metrics.values())
 
 
-def invoke(*arguments: str | Path) -> Result:
+def run_command(*arguments: str | Path) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
 
@@ -339,25 +353,27 @@ def invoke(*arguments: str | Path) -> Result:
 def test_the_command_shows_the_rows_and_writes_nothing_to_the_store(
     store_uri: str, tmp_path: Path
 ) -> None:
-    """The bytes of the store are the same before and after; faults end with 2."""
-    prompt_len().write(store_uri)
+    """The bytes of the store do not change. Faults in the file give exit code 2."""
+    make_prompt_len().write(store_uri)
     store = Path(store_uri.removeprefix("sqlite:///"))
     before, path = store.read_bytes(), tmp_path / "ours.csv"
-    path.write_text(csv_of({"fork": {0: 60.0, 1: 61.0}}))
-    where = ("--tracking-uri", store_uri, "--format", "terminal")
-    done = invoke("prompt_len", "--external", path, *where)
+    path.write_text(make_csv({"fork": {0: 60.0, 1: 61.0}}))
+    options = ("--tracking-uri", store_uri, "--format", "terminal")
+    done = run_command("prompt_len", "--external", path, *options)
     assert done.exit_code == 0 and " fork ‡ " in done.output, done.output
     assert store.read_bytes() == before
     path.write_text("configuration,seed,H\na,0,6O\na,1,101\n")
-    refused = invoke("prompt_len", "--external", path, *where)
+    refused = run_command("prompt_len", "--external", path, *options)
     assert (refused.exit_code, refused.stdout, len(refused.stderr.splitlines())) == (2, "", 2)
-    several = invoke("a", "b", "--external", path)
+    several = run_command("a", "b", "--external", path)
     assert several.exit_code == 2 and "accepts only" in several.stderr
 
 
 def test_labels_are_untrusted_input(tmp_path: Path) -> None:
     """Markup, formulas and control characters stay text."""
-    study = read(prompt_len().study(), tmp_path, csv_of({"=<b>\x1b[31m": {0: 60.0, 1: 61.0}}))
+    study = read_with_external(
+        make_prompt_len().make_study(), tmp_path, make_csv({"=<b>\x1b[31m": {0: 60.0, 1: 61.0}})
+    )
     report = make_report(replace(study, name="s"))
     page = report_files(report)["s.html"].decode()
     assert "<b>" not in page and "\x1b" not in page

@@ -1,4 +1,4 @@
-"""Two studies compared seed by seed: `ship-report A B --paired`."""
+"""Comparison of two studies seed by seed: `ship-report A B --paired`."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,76 +14,92 @@ from reports.cli import app
 from reports.errors import ReportError
 from reports.render import format_csv, make_paired_files
 from reports.report import PairedReport, make_paired_report
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.builder import StoreBuilder, make_scores
 
 N_CTX = "generator.n_ctx"
 H = "harmonic_mean"
 TAGS = {"dataset_fingerprint": "d1", "backbone_fingerprint": "b1", "split_version": "1"}
 
 
-def values(h: float) -> dict[str, float]:
-    """Metrics of a seed whose Base, New and H are the same."""
+def make_values(h: float) -> dict[str, float]:
+    """Return the metrics of a seed whose Base, New and H are equal."""
     return dict.fromkeys(("base", "new", H), h)
 
 
-def factor(key: str, levels: Sequence[Any], baseline: Any) -> dict[str, Any]:
-    """A factor as the study's run lists it."""
+def make_factor(key: str, levels: Sequence[Any], baseline: Any) -> dict[str, Any]:
+    """Return a factor as the study's run lists it."""
     return {"key": key, "levels": list(levels), "log": False, "baseline": baseline}
 
 
-def study(
+def make_study_builder(
     name: str,
     results: Mapping[int, Mapping[int, float]],
     kl: str = "0.1",
     tags: Mapping[str, str] = TAGS,
     **fields: Any,
 ) -> StoreBuilder:
-    """A study of n_ctx: H by level and seed, with a constant kl_weight."""
+    """Build a study of n_ctx with a constant kl_weight.
+
+    Args:
+        name: Name of the study.
+        results: H by level and seed. The first level is the baseline.
+        kl: Value of kl_weight.
+        tags: Tags of all runs.
+        fields: Fields of StoreBuilder.
+    """
     constants = {"generator.kl_weight": kl, **fields.pop("constants", {})}
     seeds = sorted({seed for by_seed in results.values() for seed in by_seed})
-    factors = [factor(N_CTX, [*results], next(iter(results)))]
+    factors = [make_factor(N_CTX, [*results], next(iter(results)))]
     builder = StoreBuilder(name, factors, seeds, constants=constants, **fields)
     for level, by_seed in results.items():
         key = f"kl {kl}, n_ctx {level}"
-        builder.trial({N_CTX: level}, {s: values(h) for s, h in by_seed.items()}, key=key, **tags)
+        builder.add_run(
+            {N_CTX: level}, {s: make_values(h) for s, h in by_seed.items()}, key=key, **tags
+        )
     return builder
 
 
-def planted(
+def make_planted_pair(
     rng: np.random.Generator, shifts: Sequence[float], seeds: int = 8
 ) -> tuple[StoreBuilder, StoreBuilder]:
-    """Two studies whose levels differ by known amounts; seeds add the same to both."""
-    of_seed = rng.normal(0, 3, seeds)
-    sides: list[dict[int, dict[int, float]]] = [{}, {}]
+    """Build two studies with known differences per level, and equal effects of seeds.
+
+    Args:
+        rng: Generator of the effects of seeds and of the noise.
+        shifts: Difference in H between the second and the first study at each level.
+        seeds: Number of seeds.
+    """
+    seed_effects = rng.normal(0, 3, seeds)
+    first: dict[int, dict[int, float]] = {}
+    second: dict[int, dict[int, float]] = {}
     for level, shift in enumerate(shifts, 1):
-        for side, of_study in enumerate((0.0, shift)):
-            h = 60 + of_study + of_seed + rng.normal(0, 0.5, seeds)
-            sides[side][level] = dict(enumerate(h.tolist()))
-    return study("first", sides[0]), study("second", sides[1], kl="1.0")
+        for results, study_effect in ((first, 0.0), (second, shift)):
+            h = 60 + study_effect + seed_effects + rng.normal(0, 0.5, seeds)
+            results[level] = dict(enumerate(h.tolist()))
+    return make_study_builder("first", first), make_study_builder("second", second, kl="1.0")
 
 
-def compare(first: StoreBuilder, second: StoreBuilder, metric: str | None = None) -> PairedReport:
-    """The comparison of two studies."""
-    return make_paired_report(first.study(), second.study(), metric)
+def make_comparison(
+    first: StoreBuilder, second: StoreBuilder, metric: str | None = None
+) -> PairedReport:
+    """Compare two studies."""
+    return make_paired_report(first.make_study(), second.make_study(), metric)
 
 
-def fault(first: StoreBuilder, second: StoreBuilder) -> str:
-    """Why two studies cannot be compared."""
+def find_fault(first: StoreBuilder, second: StoreBuilder) -> str:
+    """Return the error message for two studies that cannot be compared."""
     with pytest.raises(ReportError) as error:
-        compare(first, second)
+        make_comparison(first, second)
     return str(error.value)
 
 
-def test_a_planted_effect_is_recovered_with_the_paired_tests_numbers() -> None:
-    """Difference, interval and Holm p are those of scipy's paired t-test on common seeds."""
-    first, second = planted(np.random.default_rng(0), (0.0, 3.0, -3.0, 1.0))
-    (table,) = compare(first, second).tables
+def test_differences_equal_those_of_a_paired_t_test() -> None:
+    """Differences, intervals and Holm p are those of SciPy's test over common seeds."""
+    first, second = make_planted_pair(np.random.default_rng(0), (0.0, 3.0, -3.0, 1.0))
+    (table,) = make_comparison(first, second).tables
     expected = []
-    for mine, theirs in zip(first.runs, second.runs, strict=True):
-        a, b = (
-            np.array([run.metrics[f"test/{H}/seed_{s}"] for s in range(8)])
-            for run in (mine, theirs)
-        )
+    for runs in zip(first.runs, second.runs, strict=True):
+        a, b = (np.array([run.metrics[f"test/{H}/seed_{s}"] for s in range(8)]) for run in runs)
         expected.append((b - a, stats.ttest_rel(b, a)))
     p = np.array([test.pvalue for _, test in expected])
     order = np.argsort(p)
@@ -97,54 +113,52 @@ def test_a_planted_effect_is_recovered_with_the_paired_tests_numbers() -> None:
             (interval.low, interval.high)
         )
         assert p_cell.p == pytest.approx(adjusted[list(order).index(level - 1)])
-    words = [row.cells[f"{H}_verdict"] for row in table.rows]
-    assert words == [Text("equivalent"), Text("higher"), Text("lower"), Text("inconclusive")]
+    verdicts = [row.cells[f"{H}_verdict"] for row in table.rows]
+    assert verdicts == [Text("equivalent"), Text("higher"), Text("lower"), Text("inconclusive")]
 
 
-def test_intervals_contain_the_planted_difference() -> None:
-    """In about 95 of 100 pairs, and Holm's p finds differences of 0 rarely."""
-    rng, covered, false = np.random.default_rng(1), 0, 0
+def test_intervals_contain_the_true_difference() -> None:
+    """About 95% of intervals contain it, and at most 10% of zero differences are significant."""
+    rng, n_covered, n_false = np.random.default_rng(1), 0, 0
     for _ in range(100):
-        (table,) = compare(*planted(rng, (0.0, 0.8), seeds=5)).tables
+        (table,) = make_comparison(*make_planted_pair(rng, (0.0, 0.8), seeds=5)).tables
         for row, truth in zip(table.rows, (0.0, 0.8), strict=True):
             estimate = row.comparison.difference if row.comparison else None
             assert estimate and estimate.low is not None and estimate.high is not None
-            covered += estimate.low <= truth <= estimate.high
+            n_covered += estimate.low <= truth <= estimate.high
         null = table.rows[0].comparison
-        false += bool(null and null.holm_p is not None and null.holm_p < 0.05)
-    assert 0.90 <= covered / 200 <= 0.99
-    assert false / 100 <= 0.1
+        n_false += bool(null and null.holm_p is not None and null.holm_p < 0.05)
+    assert 0.90 <= n_covered / 200 <= 0.99
+    assert n_false / 100 <= 0.1
 
 
-def test_pairing_removes_what_seeds_share() -> None:
-    """The seeds' common part of 3 points does not widen the interval."""
-    (table,) = compare(*planted(np.random.default_rng(2), (2.5,))).tables
+def test_pairing_removes_common_effects_of_seeds() -> None:
+    """Effects of seeds with a standard deviation of 3 points do not widen the interval."""
+    (table,) = make_comparison(*make_planted_pair(np.random.default_rng(2), (2.5,))).tables
     cells = table.rows[0].cells
     mean, difference = cells[f"{H}_a"], cells[f"{H}_difference"]
     assert isinstance(mean, Value) and isinstance(difference, Value)
-    halves = [e.mean - (e.low or 0) for e in (mean.estimate, difference.estimate)]
-    assert halves[1] < halves[0] / 3
+    half_of_mean, half_of_difference = (
+        estimate.mean - (estimate.low or 0) for estimate in (mean.estimate, difference.estimate)
+    )
+    assert half_of_difference < half_of_mean / 3
 
 
-def test_only_common_seeds_enter() -> None:
+def test_only_common_seeds_are_compared() -> None:
     """Both means, the difference and n are over the seeds that finished in both studies."""
-    first = study("a", {4: {0: 60.0, 1: 61.0, 2: 90.0}})
-    second = study("b", {4: {0: 62.0, 1: 64.0, 7: 10.0}}, kl="1.0")
-    (row,) = compare(first, second).tables[0].rows
-    estimates = {k: c.estimate for k, c in row.cells.items() if isinstance(c, Value)}
-    assert (estimates[f"{H}_a"].mean, estimates[f"{H}_b"].mean) == (
-        pytest.approx(60.5),
-        pytest.approx(63),
-    )
-    assert (estimates[f"{H}_difference"].mean, estimates[f"{H}_difference"].n) == (
-        pytest.approx(2.5),
-        2,
-    )
+    first = make_study_builder("a", {4: {0: 60.0, 1: 61.0, 2: 90.0}})
+    second = make_study_builder("b", {4: {0: 62.0, 1: 64.0, 7: 10.0}}, kl="1.0")
+    (row,) = make_comparison(first, second).tables[0].rows
+    estimates = {key: cell.estimate for key, cell in row.cells.items() if isinstance(cell, Value)}
+    assert estimates[f"{H}_a"].mean == pytest.approx(60.5)
+    assert estimates[f"{H}_b"].mean == pytest.approx(63)
+    assert estimates[f"{H}_difference"].mean == pytest.approx(2.5)
+    assert estimates[f"{H}_difference"].n == 2
 
 
-def test_the_table_says_first_what_differs() -> None:
-    """The options that differ, with their values, are its first note and the first finding."""
-    report = compare(*planted(np.random.default_rng(0), (1.0,)))
+def test_the_first_note_and_the_first_finding_list_the_options_that_differ() -> None:
+    """The list has the values of both studies."""
+    report = make_comparison(*make_planted_pair(np.random.default_rng(0), (1.0,)))
     differences = (
         "A: first; B: second; options that differ: generator.kl_weight is 0.1 in A, 1.0 in B"
     )
@@ -154,47 +168,48 @@ def test_the_table_says_first_what_differs() -> None:
 
 def test_a_method_is_named_once_and_first() -> None:
     """Its name comes before its options, and `finetuner` does not repeat `finetuner.name`."""
-    first, second = planted(np.random.default_rng(0), (1.0,))
+    first, second = make_planted_pair(np.random.default_rng(0), (1.0,))
     for builder, name in ((first, "coop"), (second, "ridge")):
         for run in builder.runs:
             run.params.update({"finetuner": name, "finetuner.name": name})
-    differing = compare(first, second).paired.differing
+    differing = make_comparison(first, second).paired.differing
     assert [*differing] == ["finetuner.name", "generator.kl_weight"]
 
 
-def test_a_run_from_before_an_option_has_its_default() -> None:
-    """`metrics` does not differ where one study lacks the option and the other names none."""
-    first, second = planted(np.random.default_rng(0), (1.0,))
+def test_an_option_that_an_earlier_version_lacked_has_its_default() -> None:
+    """`metrics` does not differ if one study lacks the option and the other's list is empty."""
+    first, second = make_planted_pair(np.random.default_rng(0), (1.0,))
     for run in second.runs:
         run.params["metrics"] = "[]"
-    assert [*compare(first, second).paired.differing] == ["generator.kl_weight"]
+    assert [*make_comparison(first, second).paired.differing] == ["generator.kl_weight"]
     for run in second.runs:
         run.params["metrics"] = '["share"]'
-    assert compare(first, second).paired.differing["metrics"] == '[] in A, ["share"] in B'
+    assert make_comparison(first, second).paired.differing["metrics"] == '[] in A, ["share"] in B'
 
 
-def test_a_configuration_of_both_studies_is_unchanged_and_no_test() -> None:
-    """Equal results get the word unchanged, no p, and do not count in Holm's correction."""
+def test_equal_results_are_unchanged_and_have_no_p() -> None:
+    """Equal results do not count in Holm's correction, either."""
     rng = np.random.default_rng(3)
     by_seed = dict(enumerate(60 + rng.normal(0, 1, 5)))
-    moved = {s: h + 2 + rng.normal(0, 0.1) for s, h in by_seed.items()}
-    first = study("a", {4: by_seed, 8: by_seed})
-    second = study("b", {4: by_seed, 8: moved})
-    same, other = compare(first, second).tables[0].rows
-    assert same.cells[f"{H}_verdict"] == Text("unchanged") and f"{H}_p" not in same.cells
-    assert other.comparison and other.comparison.holm_p == pytest.approx(other.comparison.p)
+    shifted = {s: h + 2 + rng.normal(0, 0.1) for s, h in by_seed.items()}
+    first = make_study_builder("a", {4: by_seed, 8: by_seed})
+    second = make_study_builder("b", {4: by_seed, 8: shifted})
+    unchanged, changed = make_comparison(first, second).tables[0].rows
+    assert unchanged.cells[f"{H}_verdict"] == Text("unchanged")
+    assert f"{H}_p" not in unchanged.cells
+    assert changed.comparison and changed.comparison.holm_p == pytest.approx(changed.comparison.p)
 
 
 def test_factors_of_one_study_are_at_their_baseline() -> None:
-    """The other study's constant is compared with the baseline level only."""
-    first = study("a", {4: {0: 60.0, 1: 61.0}, 8: {0: 50.0, 1: 51.5}})
-    factors = [factor(N_CTX, [4, 8], 4), factor("finetuner.lr", [0.1, 0.2], 0.2)]
+    """The study without the factor is compared with the baseline level of the other one."""
+    first = make_study_builder("a", {4: {0: 60.0, 1: 61.0}, 8: {0: 50.0, 1: 51.5}})
+    factors = [make_factor(N_CTX, [4, 8], 4), make_factor("finetuner.lr", [0.1, 0.2], 0.2)]
     second = StoreBuilder("b", factors, (0, 1), constants={"generator.kl_weight": "0.1"})
     for n_ctx in (4, 8):
         for lr in (0.1, 0.2):
-            results = {s: values(60 + n_ctx + 100 * (lr == 0.1) + s * lr) for s in (0, 1)}
-            second.trial({N_CTX: n_ctx, "finetuner.lr": lr}, results, **TAGS)
-    (table,) = compare(first, second).tables
+            results = {s: make_values(60 + n_ctx + 100 * (lr == 0.1) + s * lr) for s in (0, 1)}
+            second.add_run({N_CTX: n_ctx, "finetuner.lr": lr}, results, **TAGS)
+    (table,) = make_comparison(first, second).tables
     assert [row.name for row in table.rows] == ["n_ctx 4", "n_ctx 8"]
     differences = [row.comparison.difference.mean for row in table.rows if row.comparison]
     assert differences == [pytest.approx(3.6), pytest.approx(17.35)]
@@ -203,28 +218,28 @@ def test_factors_of_one_study_are_at_their_baseline() -> None:
 
 
 def test_without_a_common_factor_baselines_are_compared() -> None:
-    """One row, named baseline."""
-    first = study("a", {4: {0: 60.0, 1: 61.0}, 8: {0: 50.0, 1: 51.5}})
-    second = StoreBuilder("b", [factor("finetuner.lr", [0.1, 0.2], 0.2)], (0, 1))
+    """The table has one row, which is named baseline."""
+    first = make_study_builder("a", {4: {0: 60.0, 1: 61.0}, 8: {0: 50.0, 1: 51.5}})
+    second = StoreBuilder("b", [make_factor("finetuner.lr", [0.1, 0.2], 0.2)], (0, 1))
     for lr in (0.1, 0.2):
-        results = {s: values(65 + s * lr) for s in (0, 1)}
-        second.trial({"finetuner.lr": lr}, results, **TAGS)
-    (row,) = compare(first, second).tables[0].rows
+        results = {s: make_values(65 + s * lr) for s in (0, 1)}
+        second.add_run({"finetuner.lr": lr}, results, **TAGS)
+    (row,) = make_comparison(first, second).tables[0].rows
     assert row.name == "baseline" and row.comparison
     assert row.comparison.difference.mean == pytest.approx(4.6)
 
 
 def test_controls_are_paired_and_tested_once() -> None:
-    """A control of both studies has a row below; one with other baselines has none."""
-    first, second = planted(np.random.default_rng(0), (1.0, 2.0))
+    """Common controls have rows below the levels, unless the baselines of the studies differ."""
+    first, second = make_planted_pair(np.random.default_rng(0), (1.0, 2.0))
     for builder in (first, second):
-        results = {s: values(50.0 + s) for s in range(8)}
-        builder.trial({}, results, control="zero_shot", key="zs", **TAGS)
-    rows = compare(first, second).tables[0].rows
+        results = {s: make_values(50.0 + s) for s in range(8)}
+        builder.add_run({}, results, control="zero_shot", key="zs", **TAGS)
+    rows = make_comparison(first, second).tables[0].rows
     assert [(row.control, row.section) for row in rows[2:]] == [("zero_shot", "controls")]
     assert rows[2].cells[f"{H}_verdict"] == Text("unchanged")
-    second.factors = [factor(N_CTX, [1, 2], 2)]
-    assert len(compare(first, second).tables[0].rows) == 2
+    second.factors = [make_factor(N_CTX, [1, 2], 2)]
+    assert len(make_comparison(first, second).tables[0].rows) == 2
 
 
 @pytest.mark.parametrize(
@@ -240,108 +255,113 @@ def test_controls_are_paired_and_tested_once() -> None:
 def test_other_data_backbone_or_version_is_refused(
     changed: Mapping[str, str], expected: str
 ) -> None:
-    """Each in one line that names both values."""
+    """The message is one line and contains both values."""
     results = {4: {0: 60.0, 1: 61.0}}
-    message = fault(study("a", results), study("b", results, tags={**TAGS, **changed}))
+    message = find_fault(
+        make_study_builder("a", results), make_study_builder("b", results, tags={**TAGS, **changed})
+    )
     assert message.startswith("cannot pair a (A) with b (B): ") and expected in message
 
 
 def test_a_dataset_without_a_split_version_can_be_paired() -> None:
-    """Its tag is empty in both studies."""
-    first, second = planted(np.random.default_rng(0), (1.0,))
+    """The tag of the split version is empty in both studies."""
+    first, second = make_planted_pair(np.random.default_rng(0), (1.0,))
     for run in (*first.runs, *second.runs):
         run.tags["ship.split_version"] = ""
-    assert compare(first, second).tables[0].rows[0].comparison
+    assert make_comparison(first, second).tables[0].rows[0].comparison
 
 
 def test_all_faults_are_in_one_line() -> None:
-    """Protocol, shots, classes, levels and seeds at once."""
-    first = study("a", {4: {0: 60.0, 1: 61.0}})
+    """The message names differences in protocol, shots, classes, levels and seeds."""
+    first = make_study_builder("a", {4: {0: 60.0, 1: 61.0}})
     constants = {"shots": "4", "max_classes": "20"}
-    second = study("b", {4: {1: 60.0, 2: 61.0}}, protocol="few_shot", constants=constants)
+    second = make_study_builder(
+        "b", {4: {1: 60.0, 2: 61.0}}, protocol="few_shot", constants=constants
+    )
     for run in second.runs:
         run.metrics.update({f"test/accuracy/seed_{s}": 60.0 for s in (1, 2)})
-    message = fault(first, second)
+    message = find_fault(first, second)
     assert "protocol is base_to_new in A and few_shot in B" in message
     assert "shots is 16 in A and 4 in B" in message
     assert "max_classes is null in A and 20 in B" in message
     assert "at least 2 common seeds are needed, got 1 (finished seeds: 0 and 1 in A" in message
-    assert "no configuration of A has the same levels in B" in fault(
-        first, study("b", {5: {0: 60.0, 1: 61.0}, 6: {0: 60.0, 1: 62.0}})
-    )
     assert "\n" not in message
+    other_levels = make_study_builder("b", {5: {0: 60.0, 1: 61.0}, 6: {0: 60.0, 1: 62.0}})
+    message = find_fault(first, other_levels)
+    assert "no configuration of A has the same levels in B" in message
 
 
 def test_shots_as_a_factor_of_both_studies_are_paired_by_level() -> None:
     """Equal levels draw the same images."""
     builders = [
-        StoreBuilder(name, [factor("shots", [1, 4], 4)], (0, 1)) for name in ("first", "second")
+        StoreBuilder(name, [make_factor("shots", [1, 4], 4)], (0, 1))
+        for name in ("first", "second")
     ]
-    for place, builder in enumerate(builders):
+    for position, builder in enumerate(builders):
         for shots in (1, 4):
-            results = {s: values(60 + shots + s * (1 + place)) for s in (0, 1)}
-            builder.trial({"shots": shots}, results, key=f"{place}{shots}", **TAGS)
-    assert len(compare(*builders).tables[0].rows) == 2
+            results = {s: make_values(60 + shots + s * (1 + position)) for s in (0, 1)}
+            builder.add_run({"shots": shots}, results, key=f"{position}{shots}", **TAGS)
+    assert len(make_comparison(*builders).tables[0].rows) == 2
 
 
 def test_a_saturated_study_gets_no_verdict() -> None:
-    """The answer says why, and the column of verdicts is empty."""
-    first, second = planted(np.random.default_rng(0), (5.0,))
+    """The answer gives the reason, and the table has no column of verdicts."""
+    first, second = make_planted_pair(np.random.default_rng(0), (5.0,))
     for run in second.runs:
         run.metrics.update({f"test/flag/saturated/seed_{s}": 1.0 for s in range(8)})
-    report = compare(first, second)
+    report = make_comparison(first, second)
     assert report.answer.limits[0].text.startswith("B: in 8 of 8 trials at least half")
     assert report.answer.findings[1].verdict is None
     assert "No verdict: selection is saturated." in report.answer.findings[1].text
     assert f"{H}_verdict" not in report.tables[0].rows[0].cells
 
 
-def test_a_far_result_is_a_caution() -> None:
-    """A seed that one study lost and the other did not is named."""
-    first, second = planted(np.random.default_rng(0), (0.0, 0.0, 0.0))
+def test_an_outlying_result_has_a_caution() -> None:
+    """The caution names the study, the configuration and the seed."""
+    first, second = make_planted_pair(np.random.default_rng(0), (0.0, 0.0, 0.0))
     second.runs[1].metrics[f"test/{H}/seed_3"] -= 20
-    cautions = compare(first, second).answer.cautions
+    cautions = make_comparison(first, second).answer.cautions
     assert any("H of study B, n_ctx 2 under seed 3 is far from what the" in c for c in cautions)
 
 
 def test_other_metrics_have_their_own_family() -> None:
-    """Base may be unchanged while New is higher; --metric puts its metric first."""
-    first, second = planted(np.random.default_rng(0), (0.0,))
+    """Base may be unchanged while New is higher. The metric of --metric comes first."""
+    first, second = make_planted_pair(np.random.default_rng(0), (0.0,))
     for builder, new in ((first, 60.0), (second, 63.0)):
+        (run,) = builder.runs
         for seed in range(8):
-            (run,) = builder.runs
-            run.metrics.update(
-                {
-                    f"test/{name}/seed_{seed}": value
-                    for name, value in scores(new + seed + 0.1 * (seed % 2) * new / 60).items()
-                }
-            )
-    report = compare(first, second, "new")
+            metrics = make_scores(new + seed + 0.1 * (seed % 2) * new / 60)
+            run.metrics.update({f"test/{name}/seed_{seed}": v for name, v in metrics.items()})
+    report = make_comparison(first, second, "new")
     assert [finding.verdict for finding in report.answer.findings[1:]] == ["higher", None, "higher"]
     row = report.tables[0].rows[0]
     assert row.cells["base_verdict"] == Text("unchanged")
     assert report.tables[0].columns[2].heading == "New of A"
 
 
-def over_two_datasets(name: str, new: float, kl: str) -> StoreBuilder:
-    """A study of two methods on two datasets; New differs between datasets and seeds."""
-    factors = [factor("dataset", ["emoji", "dtd"], "emoji"), factor("shots", [4, 16], 4)]
+def make_two_dataset_study(name: str, new: float, kl: str) -> StoreBuilder:
+    """Build a study of two shots on two datasets. New depends on the dataset and the seed."""
+    factors = [make_factor("dataset", ["emoji", "dtd"], "emoji"), make_factor("shots", [4, 16], 4)]
     builder = StoreBuilder(name, factors, (0, 1, 2))
-    for place, dataset in enumerate(("emoji", "dtd")):
+    for position, dataset in enumerate(("emoji", "dtd")):
         for shots in (4, 16):
             results = {
-                s: scores(new + 20 * place + s * (1 + 0.1 * place * new), 70) for s in (0, 1, 2)
+                s: make_scores(new + 20 * position + s * (1 + 0.1 * position * new), 70)
+                for s in (0, 1, 2)
             }
             assignment = {"dataset": dataset, "shots": shots}
             tags = {**TAGS, "dataset_fingerprint": dataset}
-            builder.trial(assignment, results, key=f"{kl} {dataset} {shots}", **tags)
+            builder.add_run(assignment, results, key=f"{kl} {dataset} {shots}", **tags)
     return builder
 
 
 def test_averages_over_datasets_are_compared_first() -> None:
-    """H of an average is that of the averaged accuracies; each dataset has rows of its own."""
-    first, second = over_two_datasets("a", 50.0, "0.1"), over_two_datasets("b", 53.0, "1.0")
-    report = compare(first, second)
+    """The average H is that of the averaged accuracies. Rows per dataset are in a second table."""
+    first, second = (
+        make_two_dataset_study("a", 50.0, "0.1"),
+        make_two_dataset_study("b", 53.0, "1.0"),
+    )
+    report = make_comparison(first, second)
     average, table = report.tables
     assert (average.name, table.name) == ("paired-average", "paired")
     assert [row.name for row in average.rows] == ["shots 4", "shots 16"]
@@ -359,18 +379,18 @@ def test_averages_over_datasets_are_compared_first() -> None:
     assert not any("same configuration" in note for note in average.notes)
 
 
-def invoke(*arguments: str | Path) -> Result:
+def run_command(*arguments: str | Path) -> Result:
     """Run the command in this process."""
     return CliRunner().invoke(app, [str(a) for a in arguments], env={"COLUMNS": "160"})
 
 
 def test_the_command_prints_and_writes_all_formats(store_uri: str, tmp_path: Path) -> None:
-    """Terminal, page, Markdown, LaTeX and CSV; the CSV has full precision."""
-    first, second = planted(np.random.default_rng(0), (2.0, 0.0))
+    """The formats are terminal text, HTML, Markdown, LaTeX and CSV."""
+    first, second = make_planted_pair(np.random.default_rng(0), (2.0, 0.0))
     for builder in (first, second):
         builder.write(store_uri)
-    where = ("--tracking-uri", store_uri)
-    done = invoke("first", "second", "--paired", *where, "--out", tmp_path / "out")
+    options = ("--tracking-uri", store_uri)
+    done = run_command("first", "second", "--paired", *options, "--out", tmp_path / "out")
     assert done.exit_code == 0, done.output
     assert "second compared with first: B − A, paired by seed" in done.output
     assert {path.name for path in (tmp_path / "out").iterdir()} == {
@@ -380,9 +400,9 @@ def test_the_command_prints_and_writes_all_formats(store_uri: str, tmp_path: Pat
     page = (tmp_path / "out" / "first-second.html").read_text("utf-8")
     assert "<h1>second compared with first</h1>" in page and "options that differ" in page
     for form, start in (("csv", "table,n_ctx,n,"), ("latex", "% needs"), ("markdown", "### ")):
-        printed = invoke("first", "second", "--paired", *where, "--format", form)
+        printed = run_command("first", "second", "--paired", *options, "--format", form)
         assert printed.exit_code == 0 and printed.output.startswith(start)
-    refused = invoke("second", "first", "--paired", *where, "--metric", "nothing")
+    refused = run_command("second", "first", "--paired", *options, "--metric", "nothing")
     assert refused.exit_code == 2 and "no test metric 'nothing'; choices: " in refused.stderr
 
 
@@ -395,27 +415,27 @@ def test_the_command_prints_and_writes_all_formats(store_uri: str, tmp_path: Pat
         (["a", "b", "--paired", "--figures"], "--paired cannot be combined with --figures"),
     ],
 )
-def test_mistakes_in_the_command(arguments: list[str], expected: str) -> None:
-    """One line and exit code 2, before a store is read."""
-    done = invoke(*arguments)
+def test_invalid_arguments_are_an_error(arguments: list[str], expected: str) -> None:
+    """The exit code is 2, and no store is read."""
+    done = run_command(*arguments)
     assert done.exit_code == 2 and done.stderr.startswith(expected)
 
 
 def test_studies_that_cannot_be_paired_end_with_2(store_uri: str) -> None:
-    """One line, nothing on stdout."""
+    """The error is one line on stderr, and stdout is empty."""
     results = {4: {0: 60.0, 1: 61.0}}
-    study("a", results).write(store_uri)
-    study("b", results, tags={**TAGS, "dataset_fingerprint": "d2"}).write(store_uri)
-    done = invoke("a", "b", "--paired", "--tracking-uri", store_uri)
+    make_study_builder("a", results).write(store_uri)
+    make_study_builder("b", results, tags={**TAGS, "dataset_fingerprint": "d2"}).write(store_uri)
+    done = run_command("a", "b", "--paired", "--tracking-uri", store_uri)
     assert (done.exit_code, done.stdout, len(done.stderr.splitlines())) == (2, "", 1)
 
 
 def test_names_of_a_store_are_text_on_the_page() -> None:
     """A study's name is untrusted input."""
-    first, second = planted(np.random.default_rng(0), (2.0,))
+    first, second = make_planted_pair(np.random.default_rng(0), (2.0,))
     first.name = "<b>\x1b[31m"
-    files = make_paired_files(compare(first, second))
+    files = make_paired_files(make_comparison(first, second))
     (page,) = (data.decode() for name, data in files.items() if name.endswith(".html"))
     assert "<b>" not in page and "\x1b" not in page
     assert all("/" not in name and "<" not in name for name in files)
-    assert format_csv(compare(first, second).tables[0])
+    assert format_csv(make_comparison(first, second).tables[0])

@@ -8,12 +8,12 @@ from harness.cli.detectable_difference import count_needed_seeds, format_detecta
 from reports.stats import compute_minimum_detectable
 from reports.tables import Family, list_families
 from tests.harness.fakes import make_study
-from tests.reports.builder import StoreBuilder, prompt_len, scores
+from tests.reports.builder import StoreBuilder, make_prompt_len, make_scores
 
 
 def packaged() -> Family:
     """The comparisons of the packaged study."""
-    (family,) = list_families(prompt_len().study(), "harmonic_mean")
+    (family,) = list_families(make_prompt_len().make_study(), "harmonic_mean")
     return family
 
 
@@ -29,13 +29,13 @@ def test_the_number_of_seeds_is_the_smallest_that_detects_the_effect() -> None:
 
 def test_a_control_that_is_a_configuration_is_not_computed_twice() -> None:
     """Its key is that of the level 2, and it costs no time in addition."""
-    build = prompt_len()
+    build = make_prompt_len()
     build.runs = [run for run in build.runs if run.tags["ship.control"] != "text_feature"]
-    assert build.wanted is not None
-    build.wanted = [entry for entry in build.wanted if entry["control"] != "text_feature"]
-    (without,) = list_families(build.study(), "harmonic_mean")
-    build.want({}, control="text_feature", key='{"generator.n_ctx": 2}')
-    (family,) = list_families(build.study(), "harmonic_mean")
+    assert build.planned is not None
+    build.planned = [entry for entry in build.planned if entry["control"] != "text_feature"]
+    (without,) = list_families(build.make_study(), "harmonic_mean")
+    build.add_planned({}, control="text_feature", key='{"generator.n_ctx": 2}')
+    (family,) = list_families(build.make_study(), "harmonic_mean")
     assert len(family.groups) == len(without.groups) + 1
     assert family.seconds_per_extra_seed == pytest.approx(without.seconds_per_extra_seed)
 
@@ -44,7 +44,7 @@ def equal() -> StoreBuilder:
     """Two levels whose pairs do not vary."""
     build = StoreBuilder()
     for n_ctx in (1, 4):
-        build.trial({"generator.n_ctx": n_ctx}, {seed: scores(50.0) for seed in range(3)})
+        build.add_run({"generator.n_ctx": n_ctx}, {seed: make_scores(50.0) for seed in range(3)})
     return build
 
 
@@ -57,10 +57,11 @@ def test_no_pilot_is_advised_to_a_pilot() -> None:
 @pytest.mark.parametrize(
     ("build", "head", "end"),
     [
-        (prompt_len(), "generator.n_ctx: 10 seeds can detect differences in H of {shown:.2g} "
+        (make_prompt_len(), "generator.n_ctx: 10 seeds can detect differences in H of {shown:.2g} "
          "points or more (with 80% power; median of 8 comparisons); ",
          "0.5 points need about {needed} seeds (+{minutes:.1f} min of computing)"),
-        (prompt_len(seeds=range(2)), "the difference that 10 seeds can detect", "--set seeds=3"),
+        (make_prompt_len(seeds=range(2)), "the difference that 10 seeds can detect",
+         "--set seeds=3"),
         (None, "the difference that 10 seeds can detect", "--set seeds=3"),
         (equal(), "the difference that 10 seeds can detect", "--set seeds=3"),
     ],
@@ -70,7 +71,7 @@ def test_a_dry_run_reports_the_detectable_difference(
 ) -> None:
     """It gives the seeds for smaller differences, or the reason why they are unknown."""
     study = make_study(name="prompt_len", seeds=10, smallest_effect=0.5)
-    (line,) = format_detectable(study, [build.parent(), *build.runs] if build else [])
+    (line,) = format_detectable(study, [build.make_study_run(), *build.runs] if build else [])
     differences = packaged().differences_by_seed
     middle = statistics.median(list_deviations(differences))
     shown, needed = (

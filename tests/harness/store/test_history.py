@@ -18,7 +18,7 @@ from reports.study.rows import make_seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
-from tests.reports.builder import scores
+from tests.reports.builder import make_scores
 
 STATES = list(State)
 
@@ -99,7 +99,9 @@ def test_finished_seed_has_all_required_metrics(
     """History, plan, reuse and report agree that its run is COMPLETE and no metric is missing."""
     tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
-    metrics = {name_seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
+    metrics = {
+        name_seed_metric(3, f"test/{name}"): value for name, value in make_scores(50.0).items()
+    }
     if lacks:
         metrics[name_seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)

@@ -22,7 +22,7 @@ from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_images, make_study
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.builder import StoreBuilder, make_scores
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
@@ -186,9 +186,9 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
     for number, dataset in enumerate(("emoji", "photos")):
         for level in (1, 2):
             assignment = {"dataset": dataset, n_ctx: level}
-            over.trial(assignment, {0: scores(80 - 30 * number + level)}, dataset=dataset)
+            over.add_run(assignment, {0: make_scores(80 - 30 * number + level)}, dataset=dataset)
     crossed = StoreBuilder("crossed", seeds=[0], protocol="cross_dataset")
-    crossed.trial({n_ctx: 1}, {0: {"accuracy": 50.0}}, selected={"harmonic_mean": 50.0})
+    crossed.add_run({n_ctx: 1}, {0: {"accuracy": 50.0}}, selected={"harmonic_mean": 50.0})
     uri = over.write(f"sqlite:///{tmp_path}/mlflow.db")
     crossed.write(uri)
     rows = load_records("over", uri).rows

@@ -1,1 +1,1 @@
-"""Tests of the analysis of a study."""
+"""Tests of reports.analysis."""

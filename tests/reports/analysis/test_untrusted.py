@@ -16,8 +16,8 @@ from reports.analysis import (
     make_cost_points,
 )
 from reports.render import format_csv, format_tables_as_markdown
-from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
-from tests.reports.builder import StoreBuilder, scores
+from tests.reports.analysis.planted import METRIC, make_planted_grid, make_planted_sample, no_effect
+from tests.reports.builder import StoreBuilder, make_scores
 
 ANALYSES: tuple[Any, ...] = (compute_importance, make_cost_points)
 LEVELS = st.one_of(
@@ -27,40 +27,40 @@ LEVELS = st.one_of(
 VALUES = st.one_of(st.floats(0, 100), st.just(60.0), st.floats(-1e290, 1e290, allow_nan=False))
 ASSIGNMENTS = st.dictionaries(st.sampled_from(["a", "b.c", "<i>"]), LEVELS)
 TRIALS = st.lists(st.tuples(ASSIGNMENTS, st.lists(VALUES, min_size=1, max_size=4)), max_size=14)
-MANY = [({"a": float(i), "b.c": i % 3}, [50.0 + i, 51.0, 49.0 - i]) for i in range(14)]
+MANY_TRIALS = [({"a": float(i), "b.c": i % 3}, [50.0 + i, 51.0, 49.0 - i]) for i in range(14)]
 
 
-def study_of(trials: Any, sampler: str, log: bool) -> StoreBuilder:
-    """A study with these configurations and their H under each seed."""
+def make_study_builder(trials: Any, sampler: str, log: bool) -> StoreBuilder:
+    """Build a study from configurations and their H under each seed."""
     factors = [
         {"key": key, "levels": None, "log": log, "baseline": 1} for key in ("a", "b.c", "<i>")
     ]
     builder = StoreBuilder(factors=factors, seeds=range(4), sampler=sampler)
-    builder.trial({"a": 1}, {0: scores(60.0)})
+    builder.add_run({"a": 1}, {0: make_scores(60.0)})
     for assignment, values in trials:
-        results = {seed: {**scores(60.0), METRIC: value} for seed, value in enumerate(values)}
-        builder.trial(assignment, results)
+        results = {seed: {**make_scores(60.0), METRIC: value} for seed, value in enumerate(values)}
+        builder.add_run(assignment, results)
     return builder
 
 
-@example([(a | {"a": float("inf")}, v) for a, v in MANY], "tpe", True)
-@example([(a | {"a": 10**400}, v) for a, v in MANY[:3]] + MANY, "tpe", False)
-@example([(a | {"a": 1 + i * 1e-12}, v) for i, (a, v) in enumerate(MANY)], "random", True)
-@example([(a, [value * 1e200 for value in v]) for a, v in MANY], "random", True)
-@example(MANY, "random", True)
-@example(MANY, "grid", False)
+@example([(a | {"a": float("inf")}, v) for a, v in MANY_TRIALS], "tpe", True)
+@example([(a | {"a": 10**400}, v) for a, v in MANY_TRIALS[:3]] + MANY_TRIALS, "tpe", False)
+@example([(a | {"a": 1 + i * 1e-12}, v) for i, (a, v) in enumerate(MANY_TRIALS)], "random", True)
+@example([(a, [value * 1e200 for value in v]) for a, v in MANY_TRIALS], "random", True)
+@example(MANY_TRIALS, "random", True)
+@example(MANY_TRIALS, "grid", False)
 @given(TRIALS, st.sampled_from(["grid", "tpe"]), st.booleans())
 def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
     trials: Any, sampler: str, log: bool
 ) -> None:
     """No level and no number raises another error, and each result can be written."""
-    study = study_of(trials, sampler, log).study()
+    study = make_study_builder(trials, sampler, log).make_study()
     with warnings.catch_warnings():
-        # what a mean of 1e290 is, intervals of other tables do not know either
+        # The square of 1e290 overflows, as it does in the intervals of other tables.
         warnings.filterwarnings("ignore", "overflow", RuntimeWarning)
-        for analyse in ANALYSES:
+        for analyze in ANALYSES:
             with contextlib.suppress(Unavailable):
-                analyse(study, METRIC)
+                analyze(study, METRIC)
         tables = build_factor_tables(
             study, METRIC, compute_if_available(compute_importance, study, METRIC)
         )
@@ -70,16 +70,20 @@ def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
 
 
 @pytest.mark.parametrize(
-    ("analyse", "builder", "why"),
+    ("analyze", "builder", "reason"),
     [
-        (compute_importance, grid((3, 1), nothing), "only f0 varies"),
-        (compute_importance, grid((3, 3), nothing, 1), "only one seed finished"),
-        (compute_importance, drawn(4, 8, nothing), "8 finished configurations are too few"),
+        (compute_importance, make_planted_grid((3, 1), no_effect), "only f0 varies"),
+        (compute_importance, make_planted_grid((3, 3), no_effect, 1), "only one seed finished"),
+        (
+            compute_importance,
+            make_planted_sample(4, 8, no_effect),
+            "8 finished configurations are too few",
+        ),
     ],
 )
 def test_an_unavailable_analysis_gives_its_reason(
-    analyse: Any, builder: StoreBuilder, why: str
+    analyze: Any, builder: StoreBuilder, reason: str
 ) -> None:
     """The reason names what the study lacks: factors, seeds or configurations."""
-    with pytest.raises(Unavailable, match=why):
-        analyse(builder.study(), METRIC)
+    with pytest.raises(Unavailable, match=reason):
+        analyze(builder.make_study(), METRIC)

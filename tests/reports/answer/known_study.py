@@ -1,4 +1,4 @@
-"""Made-up studies whose results and effects are known, and what is false in their answers."""
+"""Simulated studies with known effects, and a count of the false claims in their answers."""
 
 import itertools
 import json
@@ -12,63 +12,71 @@ from tests.case_files import load_cases
 from tests.reports.analysis.planted import METRIC
 from tests.reports.builder import StoreBuilder
 
-Place = tuple[tuple[str, Any], ...]
+Assignment = tuple[tuple[str, Any], ...]  # (factor, level) pairs, sorted by factor
 SMALLEST_EFFECT = 1.0  # points: the smallest effect of interest
-CLOSE = 1e-6
-SHOWN = 0.0501  # how far a number with one decimal is from its own
+TOLERANCE = 1e-6  # differences below this are rounding errors
+ROUNDING = 0.0501  # largest difference of a number from its text with one decimal
 
 
 @dataclass(frozen=True)
-class Known:
-    """A made-up study: its runs, and the expected H of a setting ("": of an arm) beside others."""
+class KnownStudy:
+    """A simulated study whose true effects are known.
+
+    Attributes:
+        builder: The study and its runs.
+        truth: Function that returns the expected H of an assignment. A factor that the assignment
+            lacks has its baseline.
+        controls: Expected difference in H between each control and the baseline.
+    """
 
     builder: StoreBuilder
     truth: Callable[[Mapping[str, Any]], float]
     controls: Mapping[str, float] = field(default_factory=dict)
 
     @cached_property
-    def results(self) -> dict[tuple[str, Place], dict[int, tuple[float, float]]]:
-        """(arm, setting) -> seed -> H on test and in selection, of what finished."""
+    def results(self) -> dict[tuple[str, Assignment], dict[int, tuple[float, float]]]:
+        """H on test and in selection by (control, assignment) and seed, of completed runs."""
         results = {}
         for run in self.builder.runs:
             if run.tags["ship.state"] == "COMPLETE":
-                place = tuple(sorted(json.loads(run.tags["ship.assignment"]).items()))
-                results[run.tags["ship.control"], place] = {
+                assignment = tuple(sorted(json.loads(run.tags["ship.assignment"]).items()))
+                results[run.tags["ship.control"], assignment] = {
                     s: (run.metrics[f"test/{METRIC}/seed_{s}"],
                         run.metrics[f"selection/{METRIC}/seed_{s}"])
                     for s in json.loads(run.tags["ship.seeds"])
                 }  # fmt: skip
         return results
 
-    def of(self, key: str, level: Any) -> dict[tuple[Place, int], float]:
-        """(the other factors, seed) -> H of a level of a factor."""
+    def select_level(self, key: str, level: Any) -> dict[tuple[Assignment, int], float]:
+        """Return H of a factor's level by (levels of the other factors, seed)."""
         return {
-            (tuple(part for part in place if part[0] != key), seed): values[0]
-            for (control, place), seeds in self.results.items()
-            if not control and dict(place)[key] == level
+            (tuple(pair for pair in assignment if pair[0] != key), seed): values[0]
+            for (control, assignment), seeds in self.results.items()
+            if not control and dict(assignment)[key] == level
             for seed, values in seeds.items()
         }
 
-    def pairs(self, key: str, level: Any, other_level: Any) -> list[tuple[float, float]]:
-        """H of two levels wherever both finished."""
-        mine, theirs = self.of(key, level), self.of(key, other_level)
-        return [(mine[place], theirs[place]) for place in mine if place in theirs]
+    def find_pairs(self, key: str, level: Any, other_level: Any) -> list[tuple[float, float]]:
+        """Return the pairs of H of two levels that differ in no other factor and in no seed."""
+        first, second = self.select_level(key, level), self.select_level(key, other_level)
+        return [(first[condition], second[condition]) for condition in first if condition in second]
 
-    def same(self, key: str, level: Any, other_level: Any) -> bool:
-        """Whether a level has another's results wherever both finished."""
-        return all(abs(a - b) < CLOSE for a, b in self.pairs(key, level, other_level))
+    def are_identical(self, key: str, level: Any, other_level: Any) -> bool:
+        """Return True if two levels have equal results in all pairs."""
+        pairs = self.find_pairs(key, level, other_level)
+        return all(abs(first - second) < TOLERANCE for first, second in pairs)
 
-    def dead(self, key: str) -> bool:
-        """Whether no two levels of a factor differ anywhere."""
-        levels = self.factor(key)["levels"]
-        return all(self.same(key, *two) for two in itertools.combinations(levels, 2))
+    def changes_nothing(self, key: str) -> bool:
+        """Return True if all levels of a factor have equal results."""
+        level_pairs = itertools.combinations(self.find_factor(key)["levels"], 2)
+        return all(self.are_identical(key, *levels) for levels in level_pairs)
 
-    def effect(self, key: str, level: Any, base: Any) -> float:
-        """The true difference of two levels."""
-        return self.truth({key: level}) - self.truth({key: base})
+    def compute_true_effect(self, key: str, level: Any, baseline: Any) -> float:
+        """Return the true difference between two levels."""
+        return self.truth({key: level}) - self.truth({key: baseline})
 
-    def factor(self, key: str) -> Mapping[str, Any]:
-        """A factor by its key, or by the last part of it."""
+    def find_factor(self, key: str) -> Mapping[str, Any]:
+        """Return a factor by its key, or by the last part of its key."""
         return next(
             f for f in self.builder.factors if f["key"].split(".")[-1] == key.split(".")[-1]
         )
@@ -76,46 +84,48 @@ class Known:
 
 @dataclass
 class Claims:
-    """What is false in some answers.
+    """False claims in some answers.
 
-    facts: sentences of fact. families: kind of claim -> how many families of tests could make it.
-    false: kind -> how many of these made a false one.
+    Attributes:
+        facts: Descriptions of false sentences of fact.
+        families: Number of families of tests by kind of claim.
+        false: Number of families with a false claim by kind of claim.
     """
 
     facts: list[str] = field(default_factory=list)
     families: dict[str, int] = field(default_factory=dict)
     false: dict[str, int] = field(default_factory=dict)
 
-    def family(self, kind: str, *, false: bool) -> None:
-        """Count a family of tests."""
+    def count_family(self, kind: str, *, false: bool) -> None:
+        """Count a family of tests that could make a claim of this kind."""
         self.families[kind] = self.families.get(kind, 0) + 1
         self.false[kind] = self.false.get(kind, 0) + false
 
 
 NUMBER = r"[+−]?\d+\.\d"
 CASES = load_cases(__file__, "sentences.yaml")
-UNTRUE = CASES.pop("untrue")
+FALSE_SENTENCES = CASES.pop("false_sentences")
 SENTENCES: dict[str, dict[str, re.Pattern[str]]] = {
-    of: {kind: re.compile(text.replace("NUMBER", NUMBER)) for kind, text in patterns.items()}
-    for of, patterns in CASES.items()
+    subject: {kind: re.compile(text.replace("NUMBER", NUMBER)) for kind, text in patterns.items()}
+    for subject, patterns in CASES.items()
 }
 
 
-def parsed(text: str, of: str, claims: Claims) -> dict[str, re.Match[str]]:
-    """The sentences of a text of SENTENCES by kind; what is none of them counts as false."""
+def parse_sentences(text: str, subject: str, claims: Claims) -> dict[str, re.Match[str]]:
+    """Match the sentences of a text by kind. An unknown sentence is added to the false facts."""
     matches: dict[str, re.Match[str]] = {}
-    rest = text
-    while rest:
-        for kind, pattern in SENTENCES[of].items():
-            if match := pattern.match(rest):
-                matches[kind], rest = match, rest[match.end() :].strip()
+    remaining = text
+    while remaining:
+        for kind, pattern in SENTENCES[subject].items():
+            if match := pattern.match(remaining):
+                matches[kind], remaining = match, remaining[match.end() :].strip()
                 break
         else:
-            claims.facts.append(f"unread: {rest}")
+            claims.facts.append(f"unread: {remaining}")
             break
     return matches
 
 
-def number(text: str | None) -> float:
-    """A number with a true minus."""
+def parse_number(text: str | None) -> float:
+    """Parse a number with a typographic minus sign. None is NaN."""
     return float((text or "nan").replace("−", "-"))

@@ -7,8 +7,8 @@ import pytest
 
 from reports.answer import Answer
 from tests.bench.bench_answers import SHAPES, answered, judged
-from tests.reports.answer.claims import check
-from tests.reports.answer.known_study import UNTRUE, Claims, Known
+from tests.reports.answer.claims import check_answer
+from tests.reports.answer.known_study import FALSE_SENTENCES, Claims, KnownStudy
 
 
 @pytest.mark.parametrize("shape", SHAPES)
@@ -18,24 +18,24 @@ def test_answers_to_simulated_studies_contain_no_false_claim(shape: str) -> None
     assert (wrong, claims.facts) == (0, [])
 
 
-def altered(shape: str, pattern: str, other: str) -> list[str]:
-    """What is found false where an answer has one text in place of another."""
+def check_altered_answer(shape: str, pattern: str, replacement: str) -> list[str]:
+    """Replace a text in the first answer that has it, and return the facts that are false then."""
     rng = np.random.default_rng(100)
     for _ in range(200):
-        known: Known = SHAPES[shape](rng)
+        known: KnownStudy = SHAPES[shape](rng)
         answer = answered(known)
         if any(pattern in line for line in answer.lines):
             break
     else:
-        pytest.fail(f"no answer says {pattern!r}")
-    findings = tuple(replace(f, text=f.text.replace(pattern, other)) for f in answer.findings)
-    cautions = tuple(line.replace(pattern, other) for line in answer.cautions)
+        pytest.fail(f"no answer contains {pattern!r}")
+    findings = tuple(replace(f, text=f.text.replace(pattern, replacement)) for f in answer.findings)
+    cautions = tuple(line.replace(pattern, replacement) for line in answer.cautions)
     claims = Claims()
-    check(known, Answer(findings, cautions), claims)
+    check_answer(known, Answer(findings, cautions), claims)
     return claims.facts
 
 
-@pytest.mark.parametrize(("shape", "pattern", "other"), UNTRUE)
-def test_the_check_of_claims_can_fail(shape: str, pattern: str, other: str) -> None:
+@pytest.mark.parametrize(("shape", "pattern", "replacement"), FALSE_SENTENCES)
+def test_the_check_of_claims_can_fail(shape: str, pattern: str, replacement: str) -> None:
     """For each kind of claim, an altered sentence is reported as false."""
-    assert altered(shape, pattern, other)
+    assert check_altered_answer(shape, pattern, replacement)

@@ -1,4 +1,4 @@
-"""Requirements of every format: width, precision, escaping, and notes on omissions."""
+"""Requirements of all formats: width, precision, escaping, and notes on omissions."""
 
 import io
 import re
@@ -27,29 +27,36 @@ from reports.render.spreadsheet import format_combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
-from tests.reports.builder import StoreBuilder, prompt_len
-from tests.reports.pages import Parsed, collapsed, eventful, page_of, terminal_text, torn
-from tests.reports.studies import collapsing, over_datasets
+from tests.reports.builder import StoreBuilder, make_prompt_len
+from tests.reports.pages import (
+    ParsedPage,
+    make_tables_with_failures,
+    make_tables_with_flags,
+    make_tables_with_gaps,
+    render_page,
+    render_terminal,
+)
+from tests.reports.studies import make_collapsing_study, make_multi_dataset_study
 
-COOP = (
+COOP_DATASETS = (
     "imagenet", "caltech101", "oxford_pets", "stanford_cars", "oxford_flowers", "food101",
     "fgvc_aircraft", "sun397", "dtd", "eurosat", "ucf101",
 )  # fmt: skip
-# What LaTeX, Markdown, HTML and CSV each choke on.
-NASTY = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
+# Characters with a meaning in LaTeX, Markdown, HTML or CSV.
+SPECIAL = r"""a_b & 100% $x$ #1 {y} ~^\ <b>|"q", *`[z]`* ± – − Δ"""
 
 
-def nasty() -> Table:
-    """A table whose texts are made of special characters."""
-    columns = (Column("level", NASTY, align="left"), Column("n", "n"), Column("new", "New"))
-    row = Row({"level": Text(NASTY), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
-    return Table("nasty", NASTY, columns, (row,), (NASTY,))
+def make_special_table() -> Table:
+    """Return a table whose texts consist of special characters."""
+    columns = (Column("level", SPECIAL, align="left"), Column("n", "n"), Column("new", "New"))
+    row = Row({"level": Text(SPECIAL), "n": Counts(1), "new": Value(Estimate(1.0, None, None, 1))})
+    return Table("nasty", SPECIAL, columns, (row,), (SPECIAL,))
 
 
-@pytest.mark.parametrize("width", [40, 60, 200])  # golden pages have 80, 100 and 140
-def test_terminal_keeps_to_its_width(width: int) -> None:
-    """No line is wider than the console, and at 80 columns or more nothing is cut off."""
-    text = terminal_text(eventful(), width)
+@pytest.mark.parametrize("width", [40, 60, 200])  # golden files have the widths 80 and 140
+def test_no_line_is_wider_than_the_terminal(width: int) -> None:
+    """At 80 columns or more, no text is cut off."""
+    text = render_terminal(make_tables_with_failures(), width)
     assert max(map(len, text.splitlines())) <= width
     if width >= 80:
         assert "…" not in text
@@ -58,8 +65,8 @@ def test_terminal_keeps_to_its_width(width: int) -> None:
 def test_a_terminal_has_the_first_rows_of_a_long_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A note gives their number and the total. The file has all rows."""
-    report = make_report(prompt_len().study())
+    """A note gives the number of shown rows and the total. The file has all rows."""
+    report = make_report(make_prompt_len().make_study())
     print_report(report, "the end")
     assert "the page has more" not in capsys.readouterr().out
     monkeypatch.setattr("reports.render.files.MAX_PRINTED_ROWS", 2)
@@ -70,21 +77,23 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
 
 
 def test_a_folder_without_all_files_has_no_page(tmp_path: Path) -> None:
-    """The page, whose stamp marks a complete report, is written last."""
-    publication = make_publication(make_report(prompt_len().study()))
+    """The page is written last, because its stamp marks a complete report."""
+    publication = make_publication(make_report(make_prompt_len().make_study()))
     (tmp_path / "prompt_len-generator.n_ctx.png").mkdir()
     with pytest.raises(ReportError, match="cannot write"):
         write_files(publication.files(), tmp_path)
     assert not is_page_of(tmp_path / publication.page, publication.stamp)
 
 
-WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
+WIDE = make_multi_dataset_study([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING"})
 
 
-@pytest.mark.parametrize("builder", [prompt_len(), collapsing(), WIDE], ids=lambda b: b.name)
+@pytest.mark.parametrize(
+    "builder", [make_prompt_len(), make_collapsing_study(), WIDE], ids=lambda b: b.name
+)
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
-    """Readers that infer types from the first rows infer the right ones."""
-    tables = build_tables(builder.study())
+    """Polars and pandas infer the types of columns, and read equal means."""
+    tables = build_tables(builder.make_study())
     text = format_combined_csv(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
     assert frame.columns == list(other.columns) and frame.columns[0] == "table"
@@ -101,36 +110,48 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
                     assert row[f"{key}_mean"] == cell.estimate.mean
 
 
-@pytest.mark.parametrize("most", [1, 9])
+@pytest.mark.parametrize("max_runs", [1, 9])
 def test_a_page_lists_the_runs_of_the_best_configurations(
-    monkeypatch: pytest.MonkeyPatch, most: int
+    monkeypatch: pytest.MonkeyPatch, max_runs: int
 ) -> None:
-    """If there are too many configurations, the page says so. Otherwise it lists all."""
-    monkeypatch.setattr("reports.render.page.MAX_RUNS", most)
+    """If there are too many configurations, the page gives the number of those it lists."""
+    monkeypatch.setattr("reports.render.page.MAX_RUNS", max_runs)
     study = replace(
-        prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
+        make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
-    (listed,) = re.findall(
+    (list_of_runs,) = re.findall(
         '<details id="runs">.*?</details>', report_page(make_report(study)), re.DOTALL
     )
-    assert ("The 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
-    assert ("Every run" in listed) == (most == 9)
-    assert listed.count(">n_ctx") == min(most, 5)
+    assert ("The 1 of 5 configurations with the best selection scores" in list_of_runs) == (
+        max_runs == 1
+    )
+    assert ("Every run" in list_of_runs) == (max_runs == 9)
+    assert list_of_runs.count(">n_ctx") == min(max_runs, 5)
 
 
 def test_latex_escapes_every_special_character() -> None:
-    """No character of a text acts as a command."""
+    """No character of a text is interpreted as a command."""
     assert escape_latex("a_b 5% $x$ {y} <0.1 \\") == (
         r"a\_b 5\% \$x\$ \{y\} $<$0.1 \textbackslash{}"
     )
-    assert escape_latex("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"  # no dash
+    assert (
+        escape_latex("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"
+    )  # hyphens form no dash
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
-    """The tables compile without changes, within a two-column page's width."""
-    eleven = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:2]
-    tables = [*eventful(), nasty(), *torn(), *collapsed(), *eleven]
+    """The tables compile, and fit the width of a two-column page."""
+    eleven_datasets = build_tables(
+        make_multi_dataset_study(COOP_DATASETS, seeds=(0, 1)).make_study()
+    )[:2]
+    tables = [
+        *make_tables_with_failures(),
+        make_special_table(),
+        *make_tables_with_gaps(),
+        *make_tables_with_flags(),
+        *eleven_datasets,
+    ]
     body = format_tables_as_latex(tables).replace("{table}", "{table*}")
     head = (
         r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
@@ -139,24 +160,26 @@ def test_latex_compiles(tmp_path: Path) -> None:
     source = tmp_path / "page.tex"
     source.write_text(f"{head}\n{body}\n\\end{{document}}\n", encoding="utf-8")
     command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", source.name]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
-    log = done.stdout.decode("utf-8", "replace")
-    assert done.returncode == 0, log[-2000:]
+    process = subprocess.run(command, cwd=tmp_path, capture_output=True, check=False)
+    log = process.stdout.decode("utf-8", "replace")
+    assert process.returncode == 0, log[-2000:]
     assert "Overfull" not in log
 
 
 def test_an_html_page_is_self_contained() -> None:
-    """Nothing is fetched, and it has every footnote and number of the table."""
-    tables = eventful()
-    text = page_of(tables)
-    parser = Parsed(text)
+    """The page downloads nothing, and contains the table's footnotes and numbers."""
+    tables = make_tables_with_failures()
+    text = render_page(tables)
+    parser = ParsedPage(text)
     assert not set(parser.tags) & {"link", "iframe", "img", "b"}
     assert not re.search(r"(src|href)=\"(?!#)|url\(|@import", text)
     for note in tables[0].notes:
         assert note in parser.texts
     assert "prompt_len: generator.n_ctx (selected on test)" in parser.texts
     assert "3 of 5 (1 failed, 1 missing)" in parser.texts
-    parser.feed(page_of(collapsed()))  # so many columns that intervals stand below their means
+    parser.feed(
+        render_page(make_tables_with_flags())
+    )  # in wide tables, intervals are below their means
     assert "0.310\n±–\n/ 0.520" in parser.texts
 
 
@@ -169,5 +192,5 @@ def test_an_html_page_is_self_contained() -> None:
     ],
 )  # fmt: skip
 def test_p_has_two_significant_digits(p: float, text: str) -> None:
-    """It is never printed as 0.00."""
+    """A very small p is "<0.001", and never 0.00."""
     assert format_p(p) == text

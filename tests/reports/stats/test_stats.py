@@ -1,4 +1,4 @@
-"""Statistics equal independent formulas, and have properties that hold for any numbers."""
+"""Statistics agree with SciPy and with formulas, for any numbers."""
 
 import math
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ by_seed = st.dictionaries(st.integers(0, 15), percent, min_size=1, max_size=12)
 
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
-    """The t-interval is scipy's and contains its mean."""
+    """The t-interval equals SciPy's and contains its mean."""
     estimate = mean_interval(values)
     sem = reference.sem(values)
     assert estimate.mean == pytest.approx(sum(values) / len(values))
@@ -43,7 +43,7 @@ def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
 
 
 def test_percent_interval_equals_a_calculation_by_hand() -> None:
-    """Near 100 its upper side is shorter, and in the middle it is the t-interval."""
+    """Near 100, the upper side of the interval is shorter than the lower side."""
     estimate = compute_percent_interval([96.0, 98.0, 99.0])
     mean = 293 / 3
     half = 4.3026527 * math.sqrt(7 / 3 / 3) / (mean * (1 - mean / 100))
@@ -55,7 +55,7 @@ def test_percent_interval_equals_a_calculation_by_hand() -> None:
 
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
-    """It contains its mean and has no end beyond 0 or 100. Missing ends are None."""
+    """The interval contains its mean and is between 0 and 100. Missing ends are None."""
     estimate = compute_percent_interval(values)
     if estimate.low is None or estimate.high is None:
         assert np.ptp(values) <= 1e-6 or estimate.mean in (0.0, 100.0)
@@ -66,14 +66,14 @@ def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
 
 @pytest.mark.parametrize("values", [[], [1.0, math.nan], [math.inf]])
 def test_interval_rejects_empty_and_non_finite_samples(values: Sequence[float]) -> None:
-    """They are an error, never NaN in a table."""
+    """The sample raises an error, so that no table contains NaN."""
     with pytest.raises(ValueError, match="at least one value, all finite"):
         mean_interval(values)
 
 
 @given(by_seed, by_seed)
 def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) -> None:
-    """Difference and p are those of scipy's paired t-test if the differences vary."""
+    """Interval and p equal those of SciPy's paired t-test if the differences vary."""
     common = sorted(a.keys() & b.keys())
     differences = [a[s] - b[s] for s in common]
     result = compare_paired(a, b)
@@ -89,7 +89,7 @@ def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) 
 @example([0.0, 2e-246])
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_one_sample_p_is_scipys(values: list[float]) -> None:
-    """p of a mean against 0 is that of scipy's t-test, and None if the values do not vary."""
+    """p of a mean against 0 equals SciPy's. It is None if the values do not vary."""
     result = compute_one_sample_p(values)
     if result is None:
         assert np.ptp(values) <= 1e-9 * max(map(abs, values)) or np.std(values) == 0
@@ -98,11 +98,11 @@ def test_one_sample_p_is_scipys(values: list[float]) -> None:
         assert result == pytest.approx(expected, rel=1e-6, abs=1e-12)
 
 
-@pytest.mark.parametrize(("n", "apart", "p"), [(1, 0.0, None), (2, 0.0, 1.0), (4, 7e-15, 1.0)])
-def test_identical_configurations_do_not_differ(n: int, apart: float, p: float | None) -> None:
-    """Averages of the same numbers in another order do not, either, and there is no MDE."""
+@pytest.mark.parametrize(("n", "error", "p"), [(1, 0.0, None), (2, 0.0, 1.0), (4, 7e-15, 1.0)])
+def test_identical_configurations_do_not_differ(n: int, error: float, p: float | None) -> None:
+    """Rounding errors do not count as differences, and there is no standard deviation."""
     values = {seed: 60.1 + seed for seed in range(n)}
-    result = compare_paired({s: v + apart * s for s, v in values.items()}, values)
+    result = compare_paired({s: v + error * s for s, v in values.items()}, values)
     assert result is not None
     assert (result.difference.mean, result.p, result.std) == (0.0, p, None)
     assert result.difference.low is None
@@ -110,7 +110,7 @@ def test_identical_configurations_do_not_differ(n: int, apart: float, p: float |
 
 @pytest.mark.parametrize(("n", "p"), [(2, 0.5), (5, 0.0625), (10, 2**-9)])
 def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> None:
-    """Differences that are constant up to rounding get the exact sign test's p."""
+    """Differences that are constant up to rounding have the p of the exact sign test."""
     baseline = {seed: 50 + 0.1 * seed for seed in range(n)}
     result = compare_paired({seed: value + 1.3 for seed, value in baseline.items()}, baseline)
     assert result is not None
@@ -120,15 +120,15 @@ def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> No
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
-    """A level's adjusted p is the same at any position."""
-    places = list(range(len(values)))
-    random.shuffle(places)  # type: ignore[attr-defined]
-    shuffled = holm([values[i] for i in places])
-    assert [shuffled[places.index(i)] for i in range(len(values))] == holm(values)
+    """A level has the same adjusted p at any position."""
+    order = list(range(len(values)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shuffled = holm([values[i] for i in order])
+    assert [shuffled[order.index(i)] for i in range(len(values))] == holm(values)
 
 
 def test_holm_equals_a_calculation_by_hand() -> None:
-    """It is 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
+    """The adjusted p are 4 * .01, 3 * .02 and 2 * .03, and never less than the one before."""
     assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
@@ -136,18 +136,18 @@ def test_holm_equals_a_calculation_by_hand() -> None:
 def test_minimum_detectable_effect_is_detected_with_80_percent_power(
     n: int, comparisons: int
 ) -> None:
-    """Simulated studies with this effect reject in 80% of cases at Holm's first step."""
+    """Holm's first step is significant in 80% of simulated studies with this effect."""
     effect = compute_minimum_detectable(2.0, n, comparisons)
     assert effect is not None
     rng = np.random.default_rng(0)
-    drawn = rng.normal(effect, 2.0, size=(20_000, n))
-    rejected = reference.ttest_1samp(drawn, 0.0, axis=1).pvalue < 0.05 / comparisons
-    assert rejected.mean() == pytest.approx(0.80, abs=0.01)
+    differences = rng.normal(effect, 2.0, size=(20_000, n))
+    is_rejected = reference.ttest_1samp(differences, 0.0, axis=1).pvalue < 0.05 / comparisons
+    assert is_rejected.mean() == pytest.approx(0.80, abs=0.01)
 
 
 @pytest.mark.parametrize(("std", "n"), [(1.0, 1), (0.0, 5)])
 def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> None:
-    """Without a standard deviation it is None."""
+    """Without a positive standard deviation, the effect is None."""
     assert compute_minimum_detectable(std, n) is None
 
 
@@ -159,26 +159,26 @@ def test_rank_correlation_of_few_configurations_is_exact() -> None:
 
 
 @pytest.mark.parametrize(
-    ("x", "y", "least"),
+    ("x", "y", "min_p"),
     [
         ([1, 2, 3], [9, 5, 7], 2 / 6),
         ([1, 2, 3, 4], [5, 9, 6, 7], 2 / 24),
-        ([1, 1, 1, 2], [5, 9, 6, 7], 2 / 4),  # the odd one is first or last
+        ([1, 1, 1, 2], [5, 9, 6, 7], 2 / 4),  # the 2 has the lowest or the highest result
         ([1, 1, 1, 1, 1, 1, 1, 2], [5, 9, 6, 7, 1, 2, 3, 4], 2 / 8),
         (list(range(9)), [5, 9, 6, 7, 1, 2, 3, 4, 0], 1e-4),
     ],
 )
 def test_min_p_is_that_of_the_most_extreme_order(
-    x: list[float], y: list[float], least: float
+    x: list[float], y: list[float], min_p: float
 ) -> None:
-    """It does not depend on the results. With many configurations it is based on random orders."""
+    """With many configurations, the minimum is based on random orders."""
     result = rank_correlation(x, y, np.random.default_rng(0))
-    assert result.min_p == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
+    assert result.min_p == pytest.approx(min_p, abs=0 if len(x) < 8 else 0.02)
     assert result.p is not None and result.min_p is not None and result.p >= result.min_p - 1e-12
 
 
 def test_rank_correlation_agrees_with_scipy() -> None:
-    """rho is scipy's, with ties, and p is near the asymptotic one."""
+    """With ties, rho equals SciPy's, and p is close to the asymptotic p."""
     rng = np.random.default_rng(3)
     x = rng.integers(0, 10, 40).astype(float)
     y = x + rng.normal(0, 6, 40)
@@ -195,13 +195,13 @@ def test_rank_correlation_agrees_with_scipy() -> None:
 def test_rank_correlation_needs_three_configurations_that_vary(
     x: list[float], y: list[float]
 ) -> None:
-    """Two configurations, or a constant side, have no correlation."""
+    """Two configurations, and constant values, have no correlation."""
     result = rank_correlation(x, y, np.random.default_rng(0))
     assert (result.rho, result.p, result.n) == (None, None, len(x))
 
 
 def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
-    """Rounding errors have no order, but small levels of a logarithmic factor do."""
+    """Rounding errors of results have no order. Small levels of a logarithmic factor have one."""
     levels = [1e-12, 1e-6, 1e-3, 1.0]
     rounded = [60.0, 60.0 + 7e-15, 60.0 + 1.4e-14, 60.0 + 2.1e-14]
     assert rank_correlation(levels, rounded, np.random.default_rng(0)).p is None
@@ -212,7 +212,7 @@ def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
 
 
 def test_rank_groups_agrees_with_scipy() -> None:
-    """The permutation p of a categorical factor is near the asymptotic Kruskal-Wallis p."""
+    """The permutation p of a categorical factor is close to the asymptotic Kruskal-Wallis p."""
     rng = np.random.default_rng(1)
     groups = {"coop": rng.normal(0, 1, 15), "tip_adapter": rng.normal(0.8, 1, 15)}
     levels = [name for name in groups for _ in range(15)]

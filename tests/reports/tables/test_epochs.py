@@ -1,54 +1,56 @@
-"""The tested epoch in a report's first table."""
+"""The column of tested epochs in a report's first table."""
 
 from reports.estimates_frame import make_estimates_frame
 from reports.render import format_csv, format_tables_as_latex, format_tables_as_markdown
 from reports.report import make_report
 from reports.tables import build_tables
-from tests.reports.builder import StoreBuilder, scores
-from tests.reports.listed import listed
+from tests.reports.builder import StoreBuilder, make_scores
 from tests.reports.studies import SEEDS
+from tests.reports.yaml_studies import load_yaml_study
 
 
-def trained_until(epochs: list[int], **fields: object) -> StoreBuilder:
-    """Return a study of one factor whose two levels were tested at such epochs."""
+def make_study_with_epochs(epochs: list[int], **fields: object) -> StoreBuilder:
+    """Build a study of two levels that were tested at these epochs, one per seed."""
     builder = StoreBuilder(seeds=range(5), **fields)  # type: ignore[arg-type]
     flags: dict[str, list[int]] = {"last_epoch": []}
     for n_ctx in (4, 8):
-        results = {s: scores(50.0 + s) for s in SEEDS}
-        builder.trial({"generator.n_ctx": n_ctx}, results, epochs=epochs, flags=flags)
+        results = {s: make_scores(50.0 + s) for s in SEEDS}
+        builder.add_run({"generator.n_ctx": n_ctx}, results, epochs=epochs, flags=flags)
     return builder
 
 
-def shown(builder: StoreBuilder) -> list[str]:
-    """Return the column of epochs as Markdown has it; [] without one."""
-    table, *_ = build_tables(builder.study())
+def read_epochs(builder: StoreBuilder) -> list[str]:
+    """Return the column of epochs of the first table in Markdown, or an empty list."""
+    table, *_ = build_tables(builder.make_study())
     lines = [
         line.split("|")
         for line in format_tables_as_markdown([table]).splitlines()
         if line.startswith("|")
     ]
-    heads = [head.strip() for head in lines[0]]
-    place = heads.index("epoch") if "epoch" in heads else None
-    return [] if place is None else [line[place].strip(" *") for line in lines[2:]]
+    headings = [heading.strip() for heading in lines[0]]
+    if "epoch" not in headings:
+        return []
+    position = headings.index("epoch")
+    return [line[position].strip(" *") for line in lines[2:]]
 
 
 def test_epochs_have_their_median_and_their_range() -> None:
-    """It is one number if all seeds agree, and 0 if training was not selected."""
-    assert shown(trained_until([12, 0, 35, 12, 10])) == ["12 (0–35)"] * 2
-    assert shown(trained_until([20] * 5)) == ["20"] * 2
-    assert shown(trained_until([0] * 5)) == ["0"] * 2
+    """The cell is one number if all seeds agree, and 0 if untrained models were selected."""
+    assert read_epochs(make_study_with_epochs([12, 0, 35, 12, 10])) == ["12 (0–35)"] * 2
+    assert read_epochs(make_study_with_epochs([20] * 5)) == ["20"] * 2
+    assert read_epochs(make_study_with_epochs([0] * 5)) == ["0"] * 2
 
 
 def test_methods_without_training_have_no_epoch() -> None:
-    """Zero-shot is tested at epoch 0, its only one, and has a dash."""
-    builder = trained_until([20] * 5)
-    builder.trial({}, {s: scores(50.0) for s in SEEDS}, control="zero_shot")
-    assert shown(builder) == ["20", "20", "–"]
+    """The row of zero-shot has a dash, although its runs log epoch 0."""
+    builder = make_study_with_epochs([20] * 5)
+    builder.add_run({}, {s: make_scores(50.0) for s in SEEDS}, control="zero_shot")
+    assert read_epochs(builder) == ["20", "20", "–"]
 
 
-def test_programs_get_epochs_and_flags_as_numbers() -> None:
-    """They are numbers in CSV files and in the estimates, and texts in LaTeX."""
-    report = make_report(listed("tested-untrained").study())
+def test_epochs_and_flags_have_columns_in_csv_files_and_estimates() -> None:
+    """The columns are median, minimum and maximum. LaTeX has one text."""
+    report = make_report(load_yaml_study("tested-untrained").make_study())
     table = report.tables[0]
     head, first, *_ = format_csv(table).splitlines()
     row = dict(zip(head.split(","), first.split(","), strict=True))
