@@ -133,7 +133,7 @@ def test_controls_equal_to_the_baseline_are_named() -> None:
     """If each control equals the baseline under every seed, the answer says so."""
     result = answer(listed("nothing-changes"))
     assert (
-        "real images do not change H: it equals that of the fine-tuner alone"
+        "real images do not change H: the fine-tuner alone has the same H under each seed."
         in result.limits[0].text
     )
     text = result.findings[-1].text
