@@ -25,7 +25,7 @@ from reports.study import Study, get_metric_heading
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
     """Return the table of the factors' importance and, on a grid, the table of mean results.
 
-    The latter has the mean of each combination of the levels of two factors.
+    The table of mean results has a row per combination of the levels of two factors.
 
     Args:
         study: The study. A study over datasets is represented by its averages.

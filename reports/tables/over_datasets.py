@@ -29,7 +29,7 @@ _COST_COLUMNS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
 def list_datasets(study: Study) -> list[str]:
-    """Return the datasets of a grid over at least two datasets, sorted; [] for other studies."""
+    """Return the datasets of a grid over two or more, in declared order; [] for other studies."""
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
