@@ -333,11 +333,11 @@ def report(
         from reports.render import make_file_name, write_report
         from reports.report import make_report
         from reports.study import load_records
-        from reports.tables import with_external
+        from reports.tables import add_external_results
 
         study = load_records(study_names[0], tracking_uri)
         if external is not None:
-            study = with_external(study, external)
+            study = add_external_results(study, external)
         study_report = make_report(study, metric, published=published)
         output.show(
             study_report,

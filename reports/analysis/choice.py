@@ -7,7 +7,7 @@ from reports import tables
 from reports.stats import compute_additive_residuals, is_rounding, scale_of
 from reports.study import Study
 
-MIN_SEEDS = 3  # with two, the two residuals of a configuration differ only in sign
+MIN_SEEDS = 3  # with two seeds, the residuals of a configuration differ only in sign
 
 
 def compute_choice_correlation(study: Study, metric: str) -> float | None:
@@ -28,7 +28,7 @@ def compute_choice_correlation(study: Study, metric: str) -> float | None:
 
         - fewer than two configurations or fewer than MIN_SEEDS seeds are left,
         - the study has no test results or no selection scores,
-        - it is over datasets and no method is planned on all of them, or
+        - the study is over datasets, and no method is planned on all of them, or
         - test results or selection scores have no noise.
     """
     averaged_study = tables.average_over_datasets(study)

@@ -1,10 +1,10 @@
 """Factors and pairs of factors as orthonormal contrasts between configurations.
 
-A contrast is a vector of S weights, one per configuration, that sum to zero. Projecting the results
-on the contrasts of a term gives its type II sum of squares: a factor is adjusted for the other
-factors, and a pair for all factors and the other pairs. On a complete grid the adjustment changes
-nothing. Source: Langsrud, "ANOVA for unbalanced data: use type II instead of type III sums of
-squares", Statistics and Computing 13, 2003.
+A contrast is a vector of S weights, one per configuration, that sum to zero. A term is a factor or
+a pair of factors. Projecting the results on the contrasts of a term gives its type II sum of
+squares: a factor is adjusted for the other factors, and a pair for all factors and the other pairs.
+On a complete grid the adjustment changes nothing. Source: Langsrud, "ANOVA for unbalanced data: use
+type II instead of type III sums of squares", Statistics and Computing 13, 2003.
 """
 
 import itertools
@@ -19,7 +19,7 @@ from reports.stats import Array
 # Columns whose residual norm is below this fraction of the largest norm count as linearly
 # dependent.
 _MIN_RELATIVE_NORM = 1e-8
-# If all pairs together have more columns, no pair is analyzed: decomposing them takes seconds.
+# If the pairs have more columns than this in total, no pair is analyzed: it would take seconds.
 MAX_COLUMNS = 1_500
 
 
@@ -28,9 +28,10 @@ class Term:
     """A factor, or a pair of factors.
 
     Attributes:
-        factors: Positions of the one or two factors in the arguments of build_model.
-        basis: Orthonormal basis of the contrasts, (S, df). It is orthogonal to the constant and to
-            all terms that this term is adjusted for. df is 0 if the term is confounded with them.
+        factors: Positions of the one or two factors in the argument of build_model.
+        basis: Orthonormal basis of the contrasts, (S, df). It is orthogonal to the constant vector
+            and to all terms that this term is adjusted for. df is 0 if the term is confounded with
+            them.
     """
 
     factors: tuple[int, ...]
@@ -56,7 +57,7 @@ class ContrastModel:
 
     @property
     def residual_degrees_of_freedom(self) -> int:
-        """Degrees of freedom between configurations that no term uses."""
+        """Degrees of freedom between configurations that are left after all terms."""
         return int(self.span.shape[0] - self.span.shape[1])
 
 
@@ -74,7 +75,7 @@ def _encode_levels(factor: VariedFactor) -> Array:
 
 
 def build_model(factors: Sequence[VariedFactor]) -> ContrastModel:
-    """Return the model of all factors and, up to MAX_COLUMNS columns, all pairs of factors.
+    """Return the model of all factors, and of all pairs if these have at most MAX_COLUMNS columns.
 
     Args:
         factors: The factors that vary among the S configurations.
@@ -92,7 +93,7 @@ def build_model(factors: Sequence[VariedFactor]) -> ContrastModel:
 
 
 def _adjust_terms(columns: dict[tuple[int, ...], Array]) -> ContrastModel:
-    """Return the model with each term adjusted for the others as type II requires.
+    """Return the model, with each term adjusted as described in the module's docstring.
 
     Args:
         columns: Columns of each term, (S, c), by the positions of the term's factors.

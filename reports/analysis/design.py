@@ -116,8 +116,9 @@ class Design:
 def make_design(study: Study, metric: str) -> Design:
     """Return configurations and seeds of a study between which no result is missing.
 
-    While any result is missing, the configuration or seed that lacks the largest share of its
-    results is left out. In a tie, it is the configuration. Pruned trials count as missing.
+    As long as a result is missing, the configuration or the seed that lacks the largest share of
+    its results is left out; if both lack the same share, the configuration. Results of pruned
+    trials count as missing.
 
     Args:
         study: Study read from the store. A study over datasets is represented by its averages.
@@ -166,8 +167,8 @@ def select_analyzed_study(study: Study, metric: str) -> Study:
     """Return the study to analyze: for a study over datasets its averages, else the study itself.
 
     Datasets differ more from each other than the levels of other factors, so averages over datasets
-    are analyzed. The levels of SEPARATE_FACTORS are tested on different classes and differ as much,
-    but have no averages: a study with such a factor cannot be analyzed.
+    are analyzed. The levels of the other SEPARATE_FACTORS are also tested on different classes and
+    differ as much, but are never averaged: a study with such a factor cannot be analyzed.
 
     Args:
         study: Study read from the store.
@@ -178,7 +179,7 @@ def select_analyzed_study(study: Study, metric: str) -> Study:
             the levels of a factor are tested on different classes.
     """
     if f"test/{metric}" not in study.rows.columns:
-        raise Unavailable(f"nothing measured {metric}")
+        raise Unavailable(f"no run measured {metric}")
     averaged_study = tables.average_over_datasets(study)
     if averaged_study is None:
         raise Unavailable("no method is planned on every dataset")

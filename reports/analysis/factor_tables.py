@@ -1,4 +1,4 @@
-"""Tables on all factors of a study: their importance, and means for each pair of levels."""
+"""Tables of the importance of all factors, and of the means of each combination of two levels."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,9 @@ from reports.study import Study, get_metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
-    """Return the table of the factors' importance and, on a grid, the table of pairs of levels.
+    """Return the table of the factors' importance and, on a grid, the table of mean results.
+
+    The table of mean results has a row per combination of the levels of two factors.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -77,7 +79,7 @@ def _build_grid_table(study: Study, importance: Importance) -> Table:
         columns.insert(3, Column("f", "F", lambda effect: _make_f_cell(effect, n_seeds), drop=2))
     noise = ""
     if importance.noise is not None:
-        noise = f" ({importance.noise:.0f}% of the variance between their means)"
+        noise = f", which is {importance.noise:.0f}% of the variance between configurations' means"
     notes = [
         f"share: part of the variance of {heading} between configurations, after subtracting the"
         f" noise of seeds{noise}; [jackknife 95% interval over seeds]. Configurations:"
@@ -85,12 +87,12 @@ def _build_grid_table(study: Study, importance: Importance) -> Table:
         " with others",
         "ANOVA with seeds as blocks, each factor adjusted for the others. F: the effect is tested"
         " against its interaction with seeds, with Greenhouse and Geisser's degrees of freedom for"
-        " unequal noise. p: Holm-corrected over the factors, and over the pairs",
+        " unequal noise. p: Holm-corrected separately over the factors and over the pairs",
     ]
     if design.n_left_out:
         notes.append(
-            "configurations are missing: shares are computed from the others, and factors have no"
-            " p, because part of an interaction would be attributed to them"
+            "configurations are missing: shares are computed without them, and factors have no p,"
+            " because part of an interaction would be attributed to the factors"
         )
     return _build_importance_table(study, importance, columns, effects, notes)
 
@@ -125,7 +127,7 @@ def _build_importance_table(
     effects: Sequence[Effect],
     notes: Sequence[str],
 ) -> Table:
-    """Return a table of effects, with a last note on the results that are left out, if any."""
+    """Return a table of effects. If results are left out, the last note counts them."""
     left_out = [f"left out: {importance.design.gaps}"] if importance.design.gaps else []
     title, name, all_notes = "importance of factors", "importance", [*notes, *left_out]
     return tables.make_plain_table(study, name, title, columns, effects, all_notes, place="files")

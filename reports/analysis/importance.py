@@ -10,7 +10,7 @@ import numpy as np
 from reports.analysis import variance
 from reports.analysis.contrasts import Term, build_model
 from reports.analysis.design import Design, Unavailable, VariedFactor, make_design
-from reports.analysis.ped_anova import ped_anova
+from reports.analysis.ped_anova import compute_ped_anova_shares
 from reports.cells import format_level
 from reports.stats import Estimate, holm, is_rounding, scale_of
 from reports.study import Study
@@ -29,13 +29,13 @@ class Effect:
               The interval is over seeds, and n is their number. None if the configurations do not
               differ beyond the noise, or if the effect is confounded with others.
             - In a sampled study: share of the sum of PED-ANOVA importances. There is no interval,
-              and n is the number of configurations. None if ped_anova returns no share.
+              and n is the number of configurations. None if compute_ped_anova_shares returns none.
 
         degrees_of_freedom: Number of contrasts of the effect. 0 if it is confounded with others,
             and in a sampled study.
         holm_p: p of the test of no effect, Holm-corrected over the factors or over the pairs. None
             without a test.
-        statistic: F of the block ANOVA (see variance.block_f). None without a test.
+        statistic: F of the block ANOVA (see variance.compute_block_f). None without a test.
         numerator_df: Degrees of freedom of F's numerator, reduced for unequal noise. With R seeds,
             the denominator has R - 1 times as many. 0 without a test.
         cells: For a pair with a test, a dictionary per combination of two levels that occurs. Its
@@ -83,7 +83,7 @@ class Importance:
 
 
 class _Test(NamedTuple):
-    """Uncorrected result of a term's test; the defaults and p = None mean that there is none."""
+    """Uncorrected result of a term's test. A term without a test has p = None and the defaults."""
 
     p: float | None
     statistic: float | None = None
@@ -95,11 +95,11 @@ def compute_importance(study: Study, metric: str) -> Importance:
 
     A grid is analyzed by an ANOVA of all factors and pairs, with seeds as blocks. Each effect has a
     share of the variance and the p of an F test that is corrected for unequal noise (see
-    variance.block_f). If configurations are missing, factors have no p, because part of an
-    interaction would be attributed to them.
+    variance.compute_block_f). If configurations are missing, factors have no p, because part of an
+    interaction would be attributed to the factors.
 
-    A sampled study is analyzed by PED-ANOVA, which has no tests (see ped_anova). Results of pruned
-    trials are not used.
+    A sampled study is analyzed by PED-ANOVA, which has no tests (see compute_ped_anova_shares).
+    Results of pruned trials are not used.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -108,11 +108,11 @@ def compute_importance(study: Study, metric: str) -> Importance:
     Raises:
         Unavailable: If there is no design (see make_design), if fewer than two factors vary, if all
             configurations have the same results, if a grid has only one common seed, or if
-            PED-ANOVA is undefined (see ped_anova).
+            PED-ANOVA is undefined (see compute_ped_anova_shares).
     """
     design = make_design(study, metric)
     if is_rounding(np.ptp(design.values, axis=0), scale_of(design.values)):
-        raise Unavailable("no configuration differs from another under any seed")
+        raise Unavailable("all configurations have equal results under each seed")
     if len(design.factors) < 2:
         reason = f"only {design.factors[0].key} varies among finished configurations"
         raise Unavailable(f"{reason}: there are no shares to compare")
@@ -121,7 +121,7 @@ def compute_importance(study: Study, metric: str) -> Importance:
 
 def _analyze_sampled(design: Design) -> Importance:
     """Return the importance of a sampled study's factors."""
-    shares = ped_anova(design)
+    shares = compute_ped_anova_shares(design)
     n_configurations = len(design.configurations)
     estimates = {
         key: Estimate(share, None, None, n_configurations) for key, share in shares.items()
@@ -179,13 +179,13 @@ def _analyze_grid(design: Design) -> Importance:
 def _test_term(design: Design, term: Term) -> _Test:
     """Test a term of a grid.
 
-    Terms that are confounded with others have no test. If configurations are missing, neither have
-    factors (see compute_importance).
+    Terms that are confounded with others have no test. Factors have no test either if
+    configurations are missing (see compute_importance).
     """
     is_factor = len(term.factors) == 1
     if not term.degrees_of_freedom or (is_factor and design.n_left_out):
         return _Test(None)
-    test = variance.block_f(variance.compute_term_contrasts(term, design.values))
+    test = variance.compute_block_f(variance.compute_term_contrasts(term, design.values))
     return _Test(test.p, test.statistic, test.numerator_df)
 
 

@@ -26,8 +26,9 @@ from reports.tables import (
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
+# names of controls
 REAL, FLOOR, ZERO_SHOT = "real_images", "no_synthetic", "zero_shot"
-CALIBRATION_ERROR = "ece_"  # prefix of metrics of which small values are good
+CALIBRATION_ERROR = "ece_"  # prefix of metrics whose smaller values are better
 # Sections of a configuration that have no effect if real images replace synthetic features.
 _SYNTHESIS = ("generator", "synthetic")
 
@@ -91,9 +92,10 @@ def _check_saturation(study: Study) -> Limit | None:
 def _check_headroom(study: Study, metric: str) -> Limit | None:
     """Return the limit if real images gain less than the smallest effect of interest.
 
-    The gain is over the floor: the fine-tuner alone, or without that control the baseline. It is
-    too small if the upper end of its paired 95% interval is below the effect, or if real images
-    change no result. There is no limit if a generator of the study gains more than the effect.
+    The gain is measured from the floor: the fine-tuner alone, or the baseline if that control has
+    not finished. The gain is too small if the upper end of its paired 95% interval is below the
+    effect, or if real images change no result. There is no limit if a generator of the study gains
+    more than the effect.
     """
     if not _can_gain(study, metric):
         return None
@@ -116,7 +118,9 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
     heading = get_metric_heading(study.protocol, metric)
     if is_unchanged:
-        evidence = f"real images do not change {heading}: it equals that of {name} under each seed."
+        evidence = (
+            f"real images do not change {heading}: {name} has the same {heading} under each seed."
+        )
     else:
         gain_text = format_cell_text(Value(gain, signed=True, decimals=get_decimals(study, metric)))
         evidence = f"real images change {heading} by {gain_text} compared with {name}, "
@@ -167,9 +171,9 @@ def _can_gain(study: Study, metric: str) -> bool:
 def _check_chance(study: Study, metric: str) -> Limit | None:
     """Return the limit if zero-shot and trained models are no better than guessing.
 
-    For a harmonic mean, one of its halves at chance is sufficient, for example New. An average over
-    targets must be at chance on every target. There is no limit if the correct answers of the test
-    images are unknown.
+    For a harmonic mean, it is sufficient that one of its halves, such as New, is at chance. An
+    average over targets must be at chance on every target. There is no limit if the numbers of
+    correct answers are unknown.
     """
     groups = _select_groups(study)
     accuracies = _list_accuracies(study, metric)
@@ -202,7 +206,7 @@ def _select_groups(study: Study) -> list[Group]:
 
     They are the controls zero_shot and real_images, as far as they finished. Without real_images,
     as under the protocol few_shot, zero_shot does not show what training achieves: the fine-tuner
-    alone and the baseline are added. Without either control there are none.
+    alone and the baseline are added. The result is [] if neither of the two controls finished.
     """
     controls = _get_finished_controls(study)
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
@@ -243,7 +247,7 @@ class _Answers:
 
 
 def _collect_answers(study: Study, group: Group, accuracy: str) -> _Answers | None:
-    """Return a group's answers; None if they are unknown for a seed, or with a single class."""
+    """Return a group's correct answers; None with a single class, or if a seed's are unknown."""
     runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
     answers_by_seed = [
         count_correct_answers(study, run, seed, accuracy) for seed, run in runs.items()

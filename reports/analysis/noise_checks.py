@@ -5,8 +5,8 @@ hypothesis of all tests is that a result is the sum of an effect of its configur
 its seed, and normal noise with the same standard deviation everywhere.
 
 Three of the tests look for the most extreme candidate: a result, a configuration, or a level. The
-p-value of each candidate is exact. The returned one is the smallest, multiplied by the number of
-candidates (Bonferroni's correction), which is conservative.
+p-value of each candidate is exact. The returned p-value is the smallest, multiplied by the number
+of candidates (Bonferroni's correction), which is conservative.
 """
 
 import math
@@ -56,7 +56,7 @@ class Skewness(NamedTuple):
 
 
 class NoisiestGroup(NamedTuple):
-    """The configuration, or the level of a factor, whose noise is most significantly larger.
+    """The configuration, or level of a factor, that is most significantly noisier than the rest.
 
     The noise is what remains after removing the effects of configurations and seeds.
 
@@ -295,7 +295,7 @@ def _format_configuration(design: Design, row: int) -> str:
 def _format_level(design: Design, key: str, level: Any) -> str:
     """Return a level as text: "n_ctx 4".
 
-    The key "study" of a comparison of two studies is not a factor, and is its own name.
+    In a comparison of two studies, the key "study" is not a factor, and is used as it is.
     """
     return f"{shorten_factor_names(design.study).get(key, key)} {format_level(level)}"
 

@@ -29,8 +29,8 @@ def count_best(n_configurations: int) -> int:
     return max(_MIN_BEST, math.ceil(_BEST_SHARE * n_configurations))
 
 
-def ped_anova(design: Design) -> dict[str, float]:
-    """Return each factor's share of the total importance, in percent, by factor key.
+def compute_ped_anova_shares(design: Design) -> dict[str, float]:
+    """Return each factor's share of the total importance in percent, by factor key.
 
     A factor has a large share if its values in the best configurations differ from its values in
     all configurations. The shares are not shares of the variance, and they are not tested: even a
@@ -45,8 +45,8 @@ def ped_anova(design: Design) -> dict[str, float]:
 
     Raises:
         Unavailable: If there are fewer than MIN_CONFIGURATIONS configurations, if more than half of
-            them would count as the best because of ties, or if the values of the factors in the
-            best do not differ from those in all configurations.
+            them would count as the best because of ties, or if the factors have the same values in
+            the best configurations as in all configurations.
     """
     from optuna.importance import PedAnovaImportanceEvaluator, get_param_importances
 

@@ -23,9 +23,10 @@ OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of points (see make_cost_poi
 def make_cost_points(study: Study, metric: str) -> Points:
     """Return the cost and the result of each configuration, the cheapest first.
 
-    A configuration is OPTIMAL if its selection score is better than that of every cheaper one,
-    whatever the test results. Among configurations with the same cost, only the best can be
-    OPTIMAL. No configuration is if scores cannot be compared (see explain_incomparability).
+    A configuration is OPTIMAL if its selection score is better than that of every cheaper
+    configuration. Test results do not matter. Among configurations with the same cost, only the
+    best can be OPTIMAL. If scores cannot be compared (see explain_incomparability), all
+    configurations are OTHER.
 
     Args:
         study: The study. A study over datasets is represented by its averages.
@@ -81,8 +82,9 @@ def make_learning_curves(study: Study) -> Points:
 
         - key: the configuration's key,
         - label: its levels as text,
-        - state: COMPLETE if any seed is, else PRUNED if any seed is, else that of the first seed,
-        - step: number of epochs so far, over all stages,
+        - state: COMPLETE if any seed has this state, else PRUNED if any has, else the state of the
+          first seed,
+        - step: number of epochs so far, of the generator and then of the fine-tuner,
         - y, low, high: the objective and its interval.
 
         [] if the store has no curves.

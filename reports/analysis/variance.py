@@ -61,8 +61,9 @@ def compute_share_of_variance(part: Array, total: Array) -> Estimate | None:
 
     Returns:
         A percentage from 0 to 100 with its interval; n is the number of seeds. The interval is
-        missing with fewer than MIN_SEEDS_FOR_INTERVAL seeds, or if the share is undefined without
-        one of them. None if the configurations do not differ beyond the noise of seeds.
+        missing with fewer than MIN_SEEDS_FOR_INTERVAL seeds, or if the share is undefined when
+        one of the seeds is left out. None if the configurations do not differ beyond the noise of
+        seeds.
     """
     n, min_total = len(total), _ROUNDING_SHARE * float(np.trace(total))
 
@@ -152,7 +153,8 @@ class BlockTest(NamedTuple):
 
     Attributes:
         statistic: F of the term.
-        numerator_df: Degrees of freedom of the numerator, multiplied by epsilon (see block_f).
+        numerator_df: Degrees of freedom of the numerator, multiplied by epsilon (see
+            compute_block_f).
         p: p-value under the null hypothesis of no effect.
     """
 
@@ -161,7 +163,7 @@ class BlockTest(NamedTuple):
     p: float
 
 
-def block_f(values: Array) -> BlockTest:
+def compute_block_f(values: Array) -> BlockTest:
     """Test a term by the block ANOVA's F, with Greenhouse and Geisser's degrees of freedom.
 
     The F test assumes that all contrasts of the term vary equally from seed to seed. With one noisy
@@ -186,7 +188,7 @@ def block_f(values: Array) -> BlockTest:
     if share >= 1 - _ROUNDING_SHARE:
         return BlockTest(math.inf, float(df), 2.0 ** (1 - n_seeds))
     statistic = (n_seeds - 1) * share / (1 - share)
-    corrected_df = epsilon(values) * df
+    corrected_df = compute_epsilon(values) * df
     return BlockTest(
         statistic,
         corrected_df,
@@ -194,8 +196,10 @@ def block_f(values: Array) -> BlockTest:
     )
 
 
-def epsilon(values: Array) -> float:
-    """Return Greenhouse and Geisser's epsilon: from 1/df, if one contrast varies, to 1, if all do.
+def compute_epsilon(values: Array) -> float:
+    """Return Greenhouse and Geisser's epsilon.
+
+    It is 1/df if a single contrast varies over seeds, and 1 if all vary equally.
 
     Args:
         values: Orthonormal contrasts that vary over seeds, (df, R).

@@ -35,7 +35,7 @@ from reports.render.terminal import (
     render_plain_text,
 )
 from reports.report import PairedReport, Report
-from reports.tables import make_headline, run_differences
+from reports.tables import describe_run_differences, make_headline
 
 MAX_PRINTED_ROWS = 100  # maximum number of rows of a table in a terminal
 _STAMP_CHARACTERS = 1000  # characters at the start of a page that contain its stamp
@@ -280,7 +280,7 @@ def make_publication(report: Report) -> Publication:
         page=f"{make_file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),
-        differences=run_differences(study, report.metric),
+        differences=describe_run_differences(study, report.metric),
     )
 
 

@@ -18,7 +18,7 @@ from reports.tables.best_config import (
 )
 from reports.tables.build import build_tables
 from reports.tables.controls import find_controls_by_configuration, get_factors_of_control
-from reports.tables.external_file import with_external
+from reports.tables.external_file import add_external_results
 from reports.tables.families import (
     get_first_family,
     list_families,
@@ -69,4 +69,4 @@ from reports.tables.paired import (
     pair_studies,
 )
 from reports.tables.published import make_published_table
-from reports.tables.run_descriptions import run_differences
+from reports.tables.run_descriptions import describe_run_differences

@@ -57,7 +57,7 @@ def _make_annotated_table(
     notes: Iterable[str],
     **fields: Any,
 ) -> Table:
-    """Return a table with its own notes, the notes that all tables have, and its full title.
+    """Return a table, with the study's name in the title and with the notes that all tables have.
 
     Args:
         study: Study of the table.
@@ -72,7 +72,7 @@ def _make_annotated_table(
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
         all_notes.append(Legend(_make_interval_note(study)))
     all_notes += [
-        *_flag_notes(study, rows),
+        *_make_flag_notes(study, rows),
         *_make_control_notes(study, rows),
         *_make_completeness_notes(study),
     ]
@@ -131,7 +131,7 @@ def make_group_table(
         title: Title without the study's name.
         columns: Columns after the labels.
         notes: Notes that are specific to the table.
-        compares: Whether the rows have the family's comparisons with its baseline.
+        compares: Whether rows have the differences from the family's baseline.
         fields: Other fields of the Table.
     """
     labels = family.labels
@@ -267,7 +267,7 @@ def _make_difference_notes(family: Family) -> Iterator[str]:
 
 
 def _make_validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield warnings: epochs were selected on test images, or the backbone is for demonstration."""
+    """Yield warnings if epochs were selected on test images, or if the backbone is a demo."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & TEST_IMAGE_RULES):
         is_whole_table = rules <= TEST_IMAGE_RULES
@@ -278,7 +278,7 @@ def _make_validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _make_setup_note(study: Study) -> str:
-    """Return the note on the params that all configurations share, the selection and the seeds."""
+    """Return the note with the params of all configurations, selection rules and seed count."""
     params = {key: study.constants.get(key, "") for key in _SETUP_PARAMS}
     parts = [
         f"{key.removesuffix('.name')} {text}"
@@ -290,10 +290,7 @@ def _make_setup_note(study: Study) -> str:
 
 
 def _make_completeness_notes(study: Study) -> Iterator[str]:
-    """Yield notes on results that are absent, no longer planned or reused, and on damaged records.
-
-    The latter are the study's warnings.
-    """
+    """Yield notes on results that are absent, left out or reused, then the study's warnings."""
     absences = group_all_rows(study).counts.absence_texts()
     reasons = study.rows.filter(state=FAIL)["reason"].drop_nulls().unique(maintain_order=True)
     if absences:
@@ -311,8 +308,8 @@ def _make_completeness_notes(study: Study) -> Iterator[str]:
     yield from study.warnings
 
 
-def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
-    """Yield a note per flag of the rows: its meaning, and the numbers of results that raised it."""
+def _make_flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+    """Yield a note per flag of the rows: its meaning, and how many results raised it."""
     names_in_table = {flag.name for row in rows for flag in row.flags}
     # flags of the whole study, because a result may be in several rows of the table, or in none
     for flag in (flag for flag in group_all_rows(study).flags() if flag.name in names_in_table):

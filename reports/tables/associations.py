@@ -1,4 +1,4 @@
-"""Tables of associations: of a metric with the factors, and with the quality of features."""
+"""Tables that show how a metric is associated with factors, or with the quality of features."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,8 +35,8 @@ class _FactorRank(NamedTuple):
     association: Association
 
 
-def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
-    """Return the table of a metric's rank association with each factor, over configurations.
+def make_rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Table:
+    """Return the table of rank associations between a metric and each factor.
 
     The table has p-values only if the sampler is UNBIASED. Other samplers move all factors towards
     values that did well before, so even a factor without any effect is associated with the metric.
@@ -116,9 +116,8 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     return stats.rank_groups([make_level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = (
-    4  # seeds with fewer finished configurations are left out of make_response_tables
-)
+# make_response_tables leaves out seeds with fewer finished configurations than this.
+MIN_CONFIGURATIONS = 4
 
 
 class _Response(NamedTuple):
@@ -169,7 +168,7 @@ class _Trend(NamedTuple):
 
 
 def make_response_tables(study: Study, metric: str) -> list[Table]:
-    """Return at most one table: the association of a metric with each quality measure.
+    """Return the table of associations between a metric and each quality measure, in a list.
 
     Associations are computed within each seed, because an easy few-shot sample improves the metric
     and the measures of all configurations.
@@ -227,7 +226,7 @@ def make_response_tables(study: Study, metric: str) -> list[Table]:
 
 
 def _compute_responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
-    """Return the association under each seed.
+    """Return the association of a metric with a measure under each seed.
 
     Seeds with fewer than MIN_CONFIGURATIONS finished configurations, or under which the metric or
     the measure is constant, are left out.

@@ -75,9 +75,9 @@ class Headline:
         configuration: The configuration as text. Tied configurations are all listed. "" if the
             study has no factors.
         estimate: Mean of the metric over seeds, with its interval.
-        differences: Mean differences over common seeds: to "baseline", and to each competing
-            control by name. The control has the configuration's levels of the factors that affect
-            it. A control without common seeds, or that is the same configuration, has no entry.
+        differences: Mean differences over common seeds, by "baseline" or the name of a competing
+            control. The control has the configuration's levels of the factors that affect it. There
+            is no entry without a common seed, or for a control that is the configuration itself.
     """
 
     configuration: str
@@ -114,7 +114,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
         return None
     configurations = make_configuration_groups(averaged_study)
     best_groups = find_best_configurations(averaged_study)
-    if not best_groups and len(configurations) == 1:  # the only one needs no score
+    if not best_groups and len(configurations) == 1:  # a single one needs no score
         best_groups = list(configurations)
     column = f"test/{metric}"
     values = _average_results([group.values_by_seed(column) for group in best_groups])

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from harness.store import CONTROLS, FINETUNER_ALONE, QUALITY
 from reports.cells import AVERAGE, Table, make_versus_key
 from reports.study import Study
-from reports.tables.associations import make_response_tables, rank_table
+from reports.tables.associations import make_rank_table, make_response_tables
 from reports.tables.comparison import make_comparison_table
 from reports.tables.controls import get_factors_of_control
 from reports.tables.external import add_external_groups, add_external_note
@@ -67,7 +67,7 @@ def build_tables(study: Study, metric: str | None = None) -> list[Table]:
 
 
 def _build_configuration_tables(study: Study, metric: str) -> Iterator[Table]:
-    """Yield a table per family of a study with one dataset, then the other factors' ranks."""
+    """Yield a table per family of a study, then the rank associations of the other factors."""
     families = list(list_families(study, metric))
     first, *rest = families
     yield add_external_note(study, make_comparison_table(add_external_groups(first)))
@@ -75,7 +75,7 @@ def _build_configuration_tables(study: Study, metric: str) -> Iterator[Table]:
     names = {family.name for family in families}
     factors_without_table = [factor for factor in study.factors if factor.key not in names]
     if factors_without_table:
-        yield rank_table(study, factors_without_table, metric)
+        yield make_rank_table(study, factors_without_table, metric)
 
 
 def _build_tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
@@ -108,7 +108,7 @@ def _build_tables_over_datasets(study: Study, metric: str) -> Iterator[Table]:
 def _build_dataset_tables(study: Study, metric: str) -> Iterator[Table]:
     """Yield the table of methods, the main effects on averages, and a table per dataset.
 
-    If the dataset is the only factor, the other tables are those of a study with one dataset.
+    If the dataset is the only factor, a table of its levels follows the table of methods.
     """
     methods = add_external_groups(make_method_family(study, metric))
     yield add_external_note(study, make_comparison_table(methods))

@@ -42,10 +42,10 @@ def make_comparison_table(family: Family) -> Table:
 
     Configurations are sorted by selection score. Controls are below them.
 
-    The table of methods has a column per dataset; other metrics are only in the CSV file. A
-    method's average is over the datasets on which it has finished rows, with their number if that
-    is not all. A seed counts only if it finished on all of these datasets. Controls ran on a single
-    dataset and have no average.
+    The table of methods has a column per dataset, with the family's metric; other metrics are only
+    in the CSV file. A method's average is over the datasets on which it has finished rows. If these
+    are not all datasets, the cell contains their number. A seed counts only if it finished on all
+    averaged datasets. Controls ran on a single dataset and have no average.
     """
     epochs, differences = _make_epoch_columns(family), _make_difference_columns(family)
     if family.kind == "methods":
@@ -102,7 +102,7 @@ _SECONDS = Column(
 def _make_difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline and their tests.
 
-    There are none without a baseline, or if differences are not meaningful (is_comparable).
+    There are none without a baseline, or if differences are meaningless (Family.is_comparable).
     """
     if not family.is_comparable or family.baseline is None:
         return
@@ -143,7 +143,7 @@ def _make_difference_columns(family: Family) -> Iterator[Column]:
 
 
 def _make_control_columns(family: Family) -> Iterator[Column]:
-    """Yield a column of differences to the control with the row's levels, per Family.controls."""
+    """Yield a column per control in Family.controls: differences to it at the row's levels."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
 
@@ -188,12 +188,12 @@ def _make_metric_columns(family: Family) -> Iterator[Column]:
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds_cell)
     objective = f"sel. {get_metric_heading(study.protocol, study.objective)}"
-    score = partial(_mean_cell, family, OBJECTIVE, "")
+    score = partial(_make_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
     for name, heading in _get_metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
         is_hidden = name not in (*study.protocol.shown, family.metric)
-        mean = partial(_mean_cell, family, name, "")
+        mean = partial(_make_mean_cell, family, name, "")
         yield Column(name, heading, mean, drop=drop, csv_only=is_hidden, metric=name)
 
 
@@ -224,7 +224,7 @@ def _make_columns_by_dataset(family: Family) -> Iterator[Column]:
         return Quantity(len(group.finished_datasets), 0) if _is_over_datasets(group) else None
 
     def column(dataset: str, name: str, heading: str, **options: Any) -> Column:
-        mean = partial(_mean_cell, family, name, dataset)
+        mean = partial(_make_mean_cell, family, name, dataset)
         return Column(f"{dataset}/{name}", heading, mean, metric=name, dataset=dataset, **options)
 
     yield Column("datasets", "datasets", datasets_cell, csv_only=True)
@@ -244,7 +244,7 @@ def _is_over_datasets(group: Group) -> bool:
     return not group.control or group.control == EXTERNAL
 
 
-def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
+def _make_mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell | None:
     """Return the cell of a metric's mean over seeds.
 
     An average over datasets has the suffix "(k/m)" if only k of m datasets have a result. A mean on
@@ -257,9 +257,9 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
         group: Group of the cell.
 
     Returns:
-        None if the group has no such mean, or if any of its finished rows lacks the metric. A
-        text ("failed", "pruned" or "missing") if a method has not finished on the dataset, in the
-        column of the family's metric.
+        None if the group has no such mean, or if any of its finished rows lacks the metric. If a
+        method has not finished on the dataset, the cell of the family's metric is a text instead:
+        "failed", "pruned" or "missing".
     """
     study, dataset_group, suffix = family.study, group, ""
     if metric == OBJECTIVE:

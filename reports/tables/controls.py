@@ -20,10 +20,10 @@ from reports.tables.metric import get_decimals
 
 
 def find_controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
-    """Return the control that has each configuration's levels, by config_key of the configuration.
+    """Map the config_key of each configuration to the control that has its levels.
 
     Configurations without such a control have no entry, and neither have configurations that are
-    the same as their control. `Group.value` has the levels of the factors that the control reads.
+    the same as their control. `value` of a control has the levels of the factors that it reads.
 
     Args:
         study: A study with a single dataset.
@@ -41,7 +41,7 @@ def find_controls_by_configuration(study: Study, control: str) -> dict[str, Grou
         key = keys_by_levels.get(_make_levels_id(levels))
         baseline_levels = {name: baselines.get(name) for name in levels}
         if key is None and _make_levels_id(levels) == _make_levels_id(baseline_levels):
-            # the store has a control at the baseline with an empty assignment
+            # in the store, a control at the baseline levels has an empty assignment
             key = keys_by_levels.get(_make_levels_id({}))
         if key is not None and key != configuration.key:
             controls[configuration.key] = Group(

@@ -26,7 +26,7 @@ def add_external_groups(family: Family) -> Family:
     together with the other tests of the family.
 
     Args:
-        family: Family of the first table of a study, of a single dataset, or of methods.
+        family: First family of a study with a single dataset, or the family of methods.
 
     Returns:
         A copy of the family with the groups.
@@ -68,32 +68,32 @@ def _count_common_seeds(group: Group, baseline: Group, column: str) -> int:
 def _make_configuration_groups(study: Study) -> list[Group]:
     """Return a group per external configuration, in a study with a single dataset."""
     return [
-        Group((_label(name),), _rows("", name, by_seed), control=EXTERNAL)
+        Group((_make_label(name),), _make_rows("", name, by_seed), control=EXTERNAL)
         for name, by_seed in study.external.values.get("", {}).items()
     ]
 
 
 def _make_method_groups(study: Study) -> list[Group]:
-    """Return a group per external configuration, with averages, in a study over datasets."""
+    """Return a group per external configuration, with its averages over the study's datasets."""
     parts: dict[str, dict[str, Group]] = {}  # name -> dataset -> group
     for dataset in list_datasets(study):  # the study's order, not the file's
         for name, by_seed in study.external.values.get(dataset, {}).items():
-            group = Group((), _rows(dataset, name, by_seed), control=EXTERNAL)
+            group = Group((), _make_rows(dataset, name, by_seed), control=EXTERNAL)
             parts.setdefault(name, {})[dataset] = group
     return [
         make_method_group(
-            study, (_label(name),), f"{EXTERNAL}:{name}", by_dataset, control=EXTERNAL
+            study, (_make_label(name),), f"{EXTERNAL}:{name}", by_dataset, control=EXTERNAL
         )
         for name, by_dataset in parts.items()
     ]
 
 
-def _label(name: str) -> Text:
+def _make_label(name: str) -> Text:
     """Return the label cell of an external configuration: its name with EXTERNAL_MARK."""
     return Text(f"{name} {EXTERNAL_MARK}", name)
 
 
-def _rows(
+def _make_rows(
     dataset: str, name: str, by_seed: Mapping[int, Mapping[str, float]]
 ) -> list[dict[str, Any]]:
     """Return the rows of a configuration on a dataset, one per seed.
@@ -104,10 +104,10 @@ def _rows(
         by_seed: Seed -> metric -> percentage.
     """
     key = f"{EXTERNAL}:{dataset}:{name}"
-    return [_row(key, seed, metrics) for seed, metrics in sorted(by_seed.items())]
+    return [_make_row(key, seed, metrics) for seed, metrics in sorted(by_seed.items())]
 
 
-def _row(key: str, seed: int, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _make_row(key: str, seed: int, metrics: Mapping[str, float]) -> dict[str, Any]:
     """Return a seed's row in state COMPLETE, without a selection rule and without a run."""
     return {
         "config_key": key,
@@ -126,8 +126,8 @@ def add_external_note(study: Study, table: Table) -> Table:
         return table
     note = (
         f"{EXTERNAL_MARK} external results of {study.external.file}: their data, seeds and code"
-        " were not checked. They are paired with the baseline by seed number if they share at least"
-        f" {MIN_COMMON_SEEDS} seeds, and corrected with the table's other comparisons; a dash:"
-        " fewer common seeds"
+        " were not checked. A row that has at least"
+        f" {MIN_COMMON_SEEDS} seed numbers in common with the baseline is compared with it, paired"
+        " by seed; its p is Holm-corrected with the others of the table. A dash: fewer common seeds"
     )
     return dataclasses.replace(table, notes=(note, *table.notes))

@@ -25,7 +25,7 @@ _SEED_DIGITS = 9
 _SEED_TEXT = re.compile(f"[0-9]{{1,{_SEED_DIGITS}}}")
 
 
-def with_external(study: Study, path: Path) -> Study:
+def add_external_results(study: Study, path: Path) -> Study:
     """Add the results of a CSV file to a study, whose tables then show them as external results.
 
     The columns of the file are:
@@ -34,9 +34,9 @@ def with_external(study: Study, path: Path) -> Study:
     - `seed`: a whole number of at most 9 digits.
     - `dataset`: only for a grid over datasets.
     - Metrics of the study's protocol in percent, by name (`base`) or heading (`Base`). The main
-      metric is required, or, if it is a harmonic mean, its two halves, from which it is then
-      computed. A grid over datasets requires the halves, because H of the average is computed from
-      the averages of the halves.
+      metric is required. If it is a harmonic mean, its two halves are sufficient, because it is
+      computed from them. A grid over datasets requires the halves, because H of the average is
+      computed from the averages of the halves.
 
     Args:
         study: Study of one dataset, or a grid over datasets.
@@ -46,12 +46,13 @@ def with_external(study: Study, path: Path) -> Study:
         A copy of the study with the results.
 
     Raises:
-        ReportError: If a factor of the study changes the test classes (other than the dataset of a
-            grid), or if the file cannot be read, is too large or has no results.
-        ReportFaults: If the content of the file is invalid. It is a ReportError.
+        ReportError: If a factor other than the dataset of a grid changes the test classes, or if
+            the file cannot be read, is too large or has no results.
+        ReportFaults: If the content of the file is invalid. This is a subclass of ReportError.
 
     Example:
-        >>> study = with_external(load_records("prompt_len"), Path("ours.csv"))  # doctest: +SKIP
+        >>> study = load_records("prompt_len")  # doctest: +SKIP
+        >>> study = add_external_results(study, Path("ours.csv"))  # doctest: +SKIP
     """
     datasets = list_datasets(study)
     class_factors = [factor.key for factor in study.factors if factor.key in SEPARATE_FACTORS]
@@ -59,15 +60,15 @@ def with_external(study: Study, path: Path) -> Study:
         class_factors.remove(DATASET)
     if class_factors:
         raise ReportError(
-            f"{study.name}: external results need a study of one set of classes per dataset,"
-            f" got the factor {class_factors[0]}"
+            f"{study.name}: external results need one set of test classes per dataset, but the"
+            f" levels of {class_factors[0]} are tested on different classes"
         )
     content = _read(path)
     columns, faults = _parse_header(content.header, study.protocol, datasets)
     values: dict[str, dict[str, dict[int, dict[str, float]]]] = {}
     for line in content.lines:
         faults += _add_line(line, columns, study.protocol, datasets, values)
-    faults += _scale_faults(values)
+    faults += _find_scale_faults(values)
     if faults:
         messages = [f"{path.name}{fault}" for fault in faults[:MAX_FAULTS]]
         n_more = len(faults) - MAX_FAULTS
@@ -161,7 +162,7 @@ def _parse_header(
                 f"{place}: unknown column {show(text)} ({suggestion}choices: {', '.join(choices)})"
             )
         elif name in columns:
-            faults.append(f"{place}: two columns are {name}")
+            faults.append(f"{place}: two columns for {name}")
         columns.append(name)
     faults += [f"{place}: no column {name}" for name in required_names if name not in columns]
     metric = protocol.default
@@ -171,7 +172,7 @@ def _parse_header(
     if halves and datasets:
         # H of the average over datasets is computed from the averages of its halves
         absent_halves = " and ".join(half for half in halves if half not in columns)
-        faults.append(f"{place}: no column {absent_halves}, which the average over datasets needs")
+        faults.append(f"{place}: averages over datasets need a column for {absent_halves}")
     elif metric not in columns:
         alternative = f", nor both {' and '.join(halves)}" if halves else ""
         faults.append(f"{place}: no column {metric}{alternative}")
@@ -209,7 +210,7 @@ def _add_line(
     if DATASET in columns and dataset not in datasets:
         choices = ", ".join(datasets)
         faults.append(
-            f"{place}, column {DATASET}: must be one of the study's, got {show(dataset)}"
+            f"{place}, column {DATASET}: must be a dataset of the study, got {show(dataset)}"
             f" (choices: {choices})"
         )
     if not name:
@@ -236,10 +237,10 @@ def _add_line(
 def _add_harmonic_means(
     metrics: dict[str, float], texts: Mapping[str, str], protocol: ProtocolMetrics
 ) -> Iterator[str]:
-    """Add absent harmonic means, and yield a fault for each that contradicts its halves.
+    """Add the harmonic means that a line lacks, and check those that it has against their halves.
 
-    A harmonic mean may deviate by as much as rounding of the three numbers to their decimals can
-    explain.
+    A fault is yielded if a harmonic mean deviates from that of its halves by more than rounding the
+    three numbers to their decimals can cause.
 
     Args:
         metrics: Valid metrics of a line by name. Harmonic means are added in place.
@@ -274,8 +275,8 @@ def _get_max_rounding_error(text: str) -> float:
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 
 
-def _scale_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
-    """Return a fault if the numbers are probably fractions, because none exceeds 1; else []."""
+def _find_scale_faults(values: Mapping[str, ResultsBySeed]) -> list[str]:
+    """Return a fault if no number exceeds 1, since they are then probably fractions; else []."""
     numbers = [
         number
         for configurations in values.values()

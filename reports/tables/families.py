@@ -64,7 +64,7 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
     pairs = {
         group: pair
         for group, pair in _pair_with_baseline(baseline, groups).items()
-        if _on_same_classes(*pair)
+        if _has_same_classes(*pair)
     }
     yield Family(study, metric, "configurations", "configurations", labels, groups, baseline, pairs)
     if study.sampler == "grid":
@@ -107,7 +107,7 @@ def _pair_with_baseline(
     return {group: (group, baseline) for group in distinct_groups.values() if group is not baseline}
 
 
-def _on_same_classes(group: Group, baseline: Group) -> bool:
+def _has_same_classes(group: Group, baseline: Group) -> bool:
     """Return True if two configurations are tested on the same classes.
 
     This is always so if one of them is a control: controls run at the baseline levels.
@@ -122,7 +122,7 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
 
 
 def make_method_family(study: Study, metric: str) -> Family:
-    """Return the family of a study's methods over datasets, with its controls.
+    """Return the family of the methods and controls of a study over datasets.
 
     A method is a combination of levels of the factors other than the dataset. The controls ran on
     only one of the datasets.
@@ -155,15 +155,15 @@ def make_method_family(study: Study, metric: str) -> Family:
 def make_families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
     """Return the families of a study for its main metric.
 
-    In a study over datasets, they compare averages over the datasets. The result is [] if no method
-    is planned on all datasets.
+    The families of a study over datasets compare averages over the datasets. There are none if no
+    method is planned on all datasets.
 
     Args:
         study_name: Name of the study.
         runs: Runs of the study's experiment, oldest first. Their files are not read.
 
     Raises:
-        ReportError: If the study's own run is missing or damaged (one line).
+        ReportError: If the study's parent run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
     study, metric = resolve_metric(build_study_from_runs(study_name, runs), None)

@@ -12,13 +12,13 @@ from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
 from reports.study import Study, get_metric_heading
 from reports.tables.controls import find_controls_by_configuration, get_factors_of_control
-from reports.tables.group import Group, PairKey, mean_by_seed
+from reports.tables.group import Group, PairKey, average_strata_by_seed
 from reports.tables.metric import get_decimals, get_smallest_effect
 from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
     compute_difference_over_classes,
-    has_answers,
+    is_computed_from_answers,
     resample_group,
 )
 from reports.tables.over_datasets import (
@@ -27,11 +27,10 @@ from reports.tables.over_datasets import (
 
 Kind = Literal["levels", "effects", "configurations", "methods"]  # see Table.kind
 
-# Maximum number of configurations on a page.
-MAX_SAMPLED = 10  # of a sampled study
-MAX_GRID = 1_000  # of a grid
+MAX_SAMPLED = 10  # the most configurations of a sampled study that a page shows
+MAX_GRID = 1_000  # the most configurations of a grid that a page shows
 
-# The metric by seed: of a group, and of the baseline.
+# (values of a group by seed, values of the baseline by seed)
 ValuesBySeed = tuple[Mapping[int, float], Mapping[int, float]]
 
 
@@ -54,9 +53,10 @@ class Family:
         labels: Columns that name a group.
         groups: The groups, including controls.
         baseline: Group with which the others are compared. None if there are no comparisons.
-        pairs: Compared group -> (group, baseline). Methods over datasets, and their baseline, are
-            restricted to the datasets that both have. If a control is the same as a configuration,
-            only the configuration is a key, so that their test counts once.
+        pairs: Compared group -> (group, baseline). In the pair of a method over datasets, both
+            groups are restricted to the datasets on which both have finished rows. If a control is
+            the same as a configuration, only the configuration is a key, so that their test counts
+            once.
         strata: Stratum by config_key (see PairKey). Groups are compared only within strata. {} if
             there is only one stratum.
     """
@@ -102,7 +102,7 @@ class Family:
 
     @property
     def max_rows(self) -> int | None:
-        """Maximum number of configurations on a page, best first; None for other kinds of rows."""
+        """The most configurations that a page shows, best first; None for other kinds of groups."""
         if self.kind != "configurations":
             return None
         return MAX_GRID if self.study.sampler == "grid" else MAX_SAMPLED
@@ -111,8 +111,8 @@ class Family:
     def seconds_per_extra_seed(self) -> float:
         """Estimated seconds to run all configurations of the table under one more seed.
 
-        Each group takes its mean time per seed; groups without finished rows count as 0 s. For
-        averages over datasets, the sum is multiplied by the number of datasets.
+        Each configuration takes the mean time per seed of its group, or 0 s if the group has no
+        finished rows. For averages over datasets, the sum is multiplied by the number of datasets.
         """
         # a control that is the same as a configuration runs only once
         distinct_groups = {group.config_keys: group for group in reversed(self.groups)}.values()
@@ -169,8 +169,8 @@ class Family:
             results, baseline_results = map(self._results, pair)
             if results.keys() & baseline_results.keys():
                 values[group] = (
-                    mean_by_seed(results, baseline_results),
-                    mean_by_seed(baseline_results, results),
+                    average_strata_by_seed(results, baseline_results),
+                    average_strata_by_seed(baseline_results, results),
                 )
         return values
 
@@ -186,7 +186,7 @@ class Family:
         """
         mean = comparison.difference.mean
         draws, baseline_draws = self._resample(group), self._resample(baseline)
-        # only if the means are equal, because comparing all results takes longer
+        # all results are compared only if the means are equal, because it takes longer
         is_unchanged = mean == 0 and self._is_unchanged(group, baseline)
         n_datasets, total = len(group.finished_datasets), len(self.datasets)
         classes = compute_difference_over_classes(draws, baseline_draws, mean)
@@ -219,28 +219,29 @@ class Family:
     def _reads_answers(self) -> bool:
         """Whether the runs' correct answers per class are loaded.
 
-        They are for methods over datasets, and for other kinds with at most MAX_RUNS runs.
+        They are loaded for methods over datasets, and for other kinds if there are at most MAX_RUNS
+        runs.
         """
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         return self.kind == "methods" or len(runs) <= MAX_RUNS
 
     @cached_property
     def _resample(self) -> Callable[[Group], Draws]:
-        """Function, with a cache, that returns a group's metric under each draw of classes.
+        """Cached function that returns a group's metric under each bootstrap sample of classes.
 
-        It returns {} if correct answers are not loaded; see _reads_answers.
+        The function returns {} if correct answers are not loaded; see _reads_answers.
         """
         if not self._reads_answers:
             return lambda group: {}
         return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
 
     def count_missing_answers(self) -> tuple[int, int]:
-        """Return the number of finished runs that lack correct answers, and of all finished runs.
+        """Return how many finished runs lack correct answers, and how many finished runs there are.
 
-        Both are 0 in three cases: no run has correct answers, the metric is not computed from them,
-        or they are not loaded (see _reads_answers).
+        Both numbers are 0 in three cases: no finished run has correct answers, the metric is not
+        computed from them, or they are not loaded (see _reads_answers).
         """
-        if not self._reads_answers or not has_answers(self.study, self.metric):
+        if not self._reads_answers or not is_computed_from_answers(self.study, self.metric):
             return 0, 0
         finished_runs = {
             run

@@ -1,4 +1,4 @@
-"""Groups: the results (seeds of configurations) behind one table row, and their means by seed."""
+"""A group: the results behind one row of a table, and their means by seed."""
 
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +16,8 @@ from reports.stats import Estimate
 from reports.tables.metric import compute_interval
 
 # (stratum, seed) of a result. Only results with equal keys are compared. A stratum is a text: the
-# levels of all factors but the compared one, or the name of a dataset. It is "" if there are none.
+# levels of all factors except the compared one, or the name of a dataset. It is "" in tables
+# without strata.
 PairKey = tuple[str, int]
 
 
@@ -35,8 +36,9 @@ class Group:
         control: Name of the control, or EXTERNAL for external results. "" for other groups.
         value: The level or the configuration. For a control of find_controls_by_configuration, the
             levels of the factors that it reads. None for other groups.
-        parts: Groups by dataset, in the table over datasets; else {}. The rows of a method are then
-            averages over the datasets in `finished_datasets`.
+        parts: In the table of methods over datasets, the group's results on each dataset, by
+            dataset. The rows of a method are then averages over the datasets in
+            `finished_datasets`. {} in other tables.
     """
 
     labels: tuple[Text, ...]
@@ -139,7 +141,7 @@ class Group:
         return tuple(flags)
 
 
-def mean_by_seed(
+def average_strata_by_seed(
     results: Mapping[PairKey, Sequence[float]], included_keys: Container[PairKey]
 ) -> dict[int, float]:
     """Return each seed's mean over its strata, in which all strata have equal weight.

@@ -15,7 +15,7 @@ from reports.formatting import DASH
 from reports.study import Study
 from reports.tables.group import Group
 
-# A factor with more distinct levels than this gets no table of its levels: it counts as a range.
+# A factor with more distinct levels than this gets no table of its levels.
 MAX_SHOWN_LEVELS = 12
 
 # Analyses skip values with a magnitude above this, because sums of their squares could overflow.
@@ -23,7 +23,7 @@ MAX_MAGNITUDE = 1e100
 
 
 def sort_levels(study: Study, factor: FactorRecord) -> list[Any]:
-    """Return the distinct levels in the study: numbers in ascending order, others as declared."""
+    """Return a factor's distinct levels: numbers in ascending order, others in declared order."""
     levels_by_id: dict[str, Any] = {}
     for configuration in _select_configurations_with(study, factor):
         level = configuration.assignment[factor.key]
@@ -143,7 +143,7 @@ def join_rules(rules: Iterable[str | None]) -> str:
     """Return the distinct selection rules in alphabetical order, joined by "+".
 
     Args:
-        rules: Rule that selected the epoch of each row. None and "" are ignored.
+        rules: Selection rule of each row. None and "" are ignored.
     """
     return "+".join(sorted({rule for rule in rules if rule}))
 

@@ -1,7 +1,7 @@
 """The metric of a report: a test metric of the protocol, or a quality measure.
 
-Functions return how a metric's numbers are shown, and the smallest effect of interest of its
-differences.
+The functions look up the format of a metric's numbers (percent, decimals, interval) and the
+smallest effect of interest.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ class Measure:
         reference: Name of a second metric that is shown after a slash, usually the same measure of
             the real features. "" for none.
         drop: Order in which a narrow terminal drops the column; see Column.
-        meaning: Explanation below the table. "" if that of another measure covers this one.
+        meaning: Explanation below the table. "" if another measure's explanation includes it.
         percent: Whether the metric and its reference are percentages.
     """
 
@@ -47,36 +47,39 @@ MEASURES = (
         meaning="cos / text: cosine between synthetic and real class means / between text features"
         " and real class means",
     ),
-    Measure("frechet", "Fréchet", meaning="Fréchet: squared, between Gaussians"),
-    Measure("mmd", "MMD²", drop=4, meaning="MMD²: unbiased, so it may be below 0"),
+    Measure(
+        "frechet", "Fréchet",
+        meaning="Fréchet: squared distance of Gaussians fitted to synthetic and real features",
+    ),
+    Measure("mmd", "MMD²", drop=4, meaning="MMD²: unbiased estimate, which may be below 0"),
     Measure(
         "precision", "prec.", drop=3,
-        meaning="prec., recall, coverage: fractions; with density, by k nearest neighbors",
+        meaning="prec., recall, coverage: fractions; these and density use k nearest neighbors",
     ),
     Measure("recall", "recall", drop=3),
     Measure("density", "density", drop=2),
     Measure("coverage", "coverage", drop=2),
     Measure(
         "real_to_synthetic", "real→syn.", drop=5,
-        meaning="real→syn., syn.→real: accuracy in percent of a classifier of real class means on"
-        " synthetic features, and of synthetic class means on real features",
+        meaning="real→syn.: accuracy in percent, on synthetic features, of a classifier made of the"
+        " real class means; syn.→real: the reverse",
         percent=True,
     ),
     Measure("synthetic_to_real", "syn.→real", percent=True),
     Measure(
         "recognized_by_images", "recognized", "recognized_by_text", drop=6,
-        meaning="recognized: percent of synthetic features that a classifier over all classes"
-        " assigns to their class, by images / by text (class means of real test images /"
-        " zero-shot text)",
+        meaning="recognized: percentage of synthetic features that are classified correctly among"
+        " all classes, by the class means of real test images / by zero-shot text",
         percent=True,
     ),
     Measure(
         "diversity", "diversity / real", "real_diversity",
-        meaning="diversity / real: cosine distance within a class, synthetic / real",
+        meaning="diversity / real: mean cosine distance within classes of synthetic / real"
+        " features",
     ),
     Measure(
         "effective_rank", "rank / real", "real_effective_rank", drop=1,
-        meaning="rank / real: effective rank within classes, synthetic / real",
+        meaning="rank / real: effective rank within classes of synthetic / real features",
     ),
 )  # fmt: skip
 
@@ -90,8 +93,8 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
 
     Args:
         study: Study of the report.
-        metric: Name of the requested metric, or its column heading in any case. Defaults to the
-            protocol's main metric.
+        metric: Name of the requested metric, or its column heading (case-insensitive). Defaults to
+            the protocol's main metric.
 
     Returns:
         The study and the metric's name. If the metric is a quality measure, the study is a copy
@@ -101,10 +104,8 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    columns, measures = (
-        list_measured_columns(study),
-        {f"{QUALITY}{m.metric}": m.short for m in MEASURES},
-    )
+    columns = list_measured_columns(study)
+    measures = {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
     headings_by_name = headings | {
         name: short for name, short in measures.items() if f"test/{name}" in columns
     }
@@ -131,7 +132,7 @@ def list_measured_columns(study: Study) -> set[str]:
 def list_other_metrics(study: Study, metric: str) -> list[str]:
     """Return the other metrics of the protocol that a report shows next to its main metric.
 
-    Halves of harmonic means are left out.
+    If a metric is the harmonic mean of two others, such as Base and New, these two are left out.
 
     Args:
         study: The study.
@@ -163,7 +164,7 @@ def compute_interval(metric: str, values: Sequence[float]) -> Estimate:
 
 
 def get_decimals(study: Study, metric: str) -> int:
-    """Return the number of decimals in a metric's cells: 1 for percentages, or compute_decimals."""
+    """Return the number of decimals in a metric's cells: 1 for percentages, else 1 to 4."""
     if is_percent(metric):
         return 1
     return compute_decimals(study.rows[f"test/{metric}"].drop_nulls().to_list())

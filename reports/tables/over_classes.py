@@ -1,5 +1,6 @@
-"""Intervals of differences over other test classes, from the correct answers that runs store.
+"""Estimate how far differences from the baseline would vary if other classes were tested.
 
+The estimates are computed from the numbers of correct answers per class that runs store.
 The tested classes are resampled with replacement (see reports.stats.classes). Each bootstrap sample
 of the classes is a draw; configurations with the same test classes share the draws.
 """
@@ -16,10 +17,10 @@ from reports.stats import Array, Estimate
 from reports.study import Study
 from reports.tables.group import Group, PairKey
 
-_SCALE = 100.0  # scale of rounding errors: accuracies are percentages
+_SCALE = 100.0  # largest magnitude of an accuracy, to which rounding errors are relative
 # Tables with more runs than this have no intervals over classes, because a file has to be read for
-# each run, and its classes have to be resampled for each seed. There is no limit for tables of
-# methods over datasets.
+# each run, and its classes have to be resampled for each seed. Tables that compare methods over
+# several datasets have no limit.
 MAX_RUNS = 300
 
 
@@ -57,8 +58,8 @@ class Resampled(NamedTuple):
 
     Attributes:
         values: Metric under each draw, (DRAWS,).
-        n_classes: Number of classes that are resampled. For harmonic means and averages, the
-            smallest number of their parts.
+        n_classes: Number of classes that are resampled. For a harmonic mean or an average, the
+            smallest such number among the combined accuracies.
     """
 
     values: Array
@@ -76,7 +77,7 @@ class _Unanswered(Exception):
 def compute_difference_over_classes(
     group_draws: Draws, baseline_draws: Draws, mean: float
 ) -> Estimate | None:
-    """Return the interval of a group's difference to the baseline over other test classes.
+    """Return a group's difference to the baseline, with its interval over other test classes.
 
     Args:
         group_draws: Metric of the group under each draw; see resample_group.
@@ -114,7 +115,7 @@ def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str,
     runs_by_key = group.trials.results("run_id", strata)
     if not runs_by_key:
         return {}
-    if group.parts:  # a seed's row averages one run per dataset; the strata are the datasets
+    if group.parts:  # each row averages the runs of a seed, one per dataset; strata are datasets
         runs_by_seed: dict[int, dict[str, str]] = {
             seed: {} for seed in group.finished_values("seed")
         }
@@ -122,7 +123,7 @@ def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str,
             if seed in runs_by_seed:
                 runs_by_seed[seed][dataset] = run
         averages = {("", seed): [runs] for seed, runs in runs_by_seed.items()}
-    else:  # each run is an average over a single dataset, whose name is not needed
+    else:  # treat each run as an average over one dataset, whose name does not matter
         averages = {key: [{"": run} for run in run_ids] for key, run_ids in runs_by_key.items()}
     try:
         return {
@@ -192,7 +193,7 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
         metric: Name of the test metric.
 
     Returns:
-        The counts, without classes that have no test images. None if the metric is not computed
+        The counts. Classes without test images are not counted. None if the metric is not computed
         directly from correct answers (a harmonic mean is not), or if the run stores none.
     """
     try:
@@ -204,8 +205,8 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
     return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), n_classes)
 
 
-def has_answers(study: Study, metric: str) -> bool:
-    """Return True if a metric can be computed from the correct answers that runs store."""
+def is_computed_from_answers(study: Study, metric: str) -> bool:
+    """Return True if a metric can be computed from correct answers, if runs store them."""
     return metric in {*_ACCURACIES, *study.protocol.halves, *_list_target_metrics(study)}
 
 
@@ -233,9 +234,9 @@ def _read_answers(
         accuracy = _ACCURACIES.get(metric)
     if accuracy is None:
         raise _Unanswered
-    has_class = pl.lit(True) if accuracy.seen is None else pl.col(SEEN) == accuracy.seen
+    class_filter = pl.lit(True) if accuracy.seen is None else pl.col(SEEN) == accuracy.seen
     counts = study.correct_predictions.load(run).filter(
-        has_class, pl.col(EVAL_SET) == accuracy.eval_set
+        class_filter, pl.col(EVAL_SET) == accuracy.eval_set
     )
     column = name_seed_metric(seed, accuracy.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():

@@ -1,4 +1,4 @@
-"""Views of a study over several datasets: one dataset, its methods, or averages over datasets.
+"""Restrict a study over several datasets to one dataset, or average its methods over datasets.
 
 A method is a combination of levels of all factors other than the dataset.
 """
@@ -29,7 +29,7 @@ _COST_COLUMNS = ("seconds", "text_tokens", "peak_memory_mb")
 
 
 def list_datasets(study: Study) -> list[str]:
-    """Return the datasets of a grid over at least two datasets, in order; [] for other studies."""
+    """Return the datasets of a grid over two or more, in declared order; [] for other studies."""
     dataset_factors = [
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
@@ -61,8 +61,8 @@ def get_dataset_of_controls(study: Study) -> str:
 def find_factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on different classes.
 
-    This includes `max_classes`. Unlike levels of SEPARATE_FACTORS, its levels have comparisons in
-    tables, but no best one is selected, because fewer classes are easier.
+    They are SEPARATE_FACTORS and `max_classes`. Tables compare the levels of `max_classes` with the
+    baseline, but none is reported as the best, because fewer classes are easier.
     """
     return [factor for factor in study.factors if factor.key in (*SEPARATE_FACTORS, "max_classes")]
 
@@ -70,10 +70,10 @@ def find_factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
 def list_methods(study: Study) -> list[ConfigurationRecord]:
     """Return a record per method, in the order of the levels.
 
-    A record's `key` is not in the store ("average 0"). Its `assignment` lacks the dataset. Its
-    `parts` maps each dataset to the config_key of the method on it, in the order of the datasets.
+    A record's `key`, such as "average 0", is not in the store. Its `assignment` lacks the dataset.
+    Its `parts` maps each dataset to the config_key of the method on that dataset.
     """
-    # sorted by False and True: the dataset is the last factor, so that it varies fastest
+    # False sorts before True: the dataset is the last factor, so that it varies fastest
     positions_by_factor = {
         factor.key: {make_level_id(level): i for i, level in enumerate(sort_levels(study, factor))}
         for factor in sorted(study.factors, key=lambda factor: factor.key == DATASET)
@@ -156,7 +156,7 @@ def average_over_datasets(study: Study, datasets: Sequence[str] = ()) -> Study |
         for row in average_rows(study, method.key, _group_by_dataset(study, method))
     ]
     factors = get_factors_without_dataset(study)
-    # the notes of the averages repeat the study's numbers of left out and reused results
+    # n_left_out and reused are still those of the whole study
     return dataclasses.replace(
         study,
         rows=make_study_frame(rows, factors, complete_methods, tuple(study.protocol.headings)),

@@ -232,7 +232,7 @@ def make_paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     name = f"{TABLE}-{AVERAGE}" if study.pooled_datasets else TABLE
     table = make_plain_table(
         study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
-        _notes(paired), row_fields, n_labels=len(labels), metric=main_metric,
+        _make_notes(paired), row_fields, n_labels=len(labels), metric=main_metric,
     )  # fmt: skip
     return dataclasses.replace(table, notes=(format_differences(paired), *table.notes))
 
@@ -324,7 +324,7 @@ def _make_metric_columns(
     yield Column(f"{metric}_verdict", f"{prefix}verdict", verdict, "left", drop=drops["verdict"])
 
 
-def _notes(paired: PairedStudies) -> Iterator[str]:
+def _make_notes(paired: PairedStudies) -> Iterator[str]:
     """Yield the notes on the columns, the tests, and configurations that are not compared."""
     first, second, main_metric = paired.first, paired.second, paired.metrics[0]
     protocol = paired.combined.protocol

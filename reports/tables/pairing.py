@@ -21,10 +21,10 @@ from reports.tables.groups import Group, make_control_groups, make_label_cells, 
 
 MIN_COMMON_SEEDS = 2
 # Options that determine which images and classes are sampled under a seed.
-_DRAW = ("shots", "max_classes", "unseen_class", "targets")
+_SAMPLING_OPTIONS = ("shots", "max_classes", "unseen_class", "targets")
 _ABSENT = "absent"  # value of an option that a run does not have
 # Options that older runs of the same results version lack -> their value in these runs.
-_ADDED = {"metrics": "[]"}
+_DEFAULTS_OF_OLDER_RUNS = {"metrics": "[]"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,7 +197,7 @@ def find_pairing_faults(
     for name, describe in _IDENTITY.items():
         values = [(describe(run_a), describe(run_b)) for run_a, run_b in provenances]
         faults += _find_identity_faults(name, values)
-    for key in _DRAW:
+    for key in _SAMPLING_OPTIONS:
         values = [
             (_format_param(run_a, key), _format_param(run_b, key)) for run_a, run_b in provenances
         ]
@@ -206,8 +206,8 @@ def find_pairing_faults(
     if n_common < MIN_COMMON_SEEDS:
         seeds_a, seeds_b = _format_seeds(first, metric), _format_seeds(second, metric)
         faults.append(
-            f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {n_common} (finished seeds:"
-            f" {seeds_a} in A, {seeds_b} in B)"
+            f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {n_common} (finished seeds"
+            f" in A: {seeds_a}; in B: {seeds_b})"
         )
     return faults
 
@@ -217,8 +217,9 @@ def list_provenance_pairs(
 ) -> list[tuple[Provenance, Provenance]]:
     """Return the provenance of both sides of each pair of configurations.
 
-    Controls, and configurations without runs, are left out. If no pair is left, the provenances of
-    the first configurations with runs in A and B are returned instead, if both exist.
+    Controls, and configurations without runs, are left out. If no pair is left, one pair is
+    returned: the provenance of A's first configuration with runs, and of B's. The result is [] if
+    either study has no runs.
     """
     keys = [pair.keys for pair in pairs if not pair.control]
     runs_a, runs_b = first.provenance, second.provenance
@@ -234,18 +235,11 @@ def _find_identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Itera
         values: The property's value in A and in B, for each pair. "" is unknown.
     """
     # a dict instead of a set, to keep the order
-    unequal = {pair: None for pair in values if pair[0] != pair[1] or not all(pair)}
-    if unequal and len(unequal) == len({*values}):
-        value_a, value_b = (
-            join_names(list(dict.fromkeys(pair[side] or "unknown" for pair in unequal)))
-            for side in (0, 1)
-        )
-        yield f"{name} is {value_a} in A and {value_b} in B"
-    elif unequal:
-        (value_a, value_b), *_ = unequal
-        yield (
-            f"{name} is {value_a or 'unknown'} in A and {value_b or 'unknown'} in B for some levels"
-        )
+    unequal = dict.fromkeys(pair for pair in values if pair[0] != pair[1] or not all(pair))
+    if unequal:
+        texts = [f"{a or 'unknown'} in A and {b or 'unknown'} in B" for a, b in unequal]
+        suffix = "" if len(unequal) == len({*values}) else " for some levels"
+        yield f"{name} is {join_names(texts, ', or ')}{suffix}"
 
 
 def _format_no_pair_fault(first: Study, second: Study) -> str:
@@ -255,14 +249,14 @@ def _format_no_pair_fault(first: Study, second: Study) -> str:
         for study in (first, second)
     ]
     return (
-        "no configuration of A has the same levels in B (the factors are"
-        f" {factors[0]} in A and {factors[1]} in B; factors of only one study must be at their"
-        " baseline)"
+        f"no configuration of A matches one of B (factors in A: {factors[0]}; in B: {factors[1]})."
+        " Two configurations match if they have the same levels of the factors of both studies, and"
+        " the baselines of all other factors"
     )
 
 
 def _format_seeds(study: Study, metric: str) -> str:
-    """Return the seeds under which any configuration has a metric as text, e.g. "0, 1, 2"."""
+    """Return the seeds under which at least one configuration has a metric: "0, 1 and 2"."""
     column = f"test/{metric}"
     if column not in study.rows.columns:
         return "none"
@@ -272,7 +266,7 @@ def _format_seeds(study: Study, metric: str) -> str:
 
 def _format_param(run: Provenance, key: str) -> str:
     """Return a run's value of an option as text; _ABSENT if it has none."""
-    return run.params.get(key, _ADDED.get(key, _ABSENT))
+    return run.params.get(key, _DEFAULTS_OF_OLDER_RUNS.get(key, _ABSENT))
 
 
 def find_differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
@@ -282,8 +276,9 @@ def find_differing_options(provenances: Sequence[tuple[Provenance, Provenance]])
         provenances: Provenance of both sides of each pair.
 
     Returns:
-        Option's dotted name -> its values as text, such as "0.1 in A, 1.0 in B". Names of methods
-        are first. The last key is "plugins" if the plugins differ.
+        Option's dotted name -> its values as text, such as "0.1 in A, 1.0 in B", of which the first
+        two pairs are listed. Names of methods are first. The last key is "plugins" if the plugins
+        differ.
     """
     names = dict.fromkeys(key for pair in provenances for run in pair for key in run.params)
     # the name of a method is stored as `generator` and as `generator.name`
@@ -297,6 +292,8 @@ def find_differing_options(provenances: Sequence[tuple[Provenance, Provenance]])
         if not unequal:
             continue
         texts[key] = "; ".join(f"{a} in A, {b} in B" for a, b in [*unequal][:2])
+        if len(unequal) > 2:
+            texts[key] += f"; and {len(unequal) - 2} more"
         n_unequal = sum(a != b for a, b in values)
         if n_unequal < len(values) or len(unequal) > 1:
             texts[key] += f" (differs in {n_unequal} of {count(len(values), 'configuration')})"

@@ -26,7 +26,7 @@ PROTOCOL: Final = "base_to_new"
 BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
 SHOTS: Final = "16"
 AVERAGE_OF_ALL: Final = "average of 11"
-# Options that are part of a row's method or dataset, and are not repeated as levels of factors.
+# Factors whose levels are not listed in a row, because its method or dataset already shows them.
 _METHOD_KEYS = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _SETUP_NOTE = (
@@ -96,18 +96,25 @@ class _Comparison(NamedTuple):
 def make_published_table(study: Study) -> Table:
     """Return the table that compares a study's results with published ones.
 
-    There is a row per configuration that has finished rows and a published result of the same
-    method, dataset and setup. In a study over all of CoOp's eleven datasets, averages have rows,
-    too. If there are no rows, a note says so.
+    There is a row for each finished configuration whose method and dataset are in papers.csv, if it
+    has the setup of the published results. A study over all of CoOp's eleven datasets also has rows
+    of averages. If there are no rows, a note says so.
 
     Differences are the study's mean minus the published value. Their intervals are over the study's
     seeds only, because the published values have no intervals.
     """
-    lines = [*_make_published_lines(study)]
+    comparisons = [*_find_comparisons(study)]
     columns = [
-        Column("configuration", "configuration", lambda line: Text(line.configuration), "left"),
-        Column("dataset", "dataset", lambda line: Text(line.paper_row["dataset"]), "left"),
-        Column("n", "n", lambda line: Counts(len(line.values("base")))),
+        Column(
+            "configuration",
+            "configuration",
+            lambda comparison: Text(comparison.configuration),
+            "left",
+        ),
+        Column(
+            "dataset", "dataset", lambda comparison: Text(comparison.paper_row["dataset"]), "left"
+        ),
+        Column("n", "n", lambda comparison: Counts(len(comparison.values("base")))),
     ]
     for metric, heading in _METRICS.items():
         columns += _make_published_columns(metric, heading)
@@ -115,35 +122,43 @@ def make_published_table(study: Study) -> Table:
     note = (
         "Δ: this study's mean minus the published value; its interval is over this study's seeds."
         " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
-        if lines
+        if comparisons
         else "this study has no result that can be compared with them"
     )
     title = "published and measured results"
     return make_plain_table(
-        study, "published", title, columns, lines, [_SETUP_NOTE, note], n_labels=2
+        study, "published", title, columns, comparisons, [_SETUP_NOTE, note], n_labels=2
     )
 
 
 def _make_published_columns(metric: str, heading: str) -> Iterator[Column]:
     """Yield three columns of a metric: this study's mean, the published value, the difference."""
     published_key, difference_key = f"published_{metric}", f"difference_{metric}"
-    yield Column(metric, heading, lambda line: Value(compute_interval(metric, line.values(metric))))
     yield Column(
-        published_key, f"{heading} publ.", lambda line: Quantity(line.published_value(metric), 2)
+        metric,
+        heading,
+        lambda comparison: Value(compute_interval(metric, comparison.values(metric))),
     )
     yield Column(
-        difference_key, f"Δ{heading}", lambda line: Value(line.difference(metric), signed=True)
+        published_key,
+        f"{heading} publ.",
+        lambda comparison: Quantity(comparison.published_value(metric), 2),
+    )
+    yield Column(
+        difference_key,
+        f"Δ{heading}",
+        lambda comparison: Value(comparison.difference(metric), signed=True),
     )
 
 
-def _make_source_cell(line: _Comparison) -> Cell:
+def _make_source_cell(comparison: _Comparison) -> Cell:
     """Return the cell that names the source of a published result."""
-    unverified = "" if line.paper_row["verified"] == "yes" else "; as reported, unverified"
-    return Text(f"{line.paper_row['source']}{unverified}")
+    unverified = "" if comparison.paper_row["verified"] == "yes" else "; as reported, unverified"
+    return Text(f"{comparison.paper_row['source']}{unverified}")
 
 
-def _make_published_lines(study: Study) -> Iterator[_Comparison]:
-    """Yield the configurations with a published result, then averages over all eleven datasets."""
+def _find_comparisons(study: Study) -> Iterator[_Comparison]:
+    """Yield a comparison per configuration with a published result, then those of averages."""
     averaged_study = average_over_datasets(study, sorted(list_published_datasets()))
     studies = [study] if averaged_study is None else [study, averaged_study]
     for study_part in studies:
@@ -200,8 +215,9 @@ def _format_method(study: Study, configuration: ConfigurationRecord, method: Met
 def _format_option(study: Study, configuration: ConfigurationRecord, key: str) -> str:
     """Return a configuration's value of an option as text; "" if it is unknown.
 
-    Strings are returned as they are, the method's name for a mapping of a method's options, and
-    JSON for other values. A control has the baseline levels of factors that its assignment lacks.
+    A string is returned as it is. If the value is the mapping of a method's options, the method's
+    name is returned. Other values are returned as JSON. A control has the baseline levels of
+    factors that its assignment lacks.
     """
     baselines = (
         {factor.key: factor.baseline for factor in study.factors} if configuration.control else {}

@@ -13,7 +13,7 @@ from reports.tables.over_datasets import list_datasets
 MAX_DESCRIBED = 200
 
 
-def run_differences(study: Study, metric: str) -> dict[str, str]:
+def describe_run_differences(study: Study, metric: str) -> dict[str, str]:
     """Return each run's difference to the baseline as text, by run ID: "ΔH −0.5 ± 0.7, 10 seeds".
 
     All finished runs of a configuration have the same text: the configuration's mean difference

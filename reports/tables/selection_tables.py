@@ -24,8 +24,8 @@ from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.
 _GRID_FLAG = f"{FLAG}grid_edge"
-# Metrics selection/NAME with a value that selection chose for a seed. The epoch is not among them,
-# because the first table shows it.
+# Values that selection chooses for each seed, logged as selection/NAME. The epoch is not listed,
+# because the study's first table shows it.
 _CHOSEN_VALUES = ("age", "alpha", "beta", "ratio", "calibration")
 # Options of fine-tuners at inference. Without an inference grid, these metrics only repeat options
 # of the configuration.
@@ -140,7 +140,7 @@ class _QualityCells:
         return dataclasses.replace(value, suffix=suffix)
 
     def counts(self, group: Group) -> Cell:
-        """Return the group's counts, but with only the seeds with any measure as `finished`."""
+        """Return the group's counts; `finished` counts only seeds with at least one measure."""
         return dataclasses.replace(group.counts, finished=self.n_measured[group])
 
 

@@ -14,7 +14,7 @@ from reports.analysis.noise_checks import (
     find_noisiest_row,
     measure_skewness,
 )
-from reports.analysis.variance import block_f, compute_term_contrasts
+from reports.analysis.variance import compute_block_f, compute_term_contrasts
 from reports.stats import (
     Compared,
     Verdict,
@@ -97,7 +97,9 @@ def grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[float]:
     model, called = build_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
-        called += [block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms]
+        called += [
+            compute_block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms
+        ]
     return (called / studies).tolist()
 
 

@@ -18,7 +18,7 @@ from reports.estimates_frame import make_estimates_frame
 from reports.render import format_csv, report_files
 from reports.report import Report, make_report
 from reports.study import Study
-from reports.tables import with_external
+from reports.tables import add_external_results
 from reports.tables.external_file import MAX_ROWS
 from tests.reports.builder import make_prompt_len
 from tests.reports.studies import make_multi_dataset_study
@@ -30,7 +30,7 @@ def read_with_external(study: Study, tmp_path: Path, text: str) -> Study:
     """Return the study with the results of a CSV file with this text."""
     path = tmp_path / "ours.csv"
     path.write_text(text, encoding="utf-8")
-    return with_external(study, path)
+    return add_external_results(study, path)
 
 
 def read_faults(study: Study, tmp_path: Path, text: str) -> Sequence[str]:
@@ -187,7 +187,7 @@ def test_all_faults_are_reported_at_once(tmp_path: Path) -> None:
     text = "configuration,seed,bas,H,H\na,0,1,60,60\na,0,1,60,60\nb,x,1,60,60\n"
     first, second, third, fourth = read_faults(make_prompt_len().make_study(), tmp_path, text)
     assert "line 1: unknown column 'bas' (did you mean base? choices: configuration, seed" in first
-    assert second.endswith("line 1: two columns are harmonic_mean")
+    assert second.endswith("line 1: two columns for harmonic_mean")
     assert third.endswith("line 3: a second result of 'a' under seed 0") and "line 4" in fourth
     missing_columns = read_faults(make_prompt_len().make_study(), tmp_path, "base\n70\n")
     assert [line.partition(": ")[2] for line in missing_columns] == [
@@ -217,7 +217,7 @@ def test_a_file_that_is_no_table_is_a_one_line_error(
     path = tmp_path / "ours.csv"
     path.write_bytes(content)
     with pytest.raises(ReportError, match=expected):
-        with_external(make_prompt_len().make_study(), path)
+        add_external_results(prompt_len().study(), path)
 
 
 def make_dataset_csv(values: dict[tuple[str, int], tuple[float, float]], name: str = "fork") -> str:
@@ -294,20 +294,20 @@ def test_a_file_over_datasets_names_the_datasets_of_the_study(tmp_path: Path) ->
     first, second = read_faults(study, tmp_path, f"configuration,dataset,seed,base,new\n{lines}")
     assert first.endswith("line 3: a second result of 'a' under seed 0 on dtd")
     assert second.endswith(
-        "line 4, column dataset: must be one of the study's, got 'food'"
+        "line 4, column dataset: must be a dataset of the study, got 'food'"
         " (choices: emoji, caltech101, dtd)"
     )
     first, second = read_faults(study, tmp_path, "configuration,seed,H,base\na,0,60,60")
     assert first.endswith("line 1: no column dataset")
-    assert second.endswith("line 1: no column new, which the average over datasets needs")
+    assert second.endswith("line 1: averages over datasets need a column for new")
 
 
 def test_other_test_classes_are_refused(tmp_path: Path) -> None:
     """Levels of some factors have different test classes, which a CSV file does not name."""
     study = make_prompt_len().make_study()
     factor = replace(study.factors[0], key="targets")
-    with pytest.raises(ReportError, match="one set of classes per dataset, got the factor targets"):
-        with_external(replace(study, factors=(factor,)), tmp_path / "none.csv")
+    with pytest.raises(ReportError, match="per dataset, but the levels of targets are tested on"):
+        add_external_results(replace(study, factors=(factor,)), tmp_path / "none.csv")
 
 
 def test_a_saturated_study_gives_no_verdict_on_external_results(tmp_path: Path) -> None:

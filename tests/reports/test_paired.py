@@ -284,7 +284,10 @@ def test_all_faults_are_in_one_line() -> None:
     assert "protocol is base_to_new in A and few_shot in B" in message
     assert "shots is 16 in A and 4 in B" in message
     assert "max_classes is null in A and 20 in B" in message
-    assert "at least 2 common seeds are needed, got 1 (finished seeds: 0 and 1 in A" in message
+    assert "at least 2 common seeds are needed, got 1 (finished seeds in A: 0 and 1" in message
+    assert "no configuration of A matches one of B (factors in A: " in fault(
+        first, study("b", {5: {0: 60.0, 1: 61.0}, 6: {0: 60.0, 1: 62.0}})
+    )
     assert "\n" not in message
     other_levels = make_study_builder("b", {5: {0: 60.0, 1: 61.0}, 6: {0: 60.0, 1: 62.0}})
     message = find_fault(first, other_levels)
@@ -302,6 +305,29 @@ def test_shots_as_a_factor_of_both_studies_are_paired_by_level() -> None:
             results = {s: make_values(60 + shots + s * (1 + position)) for s in (0, 1)}
             builder.add_run({"shots": shots}, results, key=f"{position}{shots}", **TAGS)
     assert len(make_comparison(*builders).tables[0].rows) == 2
+
+
+def test_values_that_differ_are_listed_in_pairs() -> None:
+    """Each value in A is next to that in B of the same configuration."""
+    results = {4: {0: 60.0, 1: 61.0}, 5: {0: 60.0, 1: 62.0}, 6: {0: 60.0, 1: 63.0}}
+    first, second = study("a", results), study("b", results)
+    for builder, shots in ((first, "124"), (second, "248")):
+        for run, text in zip(builder.runs, shots, strict=True):
+            run.params["shots"] = text
+    expected = "shots is 1 in A and 2 in B, or 2 in A and 4 in B, or 4 in A and 8 in B"
+    assert fault(first, second).endswith(expected)
+    second.runs[0].params["shots"] = "1"
+    assert fault(first, second).endswith("or 4 in A and 8 in B for some levels")
+
+
+def test_a_third_pair_of_values_is_counted() -> None:
+    """The options that differ list two pairs."""
+    results = {4: {0: 60.0, 1: 61.0}, 5: {0: 60.0, 1: 62.0}, 6: {0: 60.0, 1: 63.0}}
+    first, second = study("a", results), study("b", results)
+    for run, text in zip(second.runs, "234", strict=True):
+        run.params["generator.kl_weight"] = text
+    expected = "0.1 in A, 2 in B; 0.1 in A, 3 in B; and 1 more (differs in 3 of 3 configurations)"
+    assert compare(first, second).paired.differing["generator.kl_weight"] == expected
 
 
 def test_a_saturated_study_gets_no_verdict() -> None:

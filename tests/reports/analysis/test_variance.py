@@ -8,13 +8,13 @@ from harness.store import FactorRecord
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
-    block_f,
+    compute_block_f,
     compute_common_share,
+    compute_epsilon,
     compute_noise_percentage,
     compute_seed_products,
     compute_share_of_variance,
     compute_term_contrasts,
-    epsilon,
 )
 from reports.stats import Array
 
@@ -55,7 +55,7 @@ def test_block_f_of_one_contrast_is_the_paired_t() -> None:
     values = simulate_results(np.array([0.0, 1.0]), 6, np.random.default_rng(3))
     contrast = np.array([[-1.0, 1.0]]) / np.sqrt(2)
     t = stats.ttest_rel(values[1], values[0])
-    assert block_f(contrast @ values) == pytest.approx((t.statistic**2, 1, t.pvalue))
+    assert compute_block_f(contrast @ values) == pytest.approx((t.statistic**2, 1, t.pvalue))
 
 
 def simulate_unequal_noise(kind: str, seeds: int, rng: np.random.Generator) -> Array:
@@ -78,21 +78,20 @@ def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     model, rng = build_model(make_two_factors(3, 4)), np.random.default_rng(8)
     n_significant = np.zeros(3)
     for _ in range(600):
-        values = simulate_unequal_noise(kind, 5, rng)
-        n_significant += [
-            block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms
+        values = unequal(kind, 5, rng)
+        called += [
+            compute_block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms
         ]
-    assert n_significant.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
+    assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
 
 def test_epsilon_is_between_1_over_df_and_1() -> None:
     """Epsilon is 1 if all contrasts vary independently, and 1/df if they vary together."""
     rng = np.random.default_rng(2)
-    contrast = rng.normal(size=6)
-    assert epsilon(np.outer([1.0, 2.0, -1.0], contrast)) == pytest.approx(1 / 3)
-    columns = np.hstack([np.ones((6, 1)), rng.normal(size=(6, 3))])
-    orthogonal = np.linalg.qr(columns)[0][:, 1:].T
-    assert epsilon(orthogonal) == pytest.approx(1)
+    line = rng.normal(size=6)
+    assert compute_epsilon(np.outer([1.0, 2.0, -1.0], line)) == pytest.approx(1 / 3)
+    apart = np.linalg.qr(np.hstack([np.ones((6, 1)), rng.normal(size=(6, 3))]))[0][:, 1:].T
+    assert compute_epsilon(apart) == pytest.approx(1)
 
 
 def test_there_is_no_share_if_configurations_differ_only_by_noise() -> None:
@@ -122,12 +121,12 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
     rng, factors = np.random.default_rng(5), make_two_factors(*levels)
     model = build_model(factors)
     for _ in range(50):
-        first_effects = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
-        values = np.repeat(first_effects, levels[1], axis=0)
-        total, _, _, *products = compute_seed_products(values, model)
-        # These terms are the second factor and the interaction.
-        for term, product in zip(model.terms[1:], products, strict=True):
-            assert block_f(compute_term_contrasts(term, values)) == (
+        of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
+        values = np.repeat(of_first, levels[1], axis=0)
+        total, _, _, *parts = compute_seed_products(values, model)
+        # the second factor, and its pair with the first
+        for term, part in zip(model.terms[1:], parts, strict=True):
+            assert compute_block_f(compute_term_contrasts(term, values)) == (
                 0.0,
                 term.degrees_of_freedom,
                 1.0,
@@ -148,4 +147,4 @@ def test_equal_configurations_have_no_variance() -> None:
 def test_constant_contrasts_are_not_divided_by_0() -> None:
     """Zero contrasts have the common share 0, and equal ones have the p of the sign test."""
     assert compute_common_share(np.zeros((2, 5))) == 0
-    assert block_f(np.ones((1, 5))).p == 2.0**-4
+    assert compute_block_f(np.ones((1, 5))).p == 2.0**-4

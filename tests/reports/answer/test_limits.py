@@ -146,7 +146,7 @@ def test_controls_equal_to_the_baseline_are_named() -> None:
     """If all controls equal the baseline under every seed, an answer has sentences on it."""
     result = make_answer(load_yaml_study("unchanged-controls"))
     assert (
-        "real images do not change H: it equals that of the fine-tuner alone"
+        "real images do not change H: the fine-tuner alone has the same H under each seed."
         in result.limits[0].text
     )
     text = result.findings[-1].text
