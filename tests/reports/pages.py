@@ -12,7 +12,7 @@ from pathlib import Path
 from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import make_study_charts
-from reports.render.page import report_page
+from reports.render.page import render_report_page
 from reports.render.terminal import make_terminal_view, render_plain_text
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
@@ -59,13 +59,13 @@ def terminal_text(tables: list[Table], width: int) -> str:
 def page_of(tables: list[Table]) -> str:
     """A page of some tables, without an answer and without figures."""
     study = prompt_len().study()
-    return report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+    return render_report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     report = make_report(builder.study())
-    return report_page(report, make_study_charts(report))
+    return render_report_page(report, make_study_charts(report))
 
 
 class Parsed(HTMLParser):

@@ -31,7 +31,7 @@ from tests.reports.answer.known_study import (
 _ITEM = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<beside>[^)]*)\))?")
 
 
-UNEVEN = ": intervals and verdicts assume normal noise of equal size."
+UNEVEN = ": intervals and verdicts assume normal noise of equal variance."
 
 
 def check(known: Known, answer: Answer, claims: Claims) -> None:

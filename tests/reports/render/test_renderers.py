@@ -22,7 +22,7 @@ from reports.render.files import (
     write_files,
 )
 from reports.render.markup import escape_latex, format_tables_as_latex
-from reports.render.page import report_page
+from reports.render.page import render_report_page
 from reports.render.spreadsheet import format_combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
@@ -106,12 +106,12 @@ def test_a_page_lists_the_runs_of_the_best_configurations(
     monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:
     """If there are too many configurations, the page says so. Otherwise it lists all."""
-    monkeypatch.setattr("reports.render.page.MAX_RUNS", most)
+    monkeypatch.setattr("reports.render.page.MAX_CONFIGURATIONS", most)
     study = replace(
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     (listed,) = re.findall(
-        '<details id="runs">.*?</details>', report_page(make_report(study)), re.DOTALL
+        '<details id="runs">.*?</details>', render_report_page(make_report(study)), re.DOTALL
     )
     assert ("The 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
     assert ("Every run" in listed) == (most == 9)
