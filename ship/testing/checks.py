@@ -54,7 +54,7 @@ def check_generator(
 
     Args:
         name: Name of the generator in a YAML.
-        settings: Settings of the generator. Defaults to default settings with at most EPOCHS epochs.
+        settings: Settings of the generator. Defaults to default values, but at most EPOCHS epochs.
         bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:
@@ -80,7 +80,7 @@ def check_finetuner(
 
     Args:
         name: Name of the fine-tuner in a YAML.
-        settings: Settings of the fine-tuner. Defaults to default settings with at most EPOCHS epochs.
+        settings: Settings of the fine-tuner. Defaults to default values, but at most EPOCHS epochs.
         bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:

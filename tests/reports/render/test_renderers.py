@@ -126,6 +126,13 @@ def test_latex_escapes_every_special_character() -> None:
     assert escape_latex("--set seeds=3, pseudo-new") == "-{}-set seeds=3, pseudo-new"  # no dash
 
 
+def test_latex_has_no_box_for_missing_notes() -> None:
+    """A table without notes ends with its last row."""
+    table = eventful()[0]
+    assert r"\parbox" in format_tables_as_latex([table])
+    assert r"\parbox" not in format_tables_as_latex([replace(table, notes=())])
+
+
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     """The tables compile without changes, within a two-column page's width."""
