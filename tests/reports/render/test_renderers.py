@@ -113,7 +113,7 @@ def test_a_page_lists_the_runs_of_the_best_configurations(
     (listed,) = re.findall(
         '<details id="runs">.*?</details>', render_report_page(make_report(study)), re.DOTALL
     )
-    assert ("The 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
+    assert ("the 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
     assert ("Every run" in listed) == (most == 9)
     assert listed.count(">n_ctx") == min(most, 5)
 
