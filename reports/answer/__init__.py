@@ -1,7 +1,10 @@
 """The answer of a study: the text above the tables.
 
-It has findings on factors, controls and external results, most of them with a verdict, reasons for
-missing verdicts, and cautions.
+It has three parts:
+
+- findings on factors, controls and external results, most of them with a verdict,
+- limits: reasons why verdicts are missing, and
+- cautions.
 """
 
 from reports.answer.build import build_answer

@@ -49,13 +49,14 @@ def build_answer(
     ]
     study_tables = averages if datasets else all_tables
     limits = find_limits(study, metric)
-    # several tables may contain the controls; they have the same finding
+    # several tables may contain the controls; all give the same finding
     controls_findings = [
         finding
         for table in all_tables
         if (finding := make_controls_finding(table, study, metric, limits))
     ]
-    # the controls ran on one dataset, so limits found with them do not apply to averages
+    # controls run on a single dataset, so limits found with them do not apply to averages over
+    # datasets
     level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
     external_findings = [
         finding
@@ -108,7 +109,7 @@ def _find_level_findings(
 
 
 def _describe_choice(study: Study, metric: str) -> str:
-    """Return the caution that the interval ignores that the best configuration was chosen."""
+    """Return a caution: the interval does not account for the choice of the best configuration."""
     correlation = compute_choice_correlation(study, metric)
     if correlation is None:
         return "The interval does not account for choosing the best."

@@ -27,11 +27,11 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         metric: Metric of the answer.
         study_tables: Tables of the whole study, without those of single datasets.
     """
-    yield from find_selection_cautions(study)
+    yield from find_validity_cautions(study)
     yield from _find_baseline_cautions(study, study_tables)
     yield from find_absence_cautions(study)
     if study.n_untried:
-        yield f"Incomplete: {count(study.n_untried, 'configuration')} not tried yet."
+        yield f"Search incomplete: {count(study.n_untried, 'configuration')} not tried yet."
     n_seeds = study.rows.filter(state=COMPLETE)["seed"].n_unique()
     if not n_seeds:
         yield "Nothing has finished."
@@ -40,7 +40,7 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
     elif n_seeds < MIN_SEEDS:
         yield f"Only {count(n_seeds, 'seed')} finished: intervals are rough."
     else:
-        min_pairs = min(_list_pair_counts(study_tables), default=MIN_SEEDS)
+        min_pairs = min(_find_pair_counts(study_tables), default=MIN_SEEDS)
         if min_pairs < MIN_SEEDS:
             yield f"A comparison has only {count(min_pairs, 'seed')}: its interval is rough."
     design = compute_if_available(make_design, study, metric)
@@ -58,8 +58,8 @@ def find_cautions(study: Study, metric: str, study_tables: Sequence[Table]) -> I
         )
 
 
-def find_selection_cautions(study: Study) -> Iterator[str]:
-    """Yield cautions on selection with test images and on the demonstration backbone."""
+def find_validity_cautions(study: Study) -> Iterator[str]:
+    """Yield a caution if selection used test images, and one on the demonstration backbone."""
     rules = tables.join_rules(study.rows["selection"].to_list())
     leaks = tables.list_test_image_rules(rules)
     if leaks:
@@ -73,7 +73,8 @@ def _find_baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iter
     """Yield a caution if tables have no comparisons, because the baseline lacks results.
 
     A table by configuration and a table by level have different baselines, so that one may have
-    comparisons while the other has none.
+    comparisons while the other has none. Tables whose baseline only lacks the metric are mentioned
+    only if no table's baseline is unfinished.
     """
     unfinished = [table for table in study_tables if _baseline_is_unfinished(table)]
     without_metric = [table for table in study_tables if _baseline_lacks_metric(table)]
@@ -101,14 +102,14 @@ def find_noise_cautions(design: Design) -> Iterator[str]:
     """Yield a caution for each description of uneven noise; see describe_uneven_noise."""
     name = format_metric_name(design.study, design.metric)
     for description in describe_uneven_noise(design):
-        yield f"{name} {description}: intervals and verdicts assume normal noise of equal size."
+        yield f"{name} {description}: intervals and verdicts assume normal noise of equal variance."
 
 
-def _list_pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
+def _find_pair_counts(study_tables: Sequence[Table]) -> Iterator[int]:
     """Yield the number of paired seeds of each comparison in the answer.
 
-    In a table of configurations, only controls count: the answer does not compare the other rows
-    with the baseline.
+    From a table of configurations, the answer reports only the comparisons of controls. Those of
+    all other rows are left out here, too.
     """
     for table in study_tables:
         for row in table.rows:

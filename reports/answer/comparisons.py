@@ -100,8 +100,8 @@ def format_verdict_p(comparison: Compared) -> str:
     - HIGHER, LOWER: "beyond 1 point: Holm p = 0.012".
     - EQUIVALENT: "within 1 point: p = 0.012".
 
-    EQUIVALENT and INCONCLUSIVE also get the p of a nonzero difference if it is significant:
-    "nonzero: Holm p = 0.012". Without a verdict, this p has no label.
+    If the test for a nonzero difference is significant, its p is added for EQUIVALENT and
+    INCONCLUSIVE, as "nonzero: Holm p = 0.012", and without a verdict, as "Holm p = 0.012".
 
     Returns:
         "" if there is no p to report.
@@ -129,7 +129,7 @@ def _format_further_seeds(more_seeds: tuple[int, int]) -> str:
 
 
 def reverse_comparison(comparison: Compared) -> Compared:
-    """Return the baseline's comparison with a row from the row's comparison with the baseline."""
+    """Return a comparison with its sides exchanged: "row - baseline" becomes "baseline - row"."""
     difference = comparison.difference
     low, high = (None if end is None else -end for end in (difference.high, difference.low))
     mirrored = replace(difference, mean=-difference.mean, low=low, high=high)
@@ -140,18 +140,17 @@ def reverse_comparison(comparison: Compared) -> Compared:
 def format_other_metrics(
     study: Study, metric: str, difference: Callable[[str], Estimate | None]
 ) -> str:
-    """Return a difference in the other metrics of a study: "joint H −13.0 ± 2.0".
+    """Return the large differences in metrics other than the answer's: "joint H −13.0 ± 2.0".
 
-    A metric is listed only if its whole interval is beyond the smallest effect of interest.
+    A difference is large if its whole interval is beyond the smallest effect of interest.
 
     Args:
         study: The study.
         metric: Test metric of the answer.
-        difference: Function from a metric to the difference in it. None if the difference is
-            unknown.
+        difference: Function that returns the difference in a metric, or None if it is unknown.
 
     Returns:
-        "" if no metric is listed.
+        "" if there are none.
     """
     texts = []
     for other_metric in tables.list_other_metrics(study, metric):
@@ -213,8 +212,8 @@ def format_flags(flags: Sequence[Flagged]) -> str:
 def _weakens(flag: Flagged) -> bool:
     """Return True if a flag weakens the row's mean enough to be mentioned.
 
-    Saturated selection does if at least half of the row's seeds have the flag; other flags always
-    do.
+    The flag "saturated" does so only if at least half of the row's checked seeds have it, all other
+    flags in any number.
     """
     return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 

@@ -1,4 +1,4 @@
-"""Finding on the controls: the baseline against each of them, and against real images."""
+"""Finding on the controls: the baseline compared with them, and the effect of real images."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -35,8 +35,9 @@ def make_controls_finding(
         limits: Reasons why the baseline gets no verdict.
 
     Returns:
-        The finding. Its verdict is that against the fine-tuner alone, or else against the first
-        control. None if the table compares no control of COMPETING with a baseline.
+        The finding. Its verdict compares the baseline with the fine-tuner alone or, if the table
+        has no such comparison, with the first control of COMPETING. None if the table compares no
+        control of COMPETING with a baseline.
     """
     heading = format_metric_name(study, metric)
     baseline = table.baseline
@@ -134,7 +135,7 @@ def _describe_real_images(
 
     Args:
         comparison: Comparison of real images with the baseline.
-        alone_comparison: Comparison of the fine-tuner alone with the baseline. None without one.
+        alone_comparison: Comparison of the fine-tuner alone with the baseline, or None.
         heading: Heading of the metric.
         study: Study of the comparisons.
 

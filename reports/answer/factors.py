@@ -85,10 +85,9 @@ def make_levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> 
 def make_best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     """Yield the finding on the configuration with the best selection score.
 
-    It contains the test result and the difference to the fine-tuner alone at the same levels. If
-    that is unknown, the difference is to the baseline, or else to another control. Nothing is
-    yielded if fewer than two configurations have a score, or without a headline (see
-    tables.make_headline).
+    It contains the test result, compared with the fine-tuner alone at the same levels or, if that
+    difference is unknown, with the baseline or another control. Nothing is yielded if fewer than
+    two configurations have a score, or without a headline (see tables.make_headline).
 
     Args:
         study: Study read from the store.
@@ -216,7 +215,7 @@ def format_interactions(importance: Importance, table: Table, names: Mapping[str
 def make_importance_findings(
     importance: Importance, heading: str, names: Mapping[str, str]
 ) -> Iterator[Finding]:
-    """Yield one finding on all factors and pairs with a significant share; none without such.
+    """Yield one finding on the factors and pairs with a significant share; none if all lack it.
 
     Args:
         importance: Importance of the study's factors.
@@ -240,7 +239,9 @@ def make_importance_findings(
     if clauses:
         brackets = "Brackets: 95% interval of the share over seeds. "
         legend = brackets if any(share.low is not None for _, share in significant_shares) else ""
-        text = f"{join_names(clauses)}. {legend}p: test of no effect over seeds."
+        text = (
+            f"{join_names(clauses)}. {legend}p: for the hypothesis of no effect, tested over seeds."
+        )
         if text.startswith("the "):
             text = f"T{text[1:]}"
         yield Finding(IMPORTANCE, None, text)

@@ -11,7 +11,7 @@ class Finding:
 
     Attributes:
         subject: What the line is about, e.g. "n_ctx".
-        verdict: Verdict against the smallest effect of interest. None if there is none.
+        verdict: Verdict on the difference, e.g. HIGHER. None if the finding has no verdict.
         text: Complete sentences, which repeat neither the subject nor the verdict.
     """
 

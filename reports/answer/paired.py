@@ -14,7 +14,7 @@ from reports.answer.cautions import (
     MIN_SEEDS,
     find_absence_cautions,
     find_noise_cautions,
-    find_selection_cautions,
+    find_validity_cautions,
 )
 from reports.answer.comparisons import (
     classify_comparison,
@@ -34,8 +34,8 @@ def make_paired_answer(paired: PairedStudies, average: PairedStudies | None) -> 
 
     Args:
         paired: The two studies.
-        average: The same comparison for averages over datasets. Its findings come before the
-            others. None if there are no averages.
+        average: The same comparison for averages over datasets. Its findings come before those of
+            `paired`. None if there are no averages.
     """
     study, metric = paired.combined, paired.metrics[0]
     limits = list_paired_limits(paired)
@@ -82,7 +82,7 @@ def list_paired_limits(paired: PairedStudies) -> list[Limit]:
 
 
 def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Limit]) -> Finding:
-    """Return the finding on a metric: the outcome of each pair, with the controls listed apart.
+    """Return the finding on a metric: the outcomes of pairs, and those of controls separately.
 
     With limits there is no verdict, and only pairs with a significant difference or with unchanged
     results are listed.
@@ -118,7 +118,7 @@ def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Li
 def _find_cautions(paired: PairedStudies) -> Iterator[str]:
     """Yield the cautions that weaken every finding, the most serious first."""
     study, metric = paired.combined, paired.metrics[0]
-    yield from find_selection_cautions(study)
+    yield from find_validity_cautions(study)
     seed_counts = [comparison.difference.n for comparison in paired.compared[metric].values()]
     if seed_counts and min(seed_counts) < MIN_SEEDS:
         n = count(min(seed_counts), "common seed")

@@ -52,9 +52,10 @@ def list_finished_controls(
 ) -> list[ControlLine]:
     """Return the finished controls, the highest first.
 
-    If the study is a grid and depends on factors that affect a control, the control is drawn at
-    each level of the figure's factor, as the mean over the configurations of the level. If no
-    factor affects the control, or it has no result at some level, it is drawn at the baseline.
+    A competing control is drawn through the levels of the figure's factor if the study is a grid,
+    at least one factor affects the control, and the control has results at all levels. At a level,
+    the mean over the controls that match the level's configurations is drawn. Any other control is
+    a horizontal line at its result for the baseline.
 
     Args:
         study: Study with a single dataset, with its controls.

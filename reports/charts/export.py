@@ -95,7 +95,7 @@ def make_page_script() -> str:
     """
     import vl_convert as vlc
 
-    # its type stub requires a snippet
+    # the type stub wrongly requires the argument `snippet`
     return str(vlc.javascript_bundle(vl_version=VEGA_LITE))  # type: ignore[call-arg]
 
 

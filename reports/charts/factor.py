@@ -23,7 +23,8 @@ _DOT_SIZE = 5  # diameter of a dot, in pixels
 def make_factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield the chart of a test metric against each factor.
 
-    In a study over datasets, the charts of the other factors show averages over datasets.
+    In a study over datasets with further factors, the chart of the factor `dataset` shows each
+    method on each dataset, and all other charts show averages over datasets.
     """
     is_only_factor = len(study.factors) == 1
     averaged_study = study if is_only_factor else tables.average_over_datasets(study)
@@ -39,13 +40,13 @@ def make_factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterat
 
     Levels are at equal distances, with labels. Numeric factors with a range, or with more than
     tables.MAX_SHOWN_LEVELS levels, have a continuous axis instead, which is logarithmic if the
-    factor is. With that many levels, the chart has no means.
+    factor is. With more levels than that, the chart has no means.
 
     In a sampled study with several factors, each dot is a configuration. There are no means,
     because they would depend on the levels that the sampler chose for the other factors.
 
-    Controls are lines, see list_finished_controls. A study over datasets has none, because its
-    controls ran on one dataset.
+    Controls are lines, see list_finished_controls. In a study over datasets they are left out,
+    because they ran on only one dataset.
 
     Args:
         study: Study with the rows.
@@ -91,7 +92,7 @@ def make_factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterat
         layers.append(
             vega.make_layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)
         )
-    layers += _mark_layers(study, spread_dots, means, encoding, {field: title}, heading)
+    layers += _make_mark_layers(study, spread_dots, means, encoding, {field: title}, heading)
     dot_text = "a configuration's mean over seeds" if is_scatter else "a seed"
     caption = f"Test {heading} of {study.name} against {factor.key}. Each dot is {dot_text}.{note}"
     if means:
@@ -139,7 +140,7 @@ def _make_dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iter
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": scale}
     encoding["color"] = vega.make_color_channel("method", list(methods))
     dots, note = vega.thin_points(dots, "dots")
-    layers = _mark_layers(
+    layers = _make_mark_layers(
         study, dots, means, encoding, {"level": title, "method": "method"}, heading
     )
     caption = (
@@ -155,14 +156,14 @@ def _make_dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iter
 
 
 def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
-    """Return the dots. Dots that would overlap have a horizontal shift in pixels as `side`.
+    """Return the dots. Those that would overlap get the field `side`, a shift in pixels.
 
     Args:
         dots: Dots of all levels.
         field: Field of the position on the horizontal axis.
         pixel: Difference in the metric per pixel of the plot.
     """
-    # (level, height in dots) -> dots
+    # (level, height in diameters of a dot) -> dots
     clusters: dict[tuple[object, int], list[Spec]] = {}
     for dot in dots:
         key = (dot[field], round(dot["y"] / (_DOT_SIZE * pixel)))
@@ -194,14 +195,17 @@ def _make_dots_and_means(
     dots, means = list[Spec](), list[Spec]()
     for position, group in placed_groups:
         dots += [
-            {**position, **dot} for dot in _group_dots(study, group, column, is_scatter=is_scatter)
+            {**position, **dot}
+            for dot in _make_group_dots(study, group, column, is_scatter=is_scatter)
         ]
         if estimate := group.estimate(column):
             means.append({**position, **make_interval_values("y", estimate), "n": estimate.n})
     return dots, means
 
 
-def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) -> Iterator[Spec]:
+def _make_group_dots(
+    study: Study, group: Group, column: str, *, is_scatter: bool
+) -> Iterator[Spec]:
     """Yield a dot per seed of a group, or per configuration in a scatter plot.
 
     A dot has the fields `y`, the mean over its results, and `name`. If all of its results are from
@@ -227,8 +231,8 @@ def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) ->
 def _get_value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
     """Return the range of dots and intervals.
 
-    If it is at most half a point for percentages, or otherwise 2% of the largest absolute value, it
-    is widened by this amount on both sides.
+    A range that is not larger than a minimum is widened by this minimum on both sides. The minimum
+    is half a point for percentages, and 2% of the largest absolute value for all other metrics.
 
     Args:
         dots: Dots that are drawn.
@@ -237,7 +241,7 @@ def _get_value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[
     """
     values = [dot["y"] for dot in dots]
     for point in means:
-        # intervals over two seeds are left out, because they may be huge; they are clipped
+        # intervals over only two seeds may be huge: they are clipped instead of widening the range
         if point["low"] is not None and point["n"] > 2:
             values += [point["low"], point["high"]]
     low, high = min(values), max(values)
@@ -252,7 +256,7 @@ def _make_metric_axis(study: Study, metric: str, low: float, high: float) -> Spe
     return vega.make_number_axis("y", vega.make_metric_axis_title(study, metric), scale)
 
 
-def _mark_layers(
+def _make_mark_layers(
     study: Study,
     dots: Values,
     means: Values,
@@ -268,11 +272,11 @@ def _mark_layers(
             horizontally by this many pixels.
         means: Means with the fields of `channels` and `fields`.
         channels: Encoding of x, y, and the channels that distinguish points.
-        fields: Tooltip fields that identify a point, in the format of vega.tooltip.
+        fields: Tooltip fields that identify a point, in the format of vega.make_tooltip.
         heading: Heading of the metric.
     """
     encoding = {"color": {"value": vega.DOT}, **channels}
-    encoding["tooltip"] = vega.tooltip({**fields, "name": "dot", "y*": heading})
+    encoding["tooltip"] = vega.make_tooltip({**fields, "name": "dot", "y*": heading})
     mark: Spec = {"size": 22, "opacity": 0.75, "xOffset": {"expr": "datum.side || 0"}}
     transform: Spec = {}
     if any("run" in dot for dot in dots):
@@ -287,7 +291,7 @@ def _mark_layers(
         encoding = {"color": {"value": vega.MEAN}, **channels}
         tooltip = [
             *vega.make_interval_tooltip({**fields, "y*": f"mean {heading}"}),
-            *vega.tooltip({"n": "n"}),
+            *vega.make_tooltip({"n": "n"}),
         ]
         mark_style = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
         yield from vega.make_points_with_intervals(

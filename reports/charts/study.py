@@ -51,7 +51,7 @@ def make_study_charts(report: Report) -> list[Chart]:
 def _make_importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the importance of factors and pairs. Nothing if no share is known.
 
-    For a grid the chart has intervals, for a sampled study it has none.
+    The chart of a grid has intervals, that of a sampled study has none.
     """
     names = tables.shorten_factor_names(study)
     heading = get_metric_heading(study.protocol, importance.design.metric)
@@ -74,9 +74,9 @@ def _make_importance_chart(study: Study, importance: Importance) -> Iterator[Cha
         x_title = f"% of importance for {heading}, {n_configurations} configurations"
         measure = (
             f"Importance for {heading} by Optuna's PED-ANOVA over {n_configurations}"
-            " configurations, without a test"
+            " configurations, without a significance test"
         )
-        tooltip = vega.tooltip({"effect": "factor", "share*": "% of importance"}, 1)
+        tooltip = vega.make_tooltip({"effect": "factor", "share*": "% of importance"}, 1)
     else:
         x_title = f"% of the variance of {heading}"
         measure = (
@@ -113,7 +113,7 @@ def _make_curves_chart(study: Study) -> Iterator[Chart]:
     keys = list(dict.fromkeys(point["key"] for point in points))
     shown_keys = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown_keys]
-    x = vega.make_number_axis("step", "epochs of all stages", {"nice": False})
+    x = vega.make_number_axis("step", "epochs since the start of the trial", {"nice": False})
     y = vega.make_number_axis("y", f"selection {heading} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
     channels: Spec = {
@@ -128,7 +128,7 @@ def _make_curves_chart(study: Study) -> Iterator[Chart]:
         "step": "epoch",
         "y*": f"selection {heading}",
     }
-    line_encoding = {**channels, "tooltip": vega.tooltip(fields)}
+    line_encoding = {**channels, "tooltip": vega.make_tooltip(fields)}
     layers = [
         *vega.make_interval_layers(values, channels, kind="area", opacity=0.16),
         vega.make_layer("line", line_encoding, name="curves", strokeWidth=1.2, opacity=0.85),
@@ -151,7 +151,7 @@ def _make_curves_chart(study: Study) -> Iterator[Chart]:
 
 
 def _make_cost_chart(study: Study, metric: str) -> Iterator[Chart]:
-    """Yield the chart of the test metric against seconds per seed, for at least two points."""
+    """Yield the chart of the test metric against seconds per seed. Nothing below two points."""
     points = analysis.make_cost_points(study, metric)
     if len(points) < 2:
         return
@@ -207,7 +207,9 @@ def _make_quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         encoding = {
             "x": vega.make_number_axis("x", axis_title, {"padding": 8}),
             "y": vega.make_number_axis("y", vega.make_metric_axis_title(study, metric)),
-            "tooltip": vega.tooltip({"label": "configuration", "x*": axis_title, "y*": heading}, 3),
+            "tooltip": vega.make_tooltip(
+                {"label": "configuration", "x*": axis_title, "y*": heading}, 3
+            ),
         }
         caption = (
             f"Each point is a configuration with synthetic features: test {heading} against"

@@ -8,8 +8,9 @@ from reports.charts import vega
 from reports.charts.vega import Chart, Spec
 from reports.study import Study, get_metric_heading
 
-MIN_LINES = 3  # the plot is at least this many times as large as the step between lines
-STEPS = 40  # number of steps in which such a line crosses the plot horizontally
+# The chart has lines of equal harmonic mean, for means in equal steps.
+MIN_LINES = 3  # the plot's range of harmonic means is at least this many steps
+STEPS = 40  # points of a line are computed in this many horizontal steps across the plot
 MIN_LINE_POINTS = 8  # lines with fewer points, in the corners of the plot, are left out
 # Kinds of points, in the order of the legend.
 CONTROL, OTHER = "control", "configuration"
@@ -17,7 +18,7 @@ BEST = "Pareto-optimal configuration"
 
 
 def make_tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> Iterator[Chart]:
-    """Yield the chart of the two halves of a harmonic mean, for at least two points.
+    """Yield the chart of the two halves of a harmonic mean. Nothing below two points.
 
     Args:
         study: Study of the chart.
@@ -25,7 +26,7 @@ def make_tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> It
         place: Section and name of the chart.
     """
     halves = study.protocol.halves.get(metric)
-    points = _mean_points(study, metric, halves) if halves else []
+    points = _make_mean_points(study, metric, halves) if halves else []
     if not halves or len(points) < 2:
         return
     heading = get_metric_heading(study.protocol, metric)
@@ -40,9 +41,13 @@ def make_tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> It
     color = vega.make_color_channel("kind", kinds, None)
     # with equal definitions of color and shape, Vega-Lite draws a single legend for both
     shape = {**color, "scale": {"domain": kinds}}
-    encoding = {**axes, "color": color, "shape": shape, "tooltip": vega.tooltip(tips)}
+    encoding = {**axes, "color": color, "shape": shape, "tooltip": vega.make_tooltip(tips)}
     lines = [*_make_lines_of_equal_mean(axes["x"]["scale"]["domain"], axes["y"]["scale"]["domain"])]
-    line_encoding = {**axes, "detail": {"field": "h"}, "tooltip": vega.tooltip({"h*": heading})}
+    line_encoding = {
+        **axes,
+        "detail": {"field": "h"},
+        "tooltip": vega.make_tooltip({"h*": heading}),
+    }
     line_style: Spec = {"color": "#999", "strokeWidth": 0.7}
     line_text = {**axes, "text": {"field": "h", "format": "~g"}}
     layers = [
@@ -61,14 +66,14 @@ def make_tradeoff_chart(study: Study, metric: str, place: tuple[str, str]) -> It
 
 
 def _make_text_layer(encoding: Spec, values: Sequence[Spec], *, align: str, color: str) -> Spec:
-    """Return a layer of small texts above their points, to the right for `align` "left"."""
+    """Return a layer of small texts above their points, and to the right if `align` is "left"."""
     dx = 4 if align == "left" else -4
     style: Spec = {"align": align, "dx": dx, "dy": -6, "fontSize": 9, "color": color}
     return vega.make_layer("text", encoding, values=values, **style)
 
 
 def _select_leftmost(points: Sequence[Spec]) -> list[Spec]:
-    """Return the leftmost point of each line, from the points of all lines by x."""
+    """Return the leftmost point of each line. The points of each line are in the order of x."""
     return list({point["h"]: point for point in reversed(points)}.values())
 
 
@@ -88,7 +93,7 @@ def _get_half_headings(study: Study, halves: tuple[str, str]) -> tuple[str, str]
     return first, second
 
 
-def _mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
+def _make_mean_points(study: Study, metric: str, halves: tuple[str, str]) -> list[Spec]:
     """Return a point per finished configuration and control. Controls come last.
 
     A point's `h` is the mean of the metric over seeds, as in tables. It is not the harmonic mean of

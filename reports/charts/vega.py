@@ -11,7 +11,7 @@ from reports.tables import is_percent, join_rules, uses_test_images
 Spec = dict[str, Any]
 Values = Sequence[Mapping[str, Any]]
 
-# Five of Okabe and Ito's colors, and three others. The latter are not blue, gray or light yellow.
+# Okabe and Ito's colors except black, yellow and sky blue (see DOT), and three other colors.
 COLORS: Final = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#999933", "#8C564B", "#882255",
 )  # fmt: skip
@@ -20,7 +20,7 @@ DOT: Final = "#56B4E9"  # not in COLORS, because dots do not stand for a level
 MAX_POINTS = 1_000  # points per layer; more would look the same and make pages large
 HEIGHT: Final = 170  # height of a plot, in pixels
 MAX_NAMED = len(COLORS)  # maximum number of names with their own color in a chart
-# Maximum number of characters in an axis's labels together; with more, the labels are slanted.
+# If the longest label of an axis times the number of labels exceeds this, the labels are slanted.
 _MAX_HORIZONTAL_CHARACTERS = 36
 _MAX_SLANTED_LABELS = 10  # maximum number of slanted labels; with more, they are vertical
 
@@ -99,7 +99,7 @@ def make_layer(
 
 
 def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
-    """Return evenly spaced points if there are more than MAX_POINTS, and a note for the caption.
+    """Return at most MAX_POINTS points, evenly spaced, and a note for the caption.
 
     Args:
         points: All points, in the order of the chart.
@@ -238,7 +238,7 @@ def make_level_axis(field: str, title: str | None, values: Values, **more: Any) 
     angle = 0
     if max(map(len, names), default=0) * len(names) > _MAX_HORIZONTAL_CHARACTERS:
         angle = -30 if len(names) <= _MAX_SLANTED_LABELS else -90
-    # with a sort instead of a domain, Vega loses a label "constructor"
+    # with a sort instead of a domain, Vega drops a level named "constructor"
     labels = {"scale": {"domain": names}, "axis": {"labelAngle": angle}}
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
@@ -249,8 +249,8 @@ def make_metric_axis_title(study: Study, metric: str) -> str:
     return f"test {heading} (%)" if is_percent(metric) else f"test {heading}"
 
 
-def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """Return a tooltip with the titles of fields.
+def make_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+    """Return a tooltip that lists fields with their titles.
 
     Args:
         fields: Titles by field name. A "*" after the name marks a number to round.
@@ -264,8 +264,8 @@ def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
 
 
 def make_interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
-    """Return the tooltip of `tooltip`, with the ends of the interval as its last lines."""
-    return tooltip({**fields, "low*": "95% from", "high*": "to"}, digits)
+    """Return a tooltip as make_tooltip does. Its last lines are the ends of the interval."""
+    return make_tooltip({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
 def make_color_channel(field: str, names: Sequence[str], title: str | None = None) -> Spec:

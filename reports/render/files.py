@@ -25,7 +25,7 @@ from reports.render.page import (
     make_overview_lines,
     render_overview_page,
     render_paired_page,
-    report_page,
+    render_report_page,
 )
 from reports.render.spreadsheet import escape_formulas, format_combined_csv, format_csv
 from reports.render.terminal import (
@@ -61,10 +61,10 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
         case "csv":
             return format_combined_csv(tables)
         case _:
-            return render_plain_text(report_view(report, width), width)
+            return render_plain_text(make_report_view(report, width), width)
 
 
-def report_view(
+def make_report_view(
     report: Report | PairedReport, width: int, *, legend: bool = True
 ) -> RenderableType:
     """Return the answer and the tables for a console.
@@ -91,21 +91,21 @@ def print_report(
         report: Report of a study, or of two compared studies.
         last_line: The line after the tables.
         legend: Whether to include notes that explain the columns.
-        width: Width in characters. Defaults to COLUMNS, or else to the width of the terminal, or
-            else, if the output is not a terminal, to FILE_WIDTH.
+        width: Width in characters. Defaults to the environment variable COLUMNS. If it is not
+            set, the default is the terminal's width, or FILE_WIDTH if the output is no terminal.
     """
     console = Console(highlight=False, width=width)
     if width is None and not console.is_terminal and "COLUMNS" not in os.environ:
         console.width = FILE_WIDTH
     limited_report = replace(report, tables=tuple(map(_limit_rows, report.tables)))
-    console.print(report_view(limited_report, console.width, legend=legend))
+    console.print(make_report_view(limited_report, console.width, legend=legend))
     console.print(last_line, soft_wrap=True, markup=False)
 
 
 def _limit_rows(table: Table) -> Table:
     """Return a table with at most its first MAX_PRINTED_ROWS rows, and a note if it has more.
 
-    Rows of other sections than LEVELS are all kept.
+    Only rows of the section LEVELS are limited and counted. All controls are kept.
     """
     rows = dict(table.sections()).get(LEVELS, [])
     if len(rows) <= MAX_PRINTED_ROWS:
@@ -124,12 +124,12 @@ def is_page_of(path: Path, stamp: str) -> bool:
 
 
 def write_report(report: Report, out: Path, *, every_figure: bool = False) -> list[Path]:
-    """Write all files of a report to a folder; see report_files and write_files."""
-    return write_files(report_files(report, every_figure=every_figure), out)
+    """Write all files of a report to a folder; see make_report_files and write_files."""
+    return write_files(make_report_files(report, every_figure=every_figure), out)
 
 
-def report_files(report: Report, *, every_figure: bool = False) -> dict[str, bytes]:
-    """Return the content of a report's files by name: all formats, estimates, rows, and figures.
+def make_report_files(report: Report, *, every_figure: bool = False) -> dict[str, bytes]:
+    """Return the content of a report's files by name: tables, figures and results.
 
     Args:
         report: Report of a study.
@@ -153,7 +153,7 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     }
     files = {file: text.encode() for file, text in texts.items()} | files
     # The page is written last: its stamp shows that all other files have been written.
-    return files | {f"{name}.html": report_page(report, charts).encode()}
+    return files | {f"{name}.html": render_report_page(report, charts).encode()}
 
 
 def make_paired_files(report: PairedReport) -> dict[str, bytes]:
@@ -184,7 +184,7 @@ def make_overview_files(
     """Return the overview page of several studies, index.html, and a page per study.
 
     Args:
-        reports: Report of each study in the order of the overview, or the error why it has none.
+        reports: Report of each study in the order of the overview, or the error that prevented it.
             The page of a report is made before the next report is requested, to save memory.
 
     Returns:
@@ -201,7 +201,7 @@ def make_overview_files(
         stem = make_file_name(report.study.name)
         while f"{stem}.html" in files or stem == "index":
             stem += "-"
-        files[f"{stem}.html"] = report_page(report, make_study_charts(report)).encode()
+        files[f"{stem}.html"] = render_report_page(report, make_study_charts(report)).encode()
         entries.append(make_entry(report, f"{stem}.html"))
     reasons = [str(error) for error in left_out]
     lines = list(make_overview_lines(entries, reasons))
@@ -275,16 +275,16 @@ def make_publication(report: Report) -> Publication:
         metrics=metrics,
         params={name: text for name, text in study.constants.items() if text},
         best=best_result.configuration if best_result else "",
-        note=_run_note(report),
+        note=_make_run_note(report),
         answer="\n\n".join(filter(None, paragraphs)) + "\n",
         page=f"{make_file_name(study.name)}.html",
         stamp=report.stamp,
-        files=cache(lambda: report_files(report)),
-        differences=describe_run_differences(study, report.metric),
+        files=cache(lambda: make_report_files(report)),
+        differences=run_differences(study, report.metric),
     )
 
 
-def _run_note(report: Report) -> str:
+def _make_run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
     main_report = replace(report, tables=report.main[:1], factor_tables=())
     text, description = report_text("markdown", main_report), report.study.description

@@ -23,8 +23,8 @@ _LATEX_ESCAPES = {
     "†": r"$^\dagger$", "‡": r"$^\ddagger$",
     "-": "-{}",  # only before another hyphen, because LaTeX typesets -- as a dash
 }  # fmt: skip
-# LaTeX tables with more columns have a smaller font.
-_MAX_LARGE_FONT_COLUMNS = 12
+# LaTeX tables with more columns have the font \scriptsize instead of \footnotesize.
+_MAX_FOOTNOTESIZE_COLUMNS = 12
 
 
 def format_sections(
@@ -38,7 +38,7 @@ def format_sections(
         table: The table.
         format_cell: Function that returns the text of a cell. If a row has no cell in a column of
             measurements, it is called with None.
-        columns: Columns to show. Defaults to the columns of the page.
+        columns: Columns to show. Defaults to `table.page_columns`, all that are not only for CSV.
     """
     columns = columns or table.page_columns
     empty_labels: dict[str, Cell] = {
@@ -142,7 +142,7 @@ def _format_table_as_latex(table: Table) -> str:
     label = re.sub(r"[\W_]", "-", f"{table.title.split(':')[0]}-{table.name}")
     # font size, and gap between columns, so that the table fits the width of a page
     size, gap = (
-        (r"\footnotesize", 3) if len(columns) <= _MAX_LARGE_FONT_COLUMNS else (r"\scriptsize", 1)
+        (r"\footnotesize", 3) if len(columns) <= _MAX_FOOTNOTESIZE_COLUMNS else (r"\scriptsize", 1)
     )
     lines = [
         r"\begin{table}[t]",
@@ -164,14 +164,11 @@ def _format_table_as_latex(table: Table) -> str:
                     [rf"\textbf{{{first}}}" if row.is_baseline else first, *other_cells]
                 )
             )
-    notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
-    lines += [
-        r"\bottomrule",
-        r"\end{tabular}",
-        rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize\raggedright {notes}}}",
-        r"\end{table}",
-        "",
-    ]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    if table.notes:
+        notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
+        lines.append(rf"\par\smallskip\parbox{{\linewidth}}{{\scriptsize\raggedright {notes}}}")
+    lines += [r"\end{table}", ""]
     return "\n".join(lines)
 
 

@@ -26,8 +26,8 @@ from reports.report import PairedReport, Report
 from reports.study import Study, format_configuration
 from reports.tables import format_group_name, make_configuration_groups, make_label_columns
 
-MAX_RUNS = 1_000  # maximum number of configurations whose runs are listed on a page
-_LATEST = 10**14  # times from here on are invalid, in ms since 1970
+MAX_CONFIGURATIONS = 1_000  # maximum number of configurations whose runs are listed on a page
+_MAX_TIME = 10**14  # in ms since 1970; later times are invalid
 # Filter of the overview page -> options whose values it offers.
 FILTERS = {
     "dataset": ("dataset",),
@@ -36,7 +36,7 @@ FILTERS = {
 }
 
 
-def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
+def render_report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
     """Return the page of a report.
 
     Args:
@@ -51,9 +51,9 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
         answer=report.answer,
         charts=charts,
         rows_without_mean=_count_rows_without_mean(report),
-        runs=_run_links(report.study),
+        runs=_list_run_links(report.study),
         n_configurations=len(make_configuration_groups(report.study)),
-        max_configurations=MAX_RUNS,
+        max_configurations=MAX_CONFIGURATIONS,
         yaml=_to_yaml(report.study.config),
         vega=Markup(make_page_script()) if specs else "",
         specs=to_safe_json(specs),
@@ -65,14 +65,14 @@ def render_paired_page(report: PairedReport) -> str:
     return render_page("paired", "page", report=report, answer=report.answer)
 
 
-def _run_links(study: Study) -> list[tuple[str, str]]:
+def _list_run_links(study: Study) -> list[tuple[str, str]]:
     """Return (configuration as text, address) for each run that has an address.
 
-    If there are more than MAX_RUNS configurations, only runs of the controls and of the MAX_RUNS
+    If there are more than MAX_CONFIGURATIONS configurations, only runs of the controls and of the
     configurations with the best selection scores are listed.
     """
     labels = make_label_columns(study)
-    groups = make_configuration_groups(study)[:MAX_RUNS]
+    groups = make_configuration_groups(study)[:MAX_CONFIGURATIONS]
     controls = {
         configuration.key: format_configuration(configuration.assignment, configuration.control)
         for configuration in study.configurations
@@ -137,7 +137,7 @@ def make_entry(report: Report, page: str) -> dict[str, Any]:
         )
         for name, keys in FILTERS.items()
     }
-    fields = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
+    fields = {"page": page, "ran": _format_run_days(study), "filter_values": filter_values}
     return {"study": study, "answer": report.answer, **fields}
 
 
@@ -190,9 +190,11 @@ def _format_level_values(study: Study, key: str) -> Iterator[str]:
         yield constant
 
 
-def _run_days(study: Study) -> str:
+def _format_run_days(study: Study) -> str:
     """Return the days of the first and last run as text, or "not run" without a valid time."""
-    start_times = sorted(time for time in study.rows["started"].drop_nulls() if 0 <= time < _LATEST)
+    start_times = sorted(
+        time for time in study.rows["started"].drop_nulls() if 0 <= time < _MAX_TIME
+    )
     days = [datetime.fromtimestamp(time / 1000, UTC).date() for time in start_times]
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 

@@ -59,9 +59,9 @@ def format_csv(table: Table) -> str:
 
 
 def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame in which a spreadsheet interprets no text or heading as a formula.
+    """Return a frame that a spreadsheet can open without running formulas.
 
-    Those that it would interpret as one get a leading apostrophe.
+    Texts and headings that look like a formula get a leading apostrophe.
     """
     escaped_columns = pl.col(pl.String).map_elements(_escape_formula, return_dtype=pl.String)
     return frame.with_columns(escaped_columns).rename(_escape_formula)
@@ -103,8 +103,8 @@ def format_combined_csv(tables: Sequence[Table]) -> str:
 def _get_label_names(tables: Sequence[Table]) -> dict[str, str]:
     """Return the names of label columns in format_combined_csv: heading -> name.
 
-    The name is the heading. It has the prefix "space." if a column without labels has this name in
-    any table.
+    The name is the heading, or "space.HEADING" if another column of any table is already named like
+    the heading.
     """
     headings: list[str] = []
     other_names = {"table"}
@@ -137,10 +137,10 @@ def _rename_labels(table: Table, names: Mapping[str, str]) -> pl.DataFrame:
 
 
 def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]:
-    """Yield the numbers of a column, and then, if it has any, the other texts as NAME_text.
+    """Yield a column's numbers, and then its other texts, if it has any, as the column NAME_text.
 
-    A column without numbers is yielded unchanged, unless it is the column of an estimate in which
-    all values are unknown.
+    A column without numbers is yielded unchanged, with one exception: if all values of an estimate
+    are unknown, its columns become columns of unknown numbers.
 
     Args:
         texts: Column of numbers and other text, all as text.

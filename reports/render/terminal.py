@@ -72,8 +72,8 @@ def make_answer_view(name: str, answer: Answer) -> RenderableType:
 def make_terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
     """Return the tables with their notes as a rich renderable.
 
-    Only tables with the place "page" are shown. A hint has the number of those with the place
-    "files".
+    Only tables with the place "page" are shown. A hint after them gives the number of tables with
+    the place "files".
 
     Args:
         tables: Tables of a report.
@@ -127,9 +127,9 @@ def _make_notes_grid(notes: Sequence[str]) -> Grid:
 def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
     """Return the widest grid that fits, and the headings of the columns that were dropped.
 
-    Columns are dropped only if no layout with all of them fits, in the order of `Column.drop`. If
-    even the narrowest grid is too wide, each row becomes a paragraph and no column is dropped,
-    because rich would truncate numbers and labels.
+    If no layout fits with all columns, columns are dropped in the order of `Column.drop`. If even
+    the narrowest grid is too wide, rich would truncate numbers and labels. Each row then becomes a
+    paragraph, and no column is dropped.
     """
     columns = table.page_columns
     # so wide that rich measures the full width of a grid

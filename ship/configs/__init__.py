@@ -3,8 +3,8 @@
 The settings classes of generators and fine-tuners define the keys below `generator` and `finetuner`
 in a YAML, with bounds and descriptions; all other keys of a trial are in ship.trial_config. Every
 settings class of the modules `generators` and `finetuners` is registered, in the order of the file.
-Plugins are registered when they are loaded, and are the only metrics. The methods themselves are in
-ship.generators and ship.finetuners.
+Plugins are registered when they are loaded. METRICS contains only plugins. The methods themselves
+are in ship.generators and ship.finetuners.
 """
 
 from collections.abc import Callable

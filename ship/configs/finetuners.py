@@ -39,8 +39,8 @@ _DropLast = Annotated[
     ),
 ]
 
-# Top-level keys that affect a trial with zero_shot. `generator` is one of them, although nothing is
-# fine-tuned: it may be trained to measure the quality of its features.
+# Top-level keys that affect a trial with zero_shot. `generator` is one of them, because a generator
+# may be trained to measure the quality of its features, although nothing is fine-tuned.
 _ZERO_SHOT_KEYS: Final = (
     "backbone", "precision", "image_precision", "dataset", "targets", "max_classes", "protocol",
     "unseen_class", "shots", "augmentations", "templates", "generator", "finetuner", "quality",
@@ -80,7 +80,7 @@ class ZeroShotConfig(FinetunerSettings):
     """JSON file that maps each class name to a list of sentences, which replace the templates;
     every worker needs the same file at this path; null: use templates"""
     random_words: int | None = Field(None, ge=0)
-    """replace each description by the same number of random words, drawn with this seed
+    """replace each description by as many random words as it has words, drawn with this seed
     (WaffleCLIP's control); null: keep the descriptions"""
 
     @field_validator("descriptions")
@@ -113,19 +113,19 @@ class ZeroShotConfig(FinetunerSettings):
         content = read_whole(Path(path), MAX_DESCRIPTIONS_BYTES)
         if hashlib.sha256(content).hexdigest() != digest:
             raise ValueError(
-                f"{path}: has changed since the study began (other SHA-256). Restore it"
+                f"{path}: its SHA-256 has changed since the study began. Restore the file"
             )
         return path, content
 
     def explain_unused(self, key: str) -> str | None:
         """Explain why keys for training, and templates that other settings replace, are ignored.
 
-        `descriptions` replace both `templates` of the trial and of these settings. The latter, if
-        not "dataset", replace the former.
+        The trial's `templates` are replaced by `finetuner.templates`, unless these are "dataset".
+        `finetuner.descriptions` replace both.
         """
         if key == "templates" and (self.descriptions or self.templates != "dataset"):
             source = "descriptions" if self.descriptions else "templates"
-            return f"finetuner zero_shot uses its own sentences ({source})"
+            return f"finetuner zero_shot uses finetuner.{source} in place of templates"
         if key == "finetuner.templates" and self.descriptions:
             return "finetuner zero_shot uses descriptions in place of templates"
         affects_zero_shot = key.partition(".")[0] in _ZERO_SHOT_KEYS
@@ -231,8 +231,8 @@ class TCPConfig(FinetunerSettings):
     reduction: int = Field(4, ge=1)
     """feature size divided by the number of hidden units"""
     n_ctx: int = Field(4, ge=1)
-    """number of learned context vectors, and of the class-specific tokens, computed from text
-    features, that replace them"""
+    """number of learned context vectors; after `layer` blocks, as many class-specific tokens,
+    computed from text features, replace them"""
     ctx_init: _CtxInit = None
     lr: float = Field(2e-3, gt=0)
     """Adam's learning rate: 1e-5 in the first epoch, then cosine decay from this value"""
@@ -247,8 +247,8 @@ class CLIPAdapterConfig(FinetunerSettings):
     method = "ship.finetuners.adapters:CLIPAdapter"
     name: Literal["clip_adapter"] = "clip_adapter"
     ratio: float = Field(0.2, ge=0, le=1)
-    """weight of the adapted feature in training and at inference; with tune_on_validation, only the
-    first of the values that are tried for inference"""
+    """weight of the adapted feature in training and at inference; with tune_on_validation, other
+    values are tried for inference, too"""
     tune_on_validation: bool = False
     """choose the ratio for inference by its score on the selection images; with `selection: none`,
     the configured ratio is used"""
@@ -283,10 +283,10 @@ class TipSettings(_FixedSyntheticSettings):
     # Food101, OxfordPets and SUN397. search_spaces/authors.yaml has the values for other datasets.
     alpha: float = Field(1.17, ge=0)
     """weight of the cache in training (tip_adapter_f) and at inference; with tune_on_validation,
-    only the first of the values that are tried for inference"""
+    other values are tried for inference, too"""
     beta: float = Field(1.0, gt=0)
     """sharpness of the cache in training (tip_adapter_f) and at inference; with tune_on_validation,
-    only the first of the values that are tried for inference"""
+    other values are tried for inference, too"""
     tune_on_validation: bool = True
     """choose alpha and beta for inference by their score on the selection images; with `selection:
     none`, the configured values are used"""
@@ -353,7 +353,7 @@ class ZSLPConfig(ProbeSettings):
 
 
 class CLAPConfig(ProbeSettings):
-    """CLAP: ZS-LP, kept closer to text features with which zero-shot CLIP classifies well."""
+    """CLAP: ZS-LP with a penalty that is larger for classes with good zero-shot predictions."""
 
     method = "ship.finetuners.probes:CLAP"
     name: Literal["clap"] = "clap"
@@ -381,8 +381,7 @@ class GDAConfig(_TrainingFreeSettings):
     method = "ship.finetuners.gda:GDA"
     name: Literal["gda"] = "gda"
     alpha: float = Field(1.0, ge=0)
-    """weight of the discriminant; with tune_on_validation, only the first of the values that are
-    tried"""
+    """weight of the discriminant; with tune_on_validation, other values are tried, too"""
     tune_on_validation: bool = True
     """choose alpha by its score on the selection images; with `selection: none`, the configured
     value is used"""

@@ -12,7 +12,10 @@ PromptMode = Literal["instance_bias", "instance_tokens", "noise", "global", "fix
 _LatentDim = Annotated[int, Field(ge=1, description="size of the latent code z")]
 _GeneratorHidden = Annotated[
     int,
-    Field(ge=1, description="hidden units of the MLP that maps z to the prompt (mlp_vae: feature)"),
+    Field(
+        ge=1,
+        description="hidden units of the MLP that maps z to the prompt (mlp_vae: to the feature)",
+    ),
 ]
 
 
@@ -69,8 +72,8 @@ class PromptVAEConfig(VAESettings, _PromptSettings):
     random noise even in training, not encoded from an image. global: nothing; the context is
     learned. fixed: nothing; the context is the words of ctx_init, and is not trained"""
     n_ctx: int = Field(4, ge=0)
-    """number of learned context vectors; 0: the vector of `prompt` is added to the class name's
-    tokens"""
+    """number of learned context vectors; with 0, instance_bias and noise add their vector to the
+    tokens of the class name instead"""
 
     @model_validator(mode="after")
     def _require_learned_prompt(self) -> "PromptVAEConfig":
@@ -144,7 +147,7 @@ class GaussianTextConfig(GeneratorSettings):
 
 
 class GaussianBaseConfig(GeneratorSettings):
-    """Control: a Gaussian at the shifted text feature; shift and covariance from base classes."""
+    """Control: a Gaussian at the shifted text feature; base classes give shift and covariance."""
 
     method = "ship.generators.gaussians:GaussianBase"
     name: Literal["gaussian_base"] = "gaussian_base"

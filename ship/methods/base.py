@@ -5,7 +5,8 @@ A method is an `nn.Module` with the constructor arguments (settings, SeedTask, F
 - Parameters are trained, unless `requires_grad` is False.
 - All other tensors that differ between seeds must be buffers. Persistent buffers are saved with the
   model: use them for what the method has learned.
-- Plain attributes must be the same for all seeds; `ship.methods.stack` checks this.
+- Plain attributes (all that are not parameters, buffers or submodules) must be the same for all
+  seeds; `ship.methods.stack` checks this.
 
 The caller handles epochs, optimizers, batches, random streams, checkpoints and saved files.
 """
@@ -76,13 +77,13 @@ class Method(nn.Module):
     """The base class of fine-tuners and generators.
 
     Attributes:
-        stream: Prefix of the random streams that choose batches, views and noise. Methods with the
-            same prefix train on the same batches. Defaults to `config.name`.
+        stream: Prefix of the random streams that choose batches, augmented views and noise. Methods
+            with the same prefix train on the same batches. Defaults to `config.name`.
         vmapped: Whether all seeds run at once under `torch.vmap`. Set it to False if the method
             reads the values of tensors (`.item()`, `if x > 0`) or has sizes that depend on values.
             The seeds then run one after the other, with the same results.
         rows: Name of the persistent buffer or submodule whose tensors have one row per image. A
-            saved state can then be loaded whatever its number of rows is. Seeds with fewer rows are
+            saved state with any number of rows can then be loaded. Seeds with fewer rows are
             padded: integers with -1, all other tensors with 0. None if there are no such tensors.
         config: Settings of the method.
         text: Zero-shot text features of the classes, unit norm, (n_cls, feature).
@@ -167,11 +168,11 @@ class Finetuner(Method):
         stateful_buffers: Names of the buffers that `epoch` changes in addition to the parameters.
         inference_grid: Inference options that selection chooses from, such as a cache's alpha. All
             entries have the same names. Selection evaluates each entry, and picks the best one for
-            each seed. The first entry is used in training and if there is no selection, and wins
-            ties.
-        microbatch_size: Maximum number of rows, over all seeds, of one backward pass, to bound
-            memory. None means no limit. Any limit requires a loss that is a weighted mean over
-            rows.
+            each seed; of equal entries the first. The first entry is also used in training, and by
+            trials without selection.
+        microbatch_size: Maximum number of training rows, over all seeds, of one backward pass, to
+            bound memory. None means no limit. With a limit, the loss must be a weighted mean over
+            the rows.
         class_mask: Mask of the classes in the loss, (n_cls,). Without synthetic features these are
             the seen classes. With synthetic features it is None, which means all classes.
 
@@ -317,8 +318,8 @@ class Generator(Method):
         Override it for values that follow from the learned state but are too slow to compute in
         every `sample()`. It is called before the first `sample()` after each change of the state.
 
-        Register these tensors as non-persistent buffers, so that they are not saved: a saved state
-        may be loaded for other classes, for which they have other values.
+        Register these tensors as non-persistent buffers, so that they are not saved. They depend on
+        the classes, and a saved state may be loaded for other classes.
         """
         return {}
 

@@ -16,7 +16,8 @@ from ship.methods.base import Rng
 from ship.methods.batching import add_product, batched_over_seeds
 from ship.settings import NamePosition
 
-# Prompts per pass without gradients. A ViT-B/16's text tower needs about 100 KB per prompt.
+# Maximum number of prompts that are encoded in one pass without gradients. A ViT-B/16's text tower
+# needs about 100 KB per prompt.
 PROMPTS_AT_ONCE = 8192
 
 
@@ -101,7 +102,7 @@ class Prompts:
     def encode_classifiers(
         self, ctx: Float[Tensor, "seed n n_ctx width"], microbatch_size: int
     ) -> Float[Tensor, "seed n n_cls feature"]:
-        """Return unit-norm features of all classes for each of n contexts. Names are at the end.
+        """Return unit-norm features of all classes for each of n contexts. Requires position "end".
 
         Args:
             ctx: Contexts, each shared by all classes.

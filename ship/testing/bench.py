@@ -1,4 +1,4 @@
-"""Run checks on cases, and build the cases of methods: a method, a backbone and a small task."""
+"""Run checks on cases, and define the case of a method: its settings, a backbone, a small task."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,11 +108,11 @@ def run_checks(
 ) -> Iterator[CheckResult]:
     """Yield the result of each check on each case.
 
-    All requirements depend on the first one. If a case does not meet it, no further checks are run.
+    All requirements depend on the first one. If a case does not meet it, no further checks are run,
+    neither on this case nor on those after it.
 
     Args:
-        checks: Functions by requirement. Any exception of a check is reported as a fault, except
-            PROPAGATED_EXCEPTIONS.
+        checks: Check functions by requirement. All exceptions except EXITS are reported as faults.
         cases: Cases by the text to put before each of their requirements, e.g. "with synthetic
             features, ". "" adds nothing.
     """
@@ -138,7 +138,8 @@ class Bench:
     """A backbone and a dataset to check methods on.
 
     Attributes:
-        clip: Backbone. Double precision makes rounding errors much smaller than real differences.
+        clip: Backbone in double precision, so that rounding errors are much smaller than real
+            differences.
         features: Read-only features of a dataset with at least 8 classes, each with at least 6
             training and 4 validation images.
         seeds: Seeds to train together.
@@ -152,7 +153,7 @@ class Bench:
         """Build a task whose seeds differ in their classes and in their numbers of images."""
         config, features = TrialConfig(shots=6), _drop_images(self.features)
         protocol: Any = build_protocol(config, seeds, features, {}, self.clip, torch.float64)
-        task: Task = protocol.selection.task  # pseudo_new, the default, has a selection task
+        task: Task = protocol.selection.task  # the default selection, "pseudo_new", has a task
         return task
 
     @cached_property
@@ -229,9 +230,9 @@ class BenchRun:
     Attributes:
         method: The method, trained under all seeds.
         epochs: Metrics of each epoch.
-        outputs: Outputs after training, (seed, ...) each. A fine-tuner has one output per inference
-            choice: the logits of the test images. A generator has a single one: two samples of each
-            unseen class.
+        outputs: Outputs after training, (seed, ...) each. A fine-tuner has one output per entry of
+            its `inference_grid`: the logits of the test images. A generator has a single output:
+            two samples of each unseen class.
     """
 
     method: Any
@@ -244,7 +245,7 @@ class MethodCase:
     """A generator or a fine-tuner with its settings, on a bench.
 
     Attributes:
-        config: Settings of the method. It is a generator if these are GeneratorSettings.
+        config: Settings of the method. The method is a generator if they are GeneratorSettings.
         bench: Bench to check it on.
         synthetic: Whether a fine-tuner gets synthetic features.
     """

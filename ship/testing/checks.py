@@ -54,7 +54,7 @@ def check_generator(
 
     Args:
         name: Name of the generator in a YAML.
-        settings: Settings of the generator. Defaults to its defaults with at most EPOCHS epochs.
+        settings: Settings of the generator. Defaults to default values, but at most EPOCHS epochs.
         bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:
@@ -80,7 +80,7 @@ def check_finetuner(
 
     Args:
         name: Name of the fine-tuner in a YAML.
-        settings: Settings of the fine-tuner. Defaults to its defaults with at most EPOCHS epochs.
+        settings: Settings of the fine-tuner. Defaults to default values, but at most EPOCHS epochs.
         bench: Bench to check it on. Defaults to `make_packaged_bench()`.
 
     Returns:
@@ -335,8 +335,8 @@ def _check_decodable(case: DatasetCase) -> None:
 
 def _check_reproducible(case: DatasetCase) -> None:
     first, second = (load_dataset(case.name, case.data_root) for _ in range(2))
-    require(first.fingerprint == second.fingerprint, "its fingerprint differs when read again")
-    require(first.class_names == second.class_names, "its class names differ when read again")
+    require(first.fingerprint == second.fingerprint, "reading it twice gives two fingerprints")
+    require(first.class_names == second.class_names, "reading it twice gives different class names")
 
 
 @dataclass(frozen=True)

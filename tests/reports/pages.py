@@ -12,7 +12,7 @@ from pathlib import Path
 from reports.answer import Answer
 from reports.cells import Table
 from reports.charts import make_study_charts
-from reports.render.page import report_page
+from reports.render.page import render_report_page
 from reports.render.terminal import make_terminal_view, render_plain_text
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
@@ -65,16 +65,16 @@ def render_terminal(tables: list[Table], width: int) -> str:
     return render_plain_text(make_terminal_view(shown_tables, width, legend=True), width)
 
 
-def render_page(tables: list[Table]) -> str:
-    """Return a page with these tables, and without an answer or figures."""
-    study = make_prompt_len().make_study()
-    return report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
+def page_of(tables: list[Table]) -> str:
+    """A page of some tables, without an answer and without figures."""
+    study = prompt_len().study()
+    return render_report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
-def render_study_page(builder: StoreBuilder) -> str:
-    """Return the page of a study as ship-report writes it."""
-    report = make_report(builder.make_study())
-    return report_page(report, make_study_charts(report))
+def whole_page(builder: StoreBuilder) -> str:
+    """The page of a study as ship-report writes it."""
+    report = make_report(builder.study())
+    return render_report_page(report, make_study_charts(report))
 
 
 class ParsedPage(HTMLParser):

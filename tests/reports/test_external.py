@@ -15,7 +15,7 @@ from reports.cells import EXTERNAL, Row, Value
 from reports.cli import app
 from reports.errors import ReportError, ReportFaults
 from reports.estimates_frame import make_estimates_frame
-from reports.render import format_csv, report_files
+from reports.render import format_csv, make_report_files
 from reports.report import Report, make_report
 from reports.study import Study
 from reports.tables import add_external_results
@@ -120,7 +120,7 @@ def test_rows_are_marked_in_every_format(tmp_path: Path) -> None:
         make_prompt_len().make_study(), tmp_path, make_csv({"fork": {0: 60.0, 1: 61.0}})
     )
     report = make_report(study)
-    files = {name: data.decode() for name, data in report_files(report).items() if "." in name
+    files = {name: data.decode() for name, data in make_report_files(report).items() if "." in name
              and name.rpartition(".")[2] in ("md", "tex", "txt", "html")}  # fmt: skip
     for name, text in files.items():
         mark = r"fork $^\ddagger$" if name.endswith("tex") else "fork ‡"
@@ -375,6 +375,6 @@ def test_labels_are_untrusted_input(tmp_path: Path) -> None:
         make_prompt_len().make_study(), tmp_path, make_csv({"=<b>\x1b[31m": {0: 60.0, 1: 61.0}})
     )
     report = make_report(replace(study, name="s"))
-    page = report_files(report)["s.html"].decode()
+    page = make_report_files(report)["s.html"].decode()
     assert "<b>" not in page and "\x1b" not in page
     assert "\n'=<b>" in format_csv(report.tables[0])

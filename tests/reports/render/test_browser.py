@@ -10,7 +10,7 @@ import pytest
 from reports.charts import make_study_charts
 from reports.errors import ReportError
 from reports.render import make_overview_files
-from reports.render.page import report_page
+from reports.render.page import render_report_page
 from reports.report import make_report
 from tests.reports.builder import make_prompt_len
 from tests.reports.pages import render_study_page
@@ -97,7 +97,7 @@ def make_linked_page() -> str:
         make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     report = make_report(study)
-    return report_page(report, make_study_charts(report))
+    return render_report_page(report, make_study_charts(report))
 
 
 def test_charts_are_drawn_without_errors(browser: Any, tmp_path: Path) -> None:

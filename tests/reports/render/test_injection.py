@@ -10,9 +10,9 @@ from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import adapt_style_to_page, make_study_charts, to_safe_json
 from reports.errors import ReportError
 from reports.render import format_tables_as_latex
-from reports.render.files import report_files, report_text
+from reports.render.files import make_report_files, report_text
 from reports.render.markup import escape_markdown
-from reports.render.page import render_table, report_page
+from reports.render.page import render_report_page, render_table
 from reports.render.spreadsheet import format_csv
 from reports.report import Report, make_report
 from reports.stats import Estimate
@@ -48,9 +48,11 @@ def make_one_factor_report(levels: list[str], name: str = "study", reason: str =
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
-    """Cells and headings that could be formulas begin with an apostrophe."""
-    report = make_one_factor_report([*FORMULAS, "b"], reason=FORMULAS[0])
-    texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
+    """No cell or heading of a CSV file is one; the original text follows an apostrophe."""
+    report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
+    texts = [
+        data.decode() for name, data in make_report_files(report).items() if name.endswith(".csv")
+    ]
     texts += [report_text("csv", report)]
     texts += [format_csv(make_table("x", heading=formula)) for formula in FORMULAS]
     cells = {cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row}
@@ -78,12 +80,12 @@ def test_a_page_has_no_control_characters() -> None:
     report = make_one_factor_report([text, "b", "c"], reason=text)
     report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
     specs = to_safe_json([adapt_style_to_page(chart.spec) for chart in make_study_charts(report)])
-    page = report_page(report)
-    for output in (specs, page, render_table(make_table(text, heading=text))):
-        assert not set("\x00\x1b\u202e") & set(output)
-        assert "\\u202ed" in output
-    assert page.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
-    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # escaped in JSON
+    shown = render_report_page(report)
+    for where in (specs, shown, render_table(labeled(text, heading=text))):
+        assert not set("\x00\x1b\u202e") & set(where)
+        assert "\\u202ed" in where
+    assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
+    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # as JSON has it
 
 
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])

@@ -10,7 +10,7 @@ from reports.render import (
     format_csv,
     format_tables_as_latex,
     format_tables_as_markdown,
-    report_files,
+    make_report_files,
     report_text,
 )
 from reports.report import make_report
@@ -63,7 +63,7 @@ def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], 
     assert "no result that can be compared" in format_tables_as_latex(report.all_tables)
     assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
     assert format_csv(table).count("\n") == 1
-    (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
+    (page,) = (c for name, c in make_report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page
     assert report.stamp != make_report(study).stamp
 
