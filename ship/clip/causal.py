@@ -45,8 +45,8 @@ class CausalTower(TextTower):
 
     def __init__(self, model: nn.Module, sot: int | None, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
-        # Packings, indices and masks are computed on the host, and cached because all training steps
-        # need the same ones. No methods are cached: that would keep the tower in memory.
+        # Packings, indices and masks are computed on the host, and cached because all steps need the
+        # same ones. The cached functions are not methods: that would keep the tower in memory.
         self._get_packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         compute_indices = partial(compute_repacking_indices, self._get_packing)
         self._get_repacking_indices = lru_cache(64)(compute_indices)

@@ -51,8 +51,8 @@ Done = Callable[[int], None]
 class Parallelism:
     """Number of threads and batch size of an extraction.
 
-    Each thread decodes and encodes whole batches. On a CPU, batches of about 8 views on one
-    core each are faster than large batches on all cores: activations stay in the cache, and no core
+    Each thread decodes and encodes whole batches. On a CPU, batches of about 8 views on one core
+    each are faster than large batches on all cores: activations stay in the cache, and no core
     waits for another. A GPU needs large batches. It encodes more images per second than a few cores
     decode, so up to 32 cores decode for it.
 
