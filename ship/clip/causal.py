@@ -45,7 +45,7 @@ class CausalTower(TextTower):
 
     def __init__(self, model: nn.Module, sot: int | None, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
-        # Packings, indices and masks are computed on the host, and cached because all steps need the
+        # Packings, indices and masks are computed on the host, and cached because all steps use the
         # same ones. The cached functions are not methods: that would keep the tower in memory.
         self._get_packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         compute_indices = partial(compute_repacking_indices, self._get_packing)

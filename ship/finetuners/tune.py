@@ -158,8 +158,9 @@ class BatchedFinetuner(BatchedTraining):
         """Yield parts of the loss, (seed,) each. Their sum is the loss of each seed.
 
         A part is computed from at most `microbatch_size` rows, over all seeds. If there are more
-        seeds than `microbatch_size`, a part has a row of only `microbatch_size` of the seeds. It is
-        0 for the other seeds. Parts add up because the loss is a weighted mean over rows.
+        seeds than `microbatch_size`, it is computed from one row of each of `microbatch_size`
+        seeds, and is 0 for all other seeds. Parts add up to the loss because a loss with
+        microbatches must be a weighted mean over rows.
         """
         n_seeds, n = labels.shape
         limit = self.prototype.microbatch_size
@@ -173,8 +174,8 @@ class BatchedFinetuner(BatchedTraining):
             seeds = slice(first, min(first + limit, n_seeds))
             for start in range(0, n, n_rows):
                 rows = slice(start, start + n_rows)
-                batch = (x[seeds, rows] for x in (features, labels, weights))
-                part = self.loss(*batch, seeds=seeds) * shares[seeds, rows].sum(1)
+                x, y, w = (tensor[seeds, rows] for tensor in (features, labels, weights))
+                part = self.loss(x, y, w, seeds) * shares[seeds, rows].sum(1)
                 yield F.pad(part, (first, n_seeds - seeds.stop))
 
     @torch.no_grad()
