@@ -32,7 +32,8 @@ def build_finetuner(
     Raises:
         TypeError: The settings do not refer to a fine-tuner, or lack a setting that training
             requires.
-        ValueError: An attribute of the fine-tuner that is not a buffer differs between seeds.
+        ValueError: An attribute of the fine-tuner differs between seeds, and is neither a parameter
+            nor a buffer.
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):

@@ -42,8 +42,8 @@ def build_generator(
     Raises:
         TypeError: The settings refer to something other than a generator, or lack a setting that
             training requires.
-        ValueError: An attribute of the generator that is not a buffer differs between seeds; or
-            early stopping is on and a seed has no validation images.
+        ValueError: An attribute of the generator differs between seeds, and is neither a parameter
+            nor a buffer; or early stopping is on and a seed has no validation images.
     """
     kind = config.load_method()
     if kind is None:
