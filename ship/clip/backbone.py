@@ -44,8 +44,8 @@ class FrozenCLIP:
         image_precision: Precision in which the image tower computes; may be changed at any time.
             Features are always float32.
         image_device: Type of the device that encodes the images, "cpu" or "cuda"; used in
-            `preprocess_id`. Defaults to the type of `device`. Change it if images are encoded by
-            other processes, on another type of device.
+            `preprocess_id`. Defaults to the type of `device`. Change it if other processes encode
+            the images on another type of device.
 
     Example:
         >>> clip = FrozenCLIP.load("pocket")
@@ -227,8 +227,8 @@ def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = No
 def _get_tokenizer_id(model: nn.Module, tokenizer: Any) -> dict[str, Any]:
     """Return the properties of a tokenizer that are part of a fingerprint.
 
-    CLIP's own tokenizer has none, because it never changes. The padding token is included only for
-    bidirectional towers, because causal ones do not read padding.
+    CLIP's own tokenizer has no `identity`, because it never changes. The padding token is added for
+    bidirectional towers only, because causal ones do not read padding.
     """
     identity: dict[str, Any] = dict(getattr(tokenizer, "identity", {}))
     if get_text_module(model).attn_mask is None:

@@ -6,14 +6,14 @@ optimizations use this. Both are exact, and tested against open_clip's encode_te
 - Names after a shared context (encode_shared) are packed into few sequences, each with one copy of
   the context. A mask separates the names (ship.clip.packing). Where each token goes in the packed
   sequences depends only on the names' lengths, and is computed on the host.
-- Prompts with separate contexts (encode) run on a CPU in groups of similar length, which are cut
-  after their last EOT. SOT is not computed again: it is the same in all prompts and attends only to
-  itself, so that its keys and values are constants of each block.
+- Prompts with separate contexts (encode) run on a CPU in groups of similar length. Prompts are cut
+  after the last EOT of their group. SOT is not computed again: it is the same in all prompts and
+  attends only to itself, so that its keys and values are constants of each block.
 
 An accelerator runs prompts with separate contexts in one batch, with padding and SOT. Padding costs
 less than further kernel launches, and grouping by length would make the host wait for the lengths.
-The constants of SOT would cost two launches per block, and save nothing noticeable in long
-sequences.
+Inserting SOT's constant keys and values would cost two launches per block, and save nothing
+noticeable in long sequences.
 """
 
 import math
@@ -45,8 +45,8 @@ class CausalTower(TextTower):
 
     def __init__(self, model: nn.Module, sot: int | None, dtype: torch.dtype | None = None) -> None:
         super().__init__(model, dtype)
-        # These are computed on the host, and cached because all training steps need the same ones.
-        # The cached functions are not methods, because these would keep the tower in memory.
+        # Packings, indices and masks are computed on the host, and cached because all steps use the
+        # same ones. The cached functions are not methods: that would keep the tower in memory.
         self._get_packing = lru_cache(64)(partial(pack, self._positions.device, self._dtype))
         compute_indices = partial(compute_repacking_indices, self._get_packing)
         self._get_repacking_indices = lru_cache(64)(compute_indices)
@@ -56,7 +56,7 @@ class CausalTower(TextTower):
     def encode(
         self, prompts: Float[Tensor, "n t width"], eot: Int[Tensor, " n"]
     ) -> Float[Tensor, "n feature"]:
-        """See TextTower. Prompts run in one batch, on a CPU in groups of similar length."""
+        """See TextTower. A CPU encodes groups of similar length, other devices a single batch."""
         if eot.device.type != "cpu":
             return self._encode_batch(prompts, eot)
         groups = group_by_length(eot)
@@ -74,8 +74,8 @@ class CausalTower(TextTower):
     ) -> Float[Tensor, "seed c feature"]:
         """See TextTower. Class names are packed after their shared context.
 
-        Dimensions are named as in Packing: S sequences of t tokens, which begin with p tokens of
-        the context.
+        Dimensions are named as in Packing: S sequences of t tokens, which begin with the p tokens
+        of the context.
         """
         n_seeds, p = prefix.shape[:2]
         _, s, width = suffix.shape  # s: tokens of the longest name
@@ -90,8 +90,8 @@ class CausalTower(TextTower):
             hidden = self._apply_blocks(
                 self._blocks[:depth], hidden.flatten(0, 1), _repeat_mask(packing, hidden)
             ).unflatten(0, (n_seeds, -1))
-            # Pack again: the m class-specific tokens precede each name. The rest of the context is
-            # still shared, because it does not attend to later positions.
+            # Pack again: each name is preceded by its m class-specific tokens. The rest of the
+            # context is still shared, because it does not attend to later positions.
             m = tokens.shape[2]
             inner = self._cast_input(tokens).flatten(1, 2)
             source = torch.cat([inner, hidden.flatten(1, 2)], dim=1)
@@ -157,6 +157,6 @@ def _make_mask_without_sot(dtype: torch.dtype, t: int) -> Float[Tensor, "1 1 tok
 def _repeat_mask(packing: Packing, hidden: Float[Tensor, "n S t width"]) -> Tensor:
     """Return the mask of the sequences repeated n times, (n * S, 1, t, t).
 
-    The result is a view without the padding of the mask's rows, which keeps their alignment.
+    The padding of the mask's rows is cut off in a view, not in a copy, so that rows stay aligned.
     """
     return packing.mask.repeat(len(hidden), 1, 1).unsqueeze(1)[..., : hidden.shape[2]]

@@ -1,4 +1,4 @@
-"""Pack many class names behind copies of a shared context.
+"""Pack many class names into few sequences, after copies of a shared context.
 
 A causal text tower then processes the context once per sequence instead of once per class. Example:
 a context of three tokens (x), and the names of four classes with 2, 3, 2 and 2 tokens (0a, 0b; 1a,
@@ -38,7 +38,7 @@ class Packing(NamedTuple):
     Attributes:
         classes: Class whose name is at each position after the context, (S, room). Unused positions
             are filled with class 0, offset 0.
-        offsets: Index of the token within this name, (S, room).
+        offsets: Index of the token within the name at each of these positions, (S, room).
         ends: Position of the last token of each name in its sequence, (S, k). Filled with 0 if a
             sequence has fewer names.
         end_indices: Index of each class's entry in ends.flatten(), (c,). It restores the order of
@@ -66,8 +66,8 @@ def pack(
 ) -> Packing:
     """Pack names into few sequences of equal length.
 
-    Names are assigned by first-fit decreasing. The sequences are then shortened as far as this
-    assignment needs no further sequence.
+    Names are assigned by first-fit decreasing. Sequences have the smallest length at which this
+    needs no more sequences than at the maximum length.
 
     Args:
         device: Device of the result.
@@ -78,7 +78,7 @@ def pack(
             do not fit.
 
     Returns:
-        Where each token of the names is in the sequences, and the attention mask.
+        The positions of all names in the sequences, and the attention mask.
 
     Example:
         The packing in the drawing above:
@@ -134,7 +134,7 @@ def compute_repacking_indices(
     lengths: tuple[int, ...],
     n_inserted: int,
 ) -> Int[Tensor, "S room"]:
-    """Return the indices of the tokens that rebuild packed sequences between two blocks (TCP).
+    """Return the indices by which TCP builds new packed sequences between two blocks.
 
     The last n_inserted tokens of the context are dropped, and the same number of class-specific
     tokens is put in front of each name. With one inserted token (*), the drawing above becomes:
@@ -144,14 +144,15 @@ def compute_repacking_indices(
         sequence 1   x   x   2*  2a  2b  3*  3a  3b  -
 
     Args:
-        get_packing: Returns the Packing for a number of context tokens and lengths of names.
+        get_packing: Function that returns the Packing for a number of context tokens and lengths of
+            names.
         n_context: Number of tokens of the context before the replacement.
         lengths: Number of tokens of each of c names, without class-specific tokens.
         n_inserted: Number of class-specific tokens per class.
 
     Returns:
-        Index of the token to put at each position after the shortened context. It counts the c *
-        n_inserted class-specific tokens, class by class, and then the S * t tokens of the old
+        Index of the token to put at each position after the shortened context. Indices count the
+        c * n_inserted class-specific tokens, class by class, and then all tokens of the old
         sequences. S and `room` are those of the new packing.
     """
     before = get_packing(n_context, lengths)

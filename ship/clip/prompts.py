@@ -25,9 +25,9 @@ class ClassPrompts:
         sot: Embedded SOT, (1, width), or (0, width) if the tokenizer has none.
         names: Embedded "class name . EOT" of every class, padded after EOT, (n_cls, s, width).
         lengths: Number of tokens in each row of `names`, including EOT, (n_cls,).
-        host_lengths: The same as integers, which are read without waiting for the device.
-        name_lengths: Number of tokens of the class name, (n_cls,). EOT is not counted, nor is the
-            "." unless the tokenizer merges it with the end of the name.
+        host_lengths: `lengths` as integers, which are read without waiting for the device.
+        name_lengths: Number of tokens of the class name without "." and EOT, (n_cls,). If the
+            tokenizer merges the "." with the end of the name, the merged token counts.
         order: For each position of a prompt, the index of its token in the concatenation of SOT,
             context and row of `names`, (n_cls, n_sot + n_ctx + s). None if the name is at the end.
     """
@@ -74,8 +74,8 @@ def make_class_prompts(
 ) -> ClassPrompts:
     """Tokenize and embed class names for prompts with n_ctx context vectors.
 
-    A name that is too long is truncated so that EOT still fits, as CLIP's tokenizer does. "." and
-    EOT always come last.
+    A name that is too long is truncated so that EOT still fits, as by CLIP's tokenizer. "." and EOT
+    come last, wherever the name is.
 
     Args:
         clip: Backbone with the tokenizer and token embeddings.
@@ -101,7 +101,7 @@ def make_class_prompts(
     else:
         # The "." is encoded separately from the name, because context vectors may come in between:
         # the tokenizer would merge the ")." of "dog (puppy)." into one token. It is encoded after a
-        # word, because some tokenizers put a space before a text. It has no tokens if dropped.
+        # word, because some tokenizers put a space before a text. Others drop the ".".
         stop = encode("a.")[len(encode("a")) :]
         tokens = [[*encode(name), *stop] for name in class_names]
     rows = [[*name_tokens[: n_free - 1], eot] for name_tokens in tokens]

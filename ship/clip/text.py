@@ -73,7 +73,7 @@ class TextTower(ABC):
 
         Args:
             prompts: Token embeddings without positions, starting with SOT if the tokenizer has one.
-                SOT may get no gradient. Tokens after a prompt's EOT are ignored.
+                The gradient of SOT may be missing. Tokens after a prompt's EOT are ignored.
             eot: Index of each prompt's EOT.
         """
 

@@ -68,7 +68,7 @@ def check_backbone_name(name: str) -> None:
         suggestions = get_close_matches(architecture, ["pocket", *architectures], n=3)
         hint = f"nearest: {', '.join(suggestions)}" if suggestions else "see ship-sweep backbones"
         if not pretrained and _looks_like_path(name):
-            hint = f"a file needs the architecture whose weights it has: ViT-B-16:{name}"
+            hint = f"put the architecture of the file before its path, e.g. ViT-B-16:{name}"
         requirement = "must be pocket, an open_clip NAME:PRETRAINED or hf-hub:ORG/MODEL"
         raise BackboneError(f"{requirement}, got {name!r} ({hint})")
     if refusal := find_unsupported(architecture):

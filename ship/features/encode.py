@@ -51,8 +51,8 @@ Done = Callable[[int], None]
 class Parallelism:
     """Number of threads and batch size of an extraction.
 
-    Each thread decodes and encodes batches of its own. On a CPU, batches of about 8 views on one
-    core each are faster than large batches on all cores: activations stay in the cache, and no core
+    Each thread decodes and encodes whole batches. On a CPU, batches of about 8 views on one core
+    each are faster than large batches on all cores: activations stay in the cache, and no core
     waits for another. A GPU needs large batches. It encodes more images per second than a few cores
     decode, so up to 32 cores decode for it.
 
@@ -61,7 +61,7 @@ class Parallelism:
         cores_each: Number of cores per thread.
         views_per_batch: Number of views in a batch.
         max_on_device: Maximum number of threads that encode at once, which bounds device memory.
-            None is all threads.
+            None means all threads.
     """
 
     threads: int
@@ -86,7 +86,7 @@ class Parallelism:
         # 2: one batch can be copied to the device while another is computed
         return cls(min(cores, 32), 1, 64, max_on_device=2)
 
-    def batches(self, images: range, views: int) -> list[range]:
+    def split_into_batches(self, images: range, views: int) -> list[range]:
         """Cut consecutive images into batches.
 
         Args:
@@ -128,9 +128,9 @@ def encode_split(
         DatasetError: Images cannot be decoded. The message lists all such images of the split.
     """
     images = dataset.splits[split].images
-    layout = Parallelism.for_device(clip.device)
+    parallelism = Parallelism.for_device(clip.device)
     try:
-        yield from encode_images(clip, images, views, shards, layout, done)
+        yield from encode_images(clip, images, views, shards, parallelism, done)
     except UndecodableError as error:
         raise make_decoding_error(dataset, split, error.image) from error
 
@@ -140,7 +140,7 @@ def encode_images(
     images: Sequence[ImageFile],
     views: int,
     shards: Sequence[Shard],
-    layout: Parallelism,
+    parallelism: Parallelism,
     done: Done = lambda views: None,
 ) -> Generator[tuple[Shard, Features], None, None]:
     """Decode, augment and encode shards of images of any split.
@@ -152,7 +152,7 @@ def encode_images(
         images: All images of the split.
         views: Number of augmented views per image, in addition to the image itself.
         shards: Shards of the images to encode.
-        layout: Number of threads and batch size.
+        parallelism: Number of threads and batch size.
         done: Callback for progress, called in the thread that iterates over the result.
 
     Yields:
@@ -161,18 +161,22 @@ def encode_images(
     Raises:
         UndecodableError: An image cannot be decoded. The error names the first one.
     """
-    batches = ((shard, batch) for shard in shards for batch in layout.batches(shard, views))
+    batches = (
+        (shard, batch) for shard in shards for batch in parallelism.split_into_batches(shard, views)
+    )
     pending: deque[tuple[Shard, Future[Features]]] = deque()
     parts: list[Features] = []
-    gate = Semaphore(layout.max_on_device or layout.threads)
+    gate = Semaphore(parallelism.max_on_device or parallelism.threads)
     cores_before = torch.get_num_threads()
     pool = ThreadPoolExecutor(
-        layout.threads, initializer=torch.set_num_threads, initargs=(layout.cores_each,)
+        parallelism.threads,
+        initializer=torch.set_num_threads,
+        initargs=(parallelism.cores_each,),
     )
     try:
         while True:
             # A short queue bounds memory. On Ctrl-C only running batches are waited for.
-            while len(pending) < 2 * layout.threads and (item := next(batches, None)):
+            while len(pending) < 2 * parallelism.threads and (item := next(batches, None)):
                 shard, batch = item
                 future = pool.submit(_encode_batch, clip, images, batch, views, gate)
                 pending.append((shard, future))
@@ -197,8 +201,8 @@ def make_decoding_error(dataset: ImageDataset, split: str, image: str) -> Datase
     Args:
         dataset: Dataset with the split.
         split: Name of the split.
-        image: Name of an image that could not be decoded. Listed if no other fault is found, e.g.
-            because the image can be read by now.
+        image: Name of an image that could not be decoded. It is listed if all images can be decoded
+            by now.
     """
 
     def find_fault(image: ImageFile) -> str:

@@ -43,9 +43,9 @@ Encode = Callable[
 ]
 """Function that encodes shards of a split, on this machine or on others.
 
-Its arguments are those of ship.features.encode.encode_split. It may yield shards in any order.
-Closing the generator stops the work. If images cannot be decoded, it raises a DatasetError that
-lists all of them.
+Its arguments are those of ship.features.encode.encode_split. Its generator may yield shards in any
+order, and raises a DatasetError that lists all images that cannot be decoded. Closing the generator
+stops the work.
 """
 
 
@@ -71,9 +71,9 @@ def extract_features(
         views: Number of augmented views per training image, in addition to the image itself.
         cache_dir: Folder of the cache, with one file per shard.
         progress: Callback that gets the number of finished views and the total number. It is
-            called in the calling thread, at the start and after each batch, but not at all if
-            all features are cached. Splits that are fully cached are not counted.
-        splits: Splits to extract. The others are empty in the result.
+            called in the calling thread, at the start and after each batch. If all features are
+            cached, it is never called. Splits that are fully cached are not counted.
+        splits: Splits to extract. All other splits are empty in the result.
         encode: Function that encodes the images. Defaults to encode_split, which uses threads of
             this machine.
         classes: Labels of the classes whose features are returned. Defaults to all. Shards with
@@ -142,7 +142,8 @@ def count_missing(
     """
     extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
     counts = {
-        extraction.split: sum(map(len, extraction.absent_shards())) for extraction in extractions
+        extraction.split: sum(map(len, extraction.list_absent_shards()))
+        for extraction in extractions
     }
     return {split: count for split, count in counts.items() if count}
 
@@ -155,7 +156,7 @@ def _make_extractions(
     splits: Collection[str],
     classes: Collection[int] | None,
 ) -> "list[_SplitExtraction]":
-    """Create an extraction for each requested split that has requested images.
+    """Create an extraction for each split in `splits` that has images of `classes`.
 
     The arguments are those of extract_features.
     """
@@ -217,15 +218,15 @@ class _SplitExtraction:
         self._features: dict[Shard, Features] = {}
         self.missing: list[Shard] = []
 
-    def absent_shards(self) -> list[Shard]:
+    def list_absent_shards(self) -> list[Shard]:
         """Return the shards that have no file in the cache."""
-        return [shard for shard in self._shards if not self._path_and_key(shard)[0].exists()]
+        return [shard for shard in self._shards if not self._get_path_and_key(shard)[0].exists()]
 
     def read_cache(self) -> None:
         """Read the cached shards, and set `missing` to the others."""
         self._features = {}
         for shard in self._shards:
-            path, key = self._path_and_key(shard)
+            path, key = self._get_path_and_key(shard)
             features = read_features(path, key, (len(shard), self.views))
             if features is not None:
                 self._features[shard] = features
@@ -248,7 +249,7 @@ class _SplitExtraction:
         writable = True
         encoded = encode(self._clip, self._dataset, self.split, self.views - 1, self.missing, done)
         with closing(encoded):
-            # not iterated if all shards are cached: that would start threads
+            # If all shards are cached, `encoded` is not iterated: that would start threads.
             for shard, features in encoded if self.missing else ():
                 if not np.isfinite(features).all():
                     images = f"images {shard.start} to {shard.stop - 1} of split {self.split}"
@@ -256,7 +257,7 @@ class _SplitExtraction:
                     raise ValueError(f"{fault} for {images} of {self._dataset.name}")
                 self._features[shard] = features
                 # after a failure no further files are written
-                writable = writable and write_features(*self._path_and_key(shard), features)
+                writable = writable and write_features(*self._get_path_and_key(shard), features)
         dim = self._features[self._shards[0]].shape[-1]
         array = np.empty((len(self.rows), self.views, dim), dtype=np.float32)
         for shard in self._shards:
@@ -266,14 +267,17 @@ class _SplitExtraction:
         array.flags.writeable = False
         return array
 
-    def _path_and_key(self, shard: Shard) -> tuple[Path, str]:
+    def _get_path_and_key(self, shard: Shard) -> tuple[Path, str]:
         """Return the path of a shard's file, and the key stored in it."""
         rows = f"{shard.start}-{shard.stop}"
         return Path(f"{self._path_prefix}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
 def split_into_shards(images: int, views: int) -> list[Shard]:
-    """Cut a split into shards. They depend on the arguments only, so that cached shards fit.
+    """Cut a split into shards.
+
+    They depend only on the arguments, so that a later extraction has the same shards and finds them
+    in the cache.
 
     Args:
         images: Number of images in the split.
@@ -304,7 +308,8 @@ def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> 
             metadata, features = file.metadata(), np.asarray(file.get_tensor("features"))
         has_expected_shape = features.ndim == 3 and features.shape[:2] == n_images_and_views
         if features.dtype != np.float32 or not has_expected_shape:
-            raise ValueError(f"shape {features.shape} or type {features.dtype} is wrong")
+            expected = "float32 of shape ({}, {}, size)".format(*n_images_and_views)
+            raise ValueError(f"must be {expected}, got {features.dtype} of shape {features.shape}")
         if metadata != {"key": key, "blake2b": _compute_checksum(key, features)}:
             raise ValueError("damaged, or written for other data")
     except FileNotFoundError:
@@ -335,7 +340,7 @@ def write_features(path: Path, key: str, features: Features) -> bool:
 
 
 def _compute_checksum(key: str, features: Features) -> str:
-    """Return a digest of a shard's key, shape and features, as 32 hex digits."""
+    """Return the checksum of a shard's key, shape and features, 32 hex digits."""
     digest = hashlib.blake2b(f"{key} {features.shape}".encode(), digest_size=16)
     digest.update(features.data)
     return digest.hexdigest()

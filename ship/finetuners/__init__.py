@@ -1,6 +1,7 @@
 """Build fine-tuners: classifiers that are trained on real and synthetic CLIP features.
 
-`FINETUNERS` (ship.configs) maps each name to its settings class, which refers to the method.
+`FINETUNERS` (ship.configs) maps each fine-tuner's name to its settings class, whose `load_method()`
+returns the class that implements it.
 """
 
 from collections.abc import Sequence
@@ -31,7 +32,8 @@ def build_finetuner(
     Raises:
         TypeError: The settings do not refer to a fine-tuner, or lack a setting that training
             requires.
-        ValueError: The methods of the seeds differ in a plain attribute.
+        ValueError: An attribute of the fine-tuner differs between seeds, and is neither a parameter
+            nor a buffer.
     """
     kind = config.load_method()
     if not isinstance(kind, type) or not issubclass(kind, methods.Finetuner):

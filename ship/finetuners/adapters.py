@@ -14,8 +14,8 @@ full-batch steps with new crops in every step, cosine learning rate to 0. The we
 decreases with the shots, so it need not be tuned on validation images. Here a batch may be smaller
 than the training set (`batch_size`).
 
-These two use `synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in
-steps.
+CLIP-Adapter and the linear adapter use `synthetic.ratio`, `.resample` and `.loss_weight`, like all
+fine-tuners that train in steps.
 
 Tip-Adapter (arXiv:2207.09519) is a key-value cache of features: logits = logit_scale * x T^T +
 alpha * exp(-beta (1 - x K^T)) V. Keys K are few-shot features (mean over views), values V their
@@ -32,7 +32,7 @@ and beta on the selection split (`tune_on_validation`). The official code
 - It picks Tip-Adapter-F's epoch on the test set, and reports the higher of two test accuracies:
   with the initial and with the chosen alpha and beta.
 
-Both variants use `synthetic.per_class`, the number of synthetic keys per class, which are drawn
+In both variants, `synthetic.per_class` is the number of synthetic keys per class. They are drawn
 once, whatever `synthetic.resample` is. `synthetic.loss_weight` is their loss weight in
 Tip-Adapter-F, and does not affect Tip-Adapter. `synthetic.ratio` has no effect.
 """
@@ -75,10 +75,10 @@ class CLIPAdapter(Finetuner):
         # The configured ratio comes first: it is used in training, and wins a tie.
         ratios = (config.ratio, *RATIOS) if config.tune_on_validation else (config.ratio,)
         self.inference_grid = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
-        size, start = clip.feature_dim, draw("clip_adapter/weights")
+        size, rng = clip.feature_dim, draw("clip_adapter/weights")
         hidden = max(1, size // config.reduction)
-        self.down = nn.Parameter(_draw_initial_weights(size, hidden, start))
-        self.up = nn.Parameter(_draw_initial_weights(hidden, size, start))
+        self.down = nn.Parameter(_draw_initial_weights(size, hidden, rng))
+        self.up = nn.Parameter(_draw_initial_weights(hidden, size, rng))
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
@@ -97,7 +97,7 @@ class LinearAdapter(Finetuner):
     """A linear map of the image features, regularized towards the identity.
 
     Attributes:
-        map: W, multiplied from the right, (feature, feature).
+        map: Transpose of W, which maps rows of features, (feature, feature).
     """
 
     stream = "linear_adapter"

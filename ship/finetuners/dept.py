@@ -13,7 +13,7 @@ CoOp's or KgCoOp's. The optimizer is SGD; the head's learning rate is head_lr_sc
 the prompts. Defaults are the authors'.
 
 The head classifies the seen (base) classes only, so features of other classes do not train it. If
-some classes are unseen, all synthetic features are of these classes and train only the prompts. If
+some classes are unseen, all synthetic features are of unseen classes and train only the prompts. If
 all classes are seen (few_shot), synthetic features also train the head, with their loss weight.
 
 At inference, the logits of base classes are (1 - v) prompt + v head, and those of new classes are

@@ -2,7 +2,7 @@
 
 Classes are Gaussians with means mu_c, a shared covariance and uniform priors. logits_c = zero-shot
 logit of c + alpha * (w_c^T x + b_c) with w_c = P mu_c, b_c = -mu_c^T P mu_c / 2 (eq. 3) and the
-shared precision P.
+shared precision P, the inverse of the covariance.
 
 - Classes with features, real or synthetic, use their means and one precision: eq. 4 (`precision:
   ks`) or the pseudoinverse of the mean of their covariances (`pinv`). The authors' code uses `ks`
@@ -24,8 +24,8 @@ alpha is chosen on the selection split. The authors choose it by accuracy on bas
 are drawn once, whatever `synthetic.resample` is, and each counts as `loss_weight` images.
 `synthetic.ratio` has no effect.
 
-The discriminant is computed once, on the CPU and in double precision, because an ill-conditioned
-covariance loses digits. The result therefore does not depend on the device.
+The discriminant is computed once: in double precision, because an ill-conditioned covariance loses
+digits, and on the CPU, so that the result does not depend on the device.
 """
 
 from dataclasses import dataclass
@@ -119,7 +119,7 @@ class Rows:
 def _get_training_rows(task: SeedTask) -> Rows:
     """Return the rows to fit, one per view, on the CPU and in double precision.
 
-    A synthetic feature is repeated once per view of an image, so that both count the same.
+    A synthetic feature has as many equal rows as an image has views, so that both count the same.
     """
     rows = task.fixed_rows
     views = rows.features.shape[1]
@@ -153,7 +153,7 @@ def compute_shared_precision(
     """Return the inverse of the covariance that all classes share.
 
     Below, d is the size of a feature, n is the total weight of the rows, and the scatter is the
-    weighted sum of outer products of (row - class mean). Without any scatter the precision is
+    weighted sum of outer products of (row - class mean). If the scatter is 0, the precision is
     d * I, which classifies by the nearest mean.
 
     Args:

@@ -21,9 +21,9 @@ feature. The authors' warm-up epoch is omitted. Additions: classes without real 
 features are not part of the loss or the penalty; a class with only synthetic features has the mean
 of the other classes' lambda_c.
 
-Unlike these two, logistic regression does not normalize its weights, so all logits of a class can
-grow. It has a bias per class and is trained with AdamW. All three use `synthetic.ratio`,
-`.resample` and `.loss_weight`, like all fine-tuners that train in steps.
+Logistic regression does not normalize its weights, unlike ZS-LP and CLAP, so larger weights of a
+class give larger logits. It has a bias per class and is trained with AdamW. All three methods use
+`synthetic.ratio`, `.resample` and `.loss_weight`, like all fine-tuners that train in steps.
 
 LP++ adds the text features to the weights of a linear probe, with a trained multiplier per class:
 logits_k = x^T (w_k + alpha_k t_k), without CLIP's logit_scale. Source: Huang, Shakeri et al.,
@@ -42,11 +42,11 @@ methods/linear_probe_p2.py), which is followed where it is more specific than th
 Differences from the code:
 
 - The code has a bias, which starts at random values. It is omitted here, as in the paper.
-- The code selects the last of the best epochs on `shots` validation images per class. Here the
-  configured `selection` applies.
+- The code selects the epoch with the best accuracy on `shots` validation images per class, and in a
+  tie the last one. Here the configured `selection` applies.
 - The code never resets alpha's gradient, so an update of alpha follows the sum of all gradients so
   far. Here it follows the current gradient.
-- All views of an image are rows, which share the weight of the image.
+- Every view of an image is a row, which has an equal share of the image's weight.
 - Classes without features keep their initial w = 0, so their logit is alpha * x^T t.
 
 LP++ uses `synthetic.per_class` and `.loss_weight`: synthetic features are drawn once, whatever
@@ -152,8 +152,8 @@ def compute_zero_shot_confidence(
 
     Args:
         task: Task with the training images.
-        class_mask: Mask of the classes in the softmax. Other classes get 0. None means all classes,
-            and classes without images then get the mean of the others.
+        class_mask: Mask of the classes in the softmax. Other classes get 0. None means all classes;
+            classes without images then get the mean of the classes with images.
     """
     sums, numbers = task.features.new_zeros(2, len(task.class_names))
     for view in task.features.unbind(1):
@@ -248,7 +248,7 @@ class LPPlusPlus(Finetuner):
         ]
 
     def epoch(self) -> Float[Tensor, ""]:
-        """Take one step of w, every tenth time also of alpha, and return the loss before it."""
+        """Take a step of w, every tenth time also of alpha, and return the loss before the step."""
         grad_and_loss = torch.func.grad_and_value(self._full_loss, argnums=(0, 1))
         (weight_grad, alpha_grad), loss = grad_and_loss(self.weight, self.alpha)
         self.done.add_(1)
@@ -259,7 +259,8 @@ class LPPlusPlus(Finetuner):
 
     def _full_loss(self, weight: Tensor, alpha: Tensor) -> Tensor:
         """Return the weighted mean cross-entropy of all features."""
-        # Padding has weight 0, but its label -1 must be replaced by a class of the loss.
+        # Padding has weight 0, but cross_entropy cannot look up its label -1. It gets the label of
+        # the first row, whose class is in the loss.
         labels = torch.where(self.labels < 0, self.labels[0], self.labels)
         return self.cross_entropy(
             self._compute_logits(self.features, weight, alpha), labels, self.shares

@@ -19,8 +19,8 @@ unit-norm text features of the learned and of the hand-written prompts (`templat
 distance and weight 8 are the paper's (as restated in later papers). The authors' code
 (github.com/htyao89/KgCoOp) also has weight 8, but for 1 - cos, which is half the squared distance:
 this is weight 4 here. All other defaults are those of the code. The mean is over the classes in the
-cross-entropy: without synthetic features (the only case in the authors' code) the base classes,
-with them all classes.
+cross-entropy: all classes with synthetic features, and the base classes without them (the only case
+in the authors' code).
 
 TCP (Yao et al., arXiv:2311.18231) adds knowledge of the class to the prompts. The text feature t_c
 of each class's hand-written prompt goes through a small net,
@@ -56,6 +56,7 @@ from ship.settings import NamePosition
 MOMENTUM: Final = 0.9
 DECAY: Final = 5e-4
 WARM_UP_RATE: Final = 1e-5
+# Adam's epsilon in TCP's code.
 TCP_EPSILON: Final = 1e-3
 # CoCoOp's maximum number of prompts per pass through the text tower; a single image may have more.
 # In training, each pass has its own backward pass. Memory per prompt is about 2.3 MiB on ViT-B/16's
@@ -156,9 +157,9 @@ class CoCoOp(PromptTuned):
 
     def __init__(self, config: CoCoOpConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        hidden, start = max(1, clip.feature_dim // config.reduction), draw("cocoop/meta_net")
-        self.reduce = make_uniform_linear(clip.feature_dim, hidden, start)
-        self.expand = make_uniform_linear(hidden, clip.text_width, start)
+        hidden, rng = max(1, clip.feature_dim // config.reduction), draw("cocoop/meta_net")
+        self.reduce = make_uniform_linear(clip.feature_dim, hidden, rng)
+        self.expand = make_uniform_linear(hidden, clip.text_width, rng)
         n_prompts = clip.text.padding_factor * len(task.class_names)
         self.microbatch_size = max(1, PROMPTS_AT_ONCE // n_prompts)
 
@@ -194,12 +195,12 @@ class TCP(KgCoOp):
 
     def __init__(self, config: TCPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        self._depth, start = find_inner_depth(config.layer, clip), draw("tcp/net")
+        self._depth, rng = find_inner_depth(config.layer, clip), draw("tcp/net")
         hidden = max(1, clip.feature_dim // config.reduction)
         self.net = nn.ModuleDict(
             {
-                "reduce": make_uniform_linear(clip.feature_dim, hidden, start),
-                "expand": make_uniform_linear(hidden, config.n_ctx * clip.text_width, start),
+                "reduce": make_uniform_linear(clip.feature_dim, hidden, rng),
+                "expand": make_uniform_linear(hidden, config.n_ctx * clip.text_width, rng),
             }
         )
 
@@ -229,7 +230,7 @@ def find_inner_depth(layer: int | None, clip: FrozenCLIP) -> int:
         clip: Backbone with the text tower.
 
     Raises:
-        ValueError: The tower has too few blocks.
+        ValueError: The tower has no block before or after the replacement.
     """
     depth = 2 * clip.text.depth // 3 if layer is None else layer
     if not 0 < depth < clip.text.depth:

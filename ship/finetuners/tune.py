@@ -18,7 +18,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
 from ship.methods import Finetuner, FixedRows, SeedTask
-from ship.methods.training import BatchedTraining, require_settings
+from ship.methods.stack import ALL, BatchedTraining, require_settings
 from ship.seeds import gather_rows, to_device
 from ship.state import Part
 from ship.tasks import Task
@@ -46,11 +46,12 @@ class BatchedFinetuner(BatchedTraining):
         stream = kind.training_data == "stream"
         self._step_synthesizer = synthesizer if stream else None
         fixed = None if stream else synthesizer
-        rows, self._weights = add_synthetic_rows(task, fixed)
+        joint_task, self._weights = add_synthetic_rows(task, fixed)
         self._has_weights = fixed is not None and fixed.weighted
         tasks = []
-        for seed_index, n in enumerate(rows.counts):
-            values = (x[seed_index, :n] for x in (rows.features, rows.labels, self._weights))
+        for seed_index, n in enumerate(joint_task.counts):
+            tensors = (joint_task.features, joint_task.labels, self._weights)
+            values = (x[seed_index, :n] for x in tensors)
             fixed_rows = None if stream else FixedRows(*values)
             synthetic = synthesizer is not None
             tasks.append(
@@ -66,10 +67,10 @@ class BatchedFinetuner(BatchedTraining):
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
             if self.epochs:
-                self._prepare_steps(config, rows, seeds)
+                self._train_by_steps(config, joint_task, seeds)
                 self._schedule_lengths = (self.epochs,) * len(seeds)
 
-    def shorten_schedules(self, lengths: Sequence[int]) -> None:
+    def set_schedule_lengths(self, lengths: Sequence[int]) -> None:
         """Set the epoch at which each seed's learning-rate schedule ends.
 
         Args:
@@ -83,6 +84,7 @@ class BatchedFinetuner(BatchedTraining):
         features: Float[Tensor, "seed n feature"],
         labels: Int[Tensor, "seed n"],
         weights: Float[Tensor, "seed n"] | None,
+        seeds: slice = ALL,
     ) -> Float[Tensor, " seed"]:
         """Return the loss of each seed for its batch.
 
@@ -90,11 +92,12 @@ class BatchedFinetuner(BatchedTraining):
             features: Features of each seed's batch.
             labels: Label of each feature.
             weights: Loss weight of each feature. None means 1 for all.
+            seeds: Seeds whose batches these are. Defaults to all.
 
         Raises:
             TypeError: The method's loss is not a scalar tensor.
         """
-        loss: Tensor = self.stack("loss", features, labels, weights)
+        loss: Tensor = self.stack("loss", features, labels, weights, seeds=seeds)
         if not isinstance(loss, Tensor) or loss.shape != (len(labels),):
             function = f"{type(self.prototype).__name__}.loss"
             shape = tuple(loss.shape[1:]) if isinstance(loss, Tensor) else type(loss).__name__
@@ -152,10 +155,12 @@ class BatchedFinetuner(BatchedTraining):
     def _split_loss(
         self, features: Tensor, labels: Tensor, weights: Tensor | None
     ) -> Iterator[Float[Tensor, " seed"]]:
-        """Yield parts of the loss. Their sum is the loss of each seed.
+        """Yield parts of the loss, (seed,) each. Their sum is the loss of each seed.
 
-        A part has at most `microbatch_size` rows over all seeds. If there are more seeds than that,
-        a part has one row for each of a subset of the seeds, and is 0 for all other seeds.
+        A part is computed from at most `microbatch_size` rows, over all seeds. If there are more
+        seeds than `microbatch_size`, it is computed from one row of each of `microbatch_size`
+        seeds, and is 0 for all other seeds. Parts add up to the loss because a loss with
+        microbatches must be a weighted mean over rows.
         """
         n_seeds, n = labels.shape
         limit = self.prototype.microbatch_size
@@ -169,8 +174,8 @@ class BatchedFinetuner(BatchedTraining):
             seeds = slice(first, min(first + limit, n_seeds))
             for start in range(0, n, n_rows):
                 rows = slice(start, start + n_rows)
-                batch = (x[seeds, rows] for x in (features, labels, weights))
-                part = self.stack("loss", *batch, seeds=seeds) * shares[seeds, rows].sum(1)
+                x, y, w = (tensor[seeds, rows] for tensor in (features, labels, weights))
+                part = self.loss(x, y, w, seeds) * shares[seeds, rows].sum(1)
                 yield F.pad(part, (first, n_seeds - seeds.stop))
 
     @torch.no_grad()
@@ -221,8 +226,8 @@ def add_synthetic_rows(
 ) -> tuple[Task, Float[Tensor, "seed n"]]:
     """Insert synthetic features before the task's images, `per_class` for each class to synthesize.
 
-    A synthetic feature is repeated once per view. Seeds with fewer rows are padded at the end: only
-    the first `counts` rows of each seed are valid.
+    All views of a synthetic row are the same feature. Seeds with fewer rows are padded at the end:
+    only the first `counts` rows of each seed are valid.
 
     Args:
         task: Task with the images.
@@ -238,11 +243,11 @@ def add_synthetic_rows(
     synthetic, labels = synthesizer.fixed_set()
     n = synthetic.shape[1]
     synthetic = synthetic.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1)
-    rows = replace(
+    joint_task = replace(
         task,
         features=torch.cat([synthetic, task.features], dim=1),
         labels=torch.cat([labels, task.labels], dim=1),
         counts=tuple(n + count for count in task.counts),
         rows_per_epoch=n + task.rows_per_epoch,
     )
-    return rows, torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1)
+    return joint_task, torch.cat([synthesizer.weight.expand(labels.shape), weights], dim=1)

@@ -6,10 +6,10 @@ github.com/sarahpratt/CuPL), which maps class names to lists of sentences. The t
 class is the normalized mean of its sentences' unit-norm features.
 
 Random words test whether the content of the descriptions matters, as in WaffleCLIP (Roth et al.,
-arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP): "a photo of a NAME, " followed by as
-many random words as the description has. The i-th descriptions of all classes use the same random
-words. Words are drawn from the whole file, which is one of the variants in the authors' code. Their
-main variant draws words from a list, and adds random characters.
+arXiv:2306.07282, sec. 3; github.com/ExplainableML/WaffleCLIP). Each description is replaced by "a
+photo of a NAME, " and as many random words as it has words. The i-th descriptions of all classes
+get the same random words. Words are drawn from the whole file, which is one of the variants in the
+authors' code. Their main variant draws words from a list, and adds random characters.
 """
 
 import json
@@ -25,7 +25,8 @@ from ship.seeds import SeedRng
 from ship.tasks import SeedTask
 from ship.templates import ENSEMBLE, fill_templates
 
-# Values of the setting `templates`, except for "dataset", whose text features the task has already.
+# Templates by value of the setting `templates`. "dataset" is omitted, because the task already has
+# the text features of the dataset's templates.
 _TEMPLATES = {"single": ("a photo of a {}.",), "ensemble": ENSEMBLE}
 
 
@@ -102,7 +103,7 @@ def _make_random_sentences(
     pool: Mapping[str, Sequence[str]],
     seed: int,
 ) -> list[list[str]]:
-    """Replace each sentence by "a photo of a NAME, " and the same number of random words.
+    """Replace each sentence by "a photo of a NAME, " and as many random words as it has words.
 
     Args:
         class_names: Names of the classes.

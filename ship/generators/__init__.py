@@ -1,6 +1,7 @@
 """Build generators of synthetic image features, for classes with and without images.
 
-`GENERATORS` (ship.configs) maps each name to its settings class, which refers to the method.
+`GENERATORS` (ship.configs) maps each generator's name to its settings class, whose `load_method()`
+returns the class that implements it, or None for the generator "none".
 """
 
 from collections.abc import Sequence
@@ -41,14 +42,14 @@ def build_generator(
     Raises:
         TypeError: The settings refer to something other than a generator, or lack a setting that
             training requires.
-        ValueError: The methods of the seeds differ in a plain attribute; or early stopping is on
-            and a seed has no validation images.
+        ValueError: An attribute of the generator differs between seeds, and is neither a parameter
+            nor a buffer; or early stopping is on and a seed has no validation images.
     """
     kind = config.load_method()
     if kind is None:
         return None
     if not isinstance(kind, type) or not issubclass(kind, FeatureSource | methods.Generator):
-        rule = "its method must be a subclass of ship.methods.Generator"
+        rule = "its method must be a subclass of ship.methods.Generator or FeatureSource"
         raise TypeError(f"generator {config.name}: {rule}, got {kind!r}")
     build: Any = kind if issubclass(kind, FeatureSource) else partial(BatchedGenerator, kind)
     generator: FeatureSource = build(config, task, clip, seeds)

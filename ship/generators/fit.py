@@ -49,7 +49,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             self._held_out = self._load_validation(seeds)
 
     def _load_validation(self, seeds: Sequence[int]) -> list[Sequence[Any]]:
-        """Return the inputs of the held-out loss, each with one entry per seed.
+        """Return the inputs of the loss on validation images, each with one entry per seed.
 
         Each image has the same noise vector in all epochs, which makes epochs comparable. Using the
         posterior mean as z would also make them comparable, but would bias the ELBO: its squared
@@ -64,7 +64,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             )
         like, noise = self._task.features, []
         for seed, n in zip(seeds, counts, strict=True):
-            # One stream per seed: a seed's noise must not depend on the other seeds' images.
+            # One SeedRng per seed: a seed's noise must not depend on the other seeds' images.
             rng = SeedRng([seed], f"{self.prototype.stream}/held_out", like.device, like.dtype)
             drawn = self._draw_noise(n, rng)
             noise.append(None if drawn is None else drawn[0])
@@ -88,12 +88,12 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             self._stopping.stopped[list(seed_indices)] = True
 
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
-        """Train one epoch: a pass over the seen classes' features, each in a random view.
+        """Train one epoch: a pass over the seen classes' images, each in a random view.
 
         Returns:
             Mean losses of the epoch and metrics at its end, by name. Empty if there is nothing to
-            fit. Early stopping adds held_out_loss; seeds that have stopped then report the values
-            of their best epoch, as do all seeds in the last epoch.
+            fit. Early stopping adds held_out_loss, the loss on validation images. Seeds that have
+            stopped, and in the last epoch all seeds, then report the values of their best epoch.
         """
         if not self.epochs:
             return {}
@@ -159,8 +159,8 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
             metrics: Metrics of the epoch, (seed,) each.
 
         Returns:
-            The metrics and held_out_loss: of the best epoch for restored seeds, of this epoch for
-            all others.
+            The metrics and held_out_loss. Restored seeds have the values of their best epoch, all
+            other seeds those of this epoch.
         """
         held_out_loss = self.stack.call_one_by_one("loss", *self._held_out)["loss"]
         trained, epoch = self.stack.trained, int(self._done) // self.steps
@@ -249,7 +249,7 @@ class EarlyStopping(SeedState):
         """
         best = self.tensors.get("loss")
         improves = ~self.stopped if best is None else ~self.stopped & (loss < best.to(loss))
-        count = torch.full_like(self.tensors["epoch"], epoch)
-        self.set_where(improves, {"epoch": count, "loss": loss, **tensors})
+        epochs = torch.full_like(self.tensors["epoch"], epoch)
+        self.set_where(improves, {"epoch": epochs, "loss": loss, **tensors})
         n_epochs_waited = epoch - self.tensors["epoch"].clamp(min=self._warmup)
         self.tensors["stopped"] = self.stopped | (n_epochs_waited >= self._patience)

@@ -140,7 +140,8 @@ def compute_within_class_contrasts(
         ValueError: There is only one image.
     """
     if len(features) < 2:
-        raise ValueError(f"needs at least 2 training images, got {len(features)}. Raise shots")
+        n = len(features)
+        raise ValueError(f"the generator requires 2 or more training images, got {n}. Raise shots")
     classes, groups = labels.unique(return_inverse=True)
     if len(classes) == len(features):
         features, groups = features - text_features[labels], torch.zeros_like(groups)
@@ -265,7 +266,7 @@ def compute_neighbor_precision(
     """Return the mean over the classes of d (D_c^T D_c + tr(S_c) I)^-1.
 
     The k rows of D_c are the class's nearest views minus its text feature, S_c = D_c^T D_c / (k -
-    1) is their covariance, and d is the size of a feature. With k = 1, S_c is not divided. Each
+    1) is their covariance, and d is the size of a feature. With k = 1, S_c is D_c^T D_c. Each
     matrix is a multiple of the identity plus a matrix of rank k, so Woodbury's formula reduces the
     inverse to a k x k system.
 
@@ -304,8 +305,8 @@ class KnnGaussian(Generator):
     images.
 
     Wang et al. estimate the covariance around the text feature, for a classifier. It then includes
-    the distance between CLIP's two modalities, so sampled features scatter more than real ones. The
-    setting `center: mean` excludes this distance.
+    the distance between image and text features in CLIP, so sampled features scatter more than real
+    ones. The setting `center: mean` excludes this distance.
 
     Attributes:
         views: Views of the training images, (n, feature).
@@ -346,7 +347,7 @@ class KnnGaussian(Generator):
         is_image = self.views.any(dim=1)  # rows of padding are 0
         views, text = self.views[is_image].cpu().double(), self.text.cpu().double()
         if not len(views):
-            raise ValueError("needs at least 1 training image, got 0. Raise shots")
+            raise ValueError("the generator requires training images, got 0. Raise shots")
         means = compute_neighbor_means(views, text, self.config.neighbors, self.config.text_copies)
         return {"means": means.to(self.text)}
 

@@ -23,7 +23,8 @@ _N_STARTS: Final = 2**30
 class FeatureSource:
     """Base class of sources that return a unit-norm feature per class ID, for all seeds at once.
 
-    By default, a source has nothing to fit. Otherwise it overrides the functions that fit it.
+    By default, there is nothing to fit. Sources that are fitted override `epochs` and the functions
+    that depend on the fit.
 
     Attributes:
         epochs: Number of epochs of the fit, one per call of `train_epoch`. 0 if there is nothing to
@@ -40,7 +41,8 @@ class FeatureSource:
     def train_epoch(self) -> dict[str, Float[Tensor, " seed"]]:
         """Train one epoch and return mean losses and other metrics by name.
 
-        Seeds that have stopped early keep their best parameters. Empty if there is nothing to fit.
+        Seeds that have stopped early keep their best parameters. If there is nothing to fit, the
+        result is empty.
         """
         return {}
 
@@ -124,7 +126,7 @@ class RealImages(FeatureSource):
 
 
 class MixedWithReal(FeatureSource):
-    """A generator in which real images provide a share of each class's features.
+    """A generator mixed with real images, which provide a share of each class's features.
 
     If n features of a class are requested at once, share * n are real, rounded up or down at
     random. They are evenly spaced among the n features, with a random start.
@@ -174,10 +176,10 @@ class MixedWithReal(FeatureSource):
 def _count_occurrences(
     ids: Int[Tensor, "seed n"],
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
-    """Return, for each entry, the position of its ID's first occurrence and the number before it.
+    """Return the position where each entry's ID first occurs, and how often it occurs before.
 
     Args:
-        ids: IDs of each seed.
+        ids: IDs of each seed, which may repeat.
     """
     order = ids.argsort(dim=1, stable=True)
     sorted_ids = ids.gather(1, order)
@@ -198,7 +200,7 @@ def _compute_padded_class_means(
     """Return the mean of each class's images in all views, 0 for classes without images.
 
     Args:
-        features: Images of each seed, ordered by class and padded.
+        features: Image features of each seed, ordered by class and padded.
         offsets: Index of each class's first image.
         counts: Number of images of each class.
     """
@@ -234,7 +236,7 @@ class Synthesizer:
         self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
-        self._pool: tuple[Tensor, Tensor] | None = None  # lets fixed_set() draw
+        self._pool: tuple[Tensor, Tensor] | None = None  # None: fixed_set() draws a new set
         self._pool = None if config.resample else self.fixed_set()
 
     def join(
@@ -246,8 +248,9 @@ class Synthesizer:
         """Append synthetic features and labels to the real ones of a step.
 
         There are `synthetic.ratio` times as many synthetic features as real ones, at least one.
-        With `synthetic.resample` their labels are drawn uniformly from the classes to synthesize,
-        as in the code of SHIP's authors. Otherwise they are picked at random from fixed_set().
+        With `synthetic.resample` they are new samples, whose labels are drawn uniformly from the
+        classes to synthesize, as in the code of SHIP's authors. Otherwise features and labels are
+        picked at random from fixed_set().
 
         Args:
             features: Real features of the step.

@@ -1,9 +1,9 @@
 """A Wasserstein GAN instead of the VAE, the alternative design that SHIP's paper mentions.
 
-Sources: WGAN-GP (arXiv:1704.00028, algorithm 1) on features conditioned on the class, as f-CLSWGAN
-does with attributes (arXiv:1712.00981). Here the condition is the class's text feature.
-f-CLSWGAN's classification loss is optional. The generator is the decoder of the prompt VAE with
-z ~ N(0, I).
+Sources: WGAN-GP (arXiv:1704.00028, algorithm 1) and f-CLSWGAN (arXiv:1712.00981), which applies it
+to image features, conditioned on the class's attributes. Here the condition is the class's text
+feature. f-CLSWGAN's classification loss is optional. The generator is the decoder of the prompt VAE
+with z ~ N(0, I).
 """
 
 from collections.abc import Mapping, Sequence
@@ -41,7 +41,7 @@ class Critic(nn.Module):
 
 
 def _affine(layer: Linear, x: Tensor) -> Tensor:
-    """Apply a layer with plain operators: torch.func.grad does not support batched_over_seeds."""
+    """Apply a layer without its batched_over_seeds function, which torch.func.grad rejects."""
     return x @ layer.weight + layer.bias
 
 
@@ -127,7 +127,7 @@ class WGAN(Generator):
 class BatchedWGAN(BatchedGenerator):
     """The WGANs of all seeds, with n_critic steps of the critic before each generator step.
 
-    An epoch has one generator step per batch of a pass over the features. Its metrics are
+    An epoch has as many generator steps as a pass over the features has batches. Its metrics are
     critic_loss, wasserstein (the estimate) and gradient_penalty (unweighted), averaged over the
     critic's steps, and generator_loss, averaged over the generator's steps.
     """

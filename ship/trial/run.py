@@ -319,7 +319,7 @@ class _Trial:
             if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
                 continue
             finetuner = self._build_finetuner(test_sets[0].task, generator)
-            finetuner.shorten_schedules(best.epoch.tolist())
+            finetuner.set_schedule_lengths(best.epoch.tolist())
             # each seed's latest state and losses, no later than its chosen epoch
             state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.set_parts(

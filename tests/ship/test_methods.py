@@ -88,6 +88,12 @@ class Many(Trained):
         return (features @ self.weight.T).sum(1)
 
 
+class Microbatched(Many):
+    """A loss per row, computed in parts."""
+
+    microbatch_size = 6
+
+
 class Single(Generator):
     """A loss without a name."""
 
@@ -131,6 +137,7 @@ FAULTS = [
     (Whole, Sometimes, "mean differs between seeds. Store it with register_buffer"),
     (Whole, Reading, "Reading.loss cannot run for all seeds at once: it reads a value.*vmapped"),
     (Whole, Many, "Many.loss must return a scalar tensor"),
+    (Whole, Microbatched, "Microbatched.loss must return a scalar tensor"),
     (Whole, Single, "method must be a subclass of ship.methods.Finetuner"),
     (Whole, nn.Linear, "method must be a subclass of ship.methods.Finetuner"),
     (Generating, Single, "Single.loss must return a dict with the key 'loss', got Tensor"),

@@ -177,7 +177,7 @@ def test_weights_of_another_architecture_are_recognized(
     [
         ("tiny:{}", "{} is a folder; name the checkpoint file in it"),
         ("tiny:{}/none.pt", "no such file: {}/none.pt"),
-        ("{}/w.pt", "a file needs the architecture whose weights it has: ViT-B-16:{}/w.pt"),
+        ("{}/w.pt", "put the architecture of the file before its path, e.g. ViT-B-16:{}/w.pt"),
     ],
 )
 def test_backbone_path_without_a_file_is_explained(

@@ -54,7 +54,7 @@ def test_one_image_per_class_uses_deviations_from_text_features() -> None:
     rows = compute_within_class_contrasts(x, labels, TEXT).numpy()
     expected = np.cov((x - TEXT[labels]).numpy(), rowvar=False)
     np.testing.assert_allclose(rows.T @ rows / len(rows), expected, atol=1e-14)
-    with pytest.raises(ValueError, match="at least 2 training images, got 1"):
+    with pytest.raises(ValueError, match="requires 2 or more training images, got 1"):
         compute_within_class_contrasts(*images([1]), TEXT)
 
 
