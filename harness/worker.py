@@ -262,8 +262,8 @@ class Worker:
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
-                f"backbone {trial.backbone} has other weights on this node than those that extracted "
-                "the features. Install the same weights on every node"
+                f"backbone {trial.backbone} has other weights on this node than those that were "
+                "used to extract the features. Install the same weights on every node"
             )
         self._clip = clip
         if checkpoint is not None:
