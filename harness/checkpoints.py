@@ -30,7 +30,7 @@ ATOMIC_SYSTEMS = ("s3", "gcs", "abfs")
 # A URI without // after its scheme, such as s3:bucket, which would be read as a local path.
 MALFORMED_URI = re.compile(r"(file|s3|gs|gcs|abfss?|hdfs|viewfs):(?!//)")
 SUFFIX = ".safetensors"
-Notes = Mapping[str, str | float]  # what a worker saves with a trial's state
+Notes = Mapping[str, str | float]  # numbers and texts that a worker adds to a checkpoint
 # Minimum time between two checkpoints, as a multiple of the time that writing the last one took.
 MIN_INTERVAL_FACTOR = 20
 
@@ -43,8 +43,8 @@ def resolve_storage_uri(requested: str | None, cache_dir: Path) -> str:
     """Return the absolute URI or path of the storage.
 
     Args:
-        requested: URI or path. None or "" stands for $SHIP_SWEEP_STORAGE or, if that is not set
-            either, for the folder checkpoints/ in `cache_dir`.
+        requested: URI or path. If it is None or "", the value of $SHIP_SWEEP_STORAGE is used. If
+            that is empty too, the storage is the folder checkpoints/ in `cache_dir`.
         cache_dir: Cache folder.
 
     Raises:
@@ -129,8 +129,8 @@ class Storage:
     def remove(self, name: str = "") -> None:
         """Remove the file of a trial or, once the study is complete, all files of the study.
 
-        Removing all files also removes what remains of trials whose seeds were halved, and of
-        workers on nodes that were lost. Errors are only logged.
+        Some files are removed only together with all others: those of trials that were split in
+        two, and of trials on lost nodes. Errors are only logged.
 
         Args:
             name: Name of the file. "" removes all files.
@@ -148,7 +148,7 @@ class Storage:
 def make_checkpoint_name(config_key: str, seeds: Sequence[int], save: bool) -> str:
     """Return the name of a trial's checkpoint.
 
-    The name changes if the configuration's key does, so an outdated checkpoint is never read.
+    The name depends on the configuration's key, so an outdated checkpoint is never read.
 
     Args:
         config_key: Key of the trial's configuration, a hash of its constants, images, weights and
@@ -263,7 +263,7 @@ class Checkpoints:
         return self._is_unusable
 
     def _schedule_next(self, seconds: float) -> None:
-        """Set the time from which the next checkpoint is due.
+        """Set the earliest time of the next checkpoint.
 
         Args:
             seconds: Time that writing the last checkpoint took.

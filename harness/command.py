@@ -1,4 +1,4 @@
-"""Shared behavior of the three commands: --help, usage errors, start and exit."""
+"""Shared behavior of ship-sweep, ship-report and ship-data: --help, usage errors, start, exit."""
 
 import gc
 import io
@@ -17,7 +17,8 @@ from harness.wording import escape_controls_in_lines, find_closest, mask_secrets
 
 # Exit codes. Python also exits with 1 after an unexpected error.
 CHECK_FAILED, USER_MISTAKE, INCOMPLETE, INTERRUPTED, READER_GONE = 1, 2, 3, 130, 141
-# click's UsageError. It is taken from typer, because recent versions have their own copy of click.
+# click's UsageError. It is looked up in typer, because recent versions of typer contain a copy of
+# click.
 _USAGE_ERROR: Final[Any] = typer.BadParameter.__mro__[1]
 
 
@@ -35,7 +36,7 @@ class Command(TyperCommand):
             typer.Exit: The arguments are invalid, or one of them is a removed option.
         """
         refuse_removed(args)
-        with _one_line_errors(ctx):
+        with _print_usage_errors(ctx):
             return super().parse_args(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
@@ -44,7 +45,7 @@ class Command(TyperCommand):
         Raises:
             typer.Exit: The command refuses its arguments, or its exit code is not 0.
         """
-        with _one_line_errors(ctx):
+        with _print_usage_errors(ctx):
             return super().invoke(ctx)
 
     def get_params(self, ctx: Any) -> list[Any]:
@@ -68,7 +69,7 @@ class CommandGroup(TyperGroup):
         if not args and self.no_args_is_help:
             return super().parse_args(ctx, args)
         refuse_removed(args)
-        with _one_line_errors(ctx):
+        with _print_usage_errors(ctx):
             return super().parse_args(ctx, args)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
@@ -117,7 +118,7 @@ def refuse_removed(args: Iterable[str]) -> None:
 
 
 @contextmanager
-def _one_line_errors(ctx: Any) -> Iterator[None]:
+def _print_usage_errors(ctx: Any) -> Iterator[None]:
     """Print a usage error as one line, and exit with 2."""
     try:
         yield
@@ -149,11 +150,11 @@ def start(app: typer.Typer) -> None:
 
 
 def make_output_robust() -> None:
-    """Make standard output robust against unusual terminals.
+    """Make standard output and standard error robust against unusual terminals.
 
-    - Characters that the encoding lacks, e.g. ± in locale C, become ?.
+    - Characters that the encoding of standard output lacks, e.g. ± in locale C, become ?.
     - A closed stream (`>&-`) is replaced by the null device. Otherwise a file that is opened later
-      could get its descriptor, and the output.
+      could get the stream's descriptor, and the output would be written to that file.
     - COLUMNS=0, which some terminals set, is removed, because rich would print nothing.
     """
     for name in ("stdout", "stderr"):
@@ -179,9 +180,10 @@ def collect_rarely() -> None:
 def exit_when_reader_leaves() -> Iterator[None]:
     """Exit with 141 if the code in the context exits with 1 because its output pipe was closed.
 
-    Shells report 141 (128 + 13) for a program that is killed by SIGPIPE, e.g. in `ship-report NAME
-    | true`. Python ignores SIGPIPE, which would also kill the program when a server closes a
-    connection. Instead, rich and click exit with 1 if they cannot write to a closed pipe.
+    For example, the reader of `ship-report NAME | true` closes the pipe. Most programs are then
+    killed by SIGPIPE, and the shell reports 141 (128 + 13). Python ignores this signal, because
+    otherwise a server that closes a connection would kill the program, too. Instead, rich and click
+    exit with 1 if they cannot write to a closed pipe.
     """
     try:
         descriptor = os.dup(sys.stdout.fileno())

@@ -19,9 +19,8 @@ MEGABYTE = 1e6  # unit of MLflow's system metrics
 # Messages of out-of-memory errors that have no type of their own: from CPU allocators, CUDA's
 # runtime, and cuBLAS, cuDNN or cuSOLVER (e.g. CUBLAS_STATUS_ALLOC_FAILED).
 _OUT_OF_MEMORY = re.compile(r"can't allocate memory|out of memory|_STATUS_ALLOC_FAILED")
-# Linux's files that contain this process's peak memory, and that reset it.
-_STATUS = Path("/proc/self/status")
-_CLEAR_REFS = Path("/proc/self/clear_refs")
+_STATUS = Path("/proc/self/status")  # on Linux, contains this process's peak memory as VmHWM
+_CLEAR_REFS = Path("/proc/self/clear_refs")  # on Linux, writing 5 resets the peak memory
 
 
 def _cuda() -> Any:
@@ -92,7 +91,7 @@ class PeakMemory:
             _cuda().reset_peak_memory_stats()
             return
         with suppress(OSError):
-            _CLEAR_REFS.write_text("5")  # resets VmHWM to the current size
+            _CLEAR_REFS.write_text("5")
 
     def mebibytes(self) -> float:
         """Return the peak so far in MiB."""
@@ -108,7 +107,7 @@ class PeakMemory:
 
 
 class MachineLoad:
-    """Load of the machine that this process runs on. All processes of the machine count."""
+    """Load of the machine that this process runs on, from all processes on it."""
 
     def __init__(self, device: str) -> None:
         """Start the measurement.
@@ -125,8 +124,8 @@ class MachineLoad:
     def sample(self) -> dict[str, float]:
         """Return the load under the names of MLflow's system metrics.
 
-        The load of the cores is their mean since the last sample, or since construction. The loads
-        of memory and of the trial's GPU are the current ones. A GPU's utilization is left out if it
+        CPU utilization is the mean over all cores since the last sample, or since construction. The
+        values of memory and of the trial's GPU are current. A GPU's utilization is left out if it
         cannot be read.
         """
         import psutil

@@ -14,14 +14,14 @@ from harness.wording import (
     show,
 )
 
-_HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
+_HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")  # the host may be [IPv6]
 
 
 class UserError(ValueError):
     """An error that the user can fix. The command prints it without a traceback and exits with 2.
 
-    StoreAway, StudyLost and RayLost, which end a running study, exit with 3 instead. Secrets of
-    addresses in the message are masked.
+    The exit code is 3 for errors that end a running study: StoreAway, StudyLost and RayLost.
+    Passwords and tokens of addresses in the message are masked.
     """
 
     def __init__(self, message: str) -> None:
@@ -78,7 +78,8 @@ class RayLost(UserError):
         super().__init__(f"Ray has died ({cause}). Run the same command to resume")
 
 
-NOTHING = object()  # no value; None is the value null, which a user can write
+# Sentinel for "no value". It is not None, because None is YAML's null, which a user can write.
+NOTHING = object()
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,8 @@ class Fault:
         suggestion: Suggested value or key. Defaults to the choice most similar to `got`, if there
             is one.
         detail: Text that follows `problem`, such as the method that the key belongs to. If several
-            methods reject the same value, only one fault is reported, although `detail` differs.
+            methods reject the same value, their faults differ only in `detail`, and
+            harness.config.load reports only one of them.
         reason: Why the value is invalid, without a full stop. It follows the value.
         advice: Sentence that says what to do, without a full stop. It is left out if there is a
             suggestion.
@@ -118,7 +120,7 @@ class Fault:
 
     @property
     def text(self) -> str:
-        """Message without the source: problem, value, reason, suggestion, choices and advice."""
+        """Message without the source: the attributes as one line that begins with `path`."""
         value = "" if self.got is NOTHING else f", got {show(self.got)}"
         suggestion = self.suggestion
         if suggestion is None and isinstance(self.got, str):
@@ -136,8 +138,8 @@ def find_ray_address_fault(address: str) -> str | None:
     """Return what is wrong with the address of a Ray cluster, or None if it is valid.
 
     For `auto`, the environment variable RAY_ADDRESS is checked as well, unless it is empty.
-    Addresses of Ray Client (ray://) are refused: Tune would then run on the head node, so Ctrl-C in
-    this process would not reach it.
+    Addresses of Ray Client (ray://) are refused. With these, Tune would run on the head node, where
+    Ctrl-C in this process would not reach it.
     """
     name = "address"
     if address == "auto" and (environment_address := os.environ.get("RAY_ADDRESS")):

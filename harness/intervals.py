@@ -35,7 +35,7 @@ class Estimate:
 
 
 def scale_of(values: npt.ArrayLike) -> float:
-    """Return the largest absolute value, to which rounding errors are relative; 0 if empty."""
+    """Return the largest absolute value, or 0 without values. ROUNDING is a fraction of it."""
     return float(np.abs(values).max(initial=0.0))
 
 
@@ -66,8 +66,8 @@ def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
 def mean_interval(values: Sequence[float]) -> Estimate:
     """Compute the mean and its two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 
-    The interval is None for a single value, and for equal values: they do not show that other seeds
-    would give the same value.
+    `low` and `high` are None for a single value. They are also None for equal values, because
+    another seed could still give another value.
 
     Args:
         values: At least one number, one per seed, all finite.
@@ -94,8 +94,8 @@ def compute_percent_interval(values: Sequence[float]) -> Estimate:
 
     With m the mean and s the standard deviation, the logit of m/100 has the standard error
     s / (sqrt(n) m (1 - m/100)) by the delta method. The t-interval of the logit is mapped back to
-    percentages. It is within 0 to 100, and its longer side is towards 50. The interval is None if
-    the mean is 0 or 100, which have no logit, or if `mean_interval` returns none.
+    percentages. It is within 0 to 100, and its longer side is towards 50. `low` and `high` are None
+    if the mean is 0 or 100, which have no logit, or if `mean_interval` returns None for them.
 
     Args:
         values: At least one percentage, one per seed, all finite.

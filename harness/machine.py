@@ -16,9 +16,9 @@ from typing import Final
 from harness.errors import UserError
 
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # changes whenever the machine boots
-SCRATCH_PREFIX = "ship-sweep-scratch-"  # of the names of scratch folders
+SCRATCH_PREFIX = "ship-sweep-scratch-"  # start of the name of every scratch folder
 _SUFFIX_LENGTH: Final = 8  # characters that tempfile.mkdtemp appends
-_SHORTEST_PARENT: Final = "/tmp"  # also Ray's default
+_SHORTEST_PARENT: Final = "/tmp"  # last candidate for the parent of a scratch folder
 
 
 @contextmanager
@@ -66,8 +66,8 @@ def silence_loggers(*names: str, level: int = logging.CRITICAL) -> Iterator[None
 def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
     """Hold a named lock among this user's processes on this machine.
 
-    The kernel releases the lock when the process ends. The lock excludes no process on another
-    machine; for that see harness.store.lease.
+    The kernel releases the lock when the process ends. Processes on other machines are not
+    excluded; harness.store.lease does that.
 
     Args:
         name: Name of the lock, e.g. the names of a store and a study.
@@ -145,9 +145,9 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
     folders of dead processes.
 
     Args:
-        max_length: Maximum length of the folder's path in bytes, because paths of sockets are
-            limited. The folder is then created in the first of RAY_TMPDIR, TMPDIR and /tmp that
-            exists and is short enough. Defaults to no limit; the folder is then in TMPDIR.
+        max_length: Maximum length of the folder's path in bytes. Needed if the folder will contain
+            sockets, whose paths are limited. The folder is then created in the first of RAY_TMPDIR,
+            TMPDIR and /tmp that exists and is short enough. Without a maximum, it is in TMPDIR.
 
     Raises:
         UserError: The folder cannot be created.

@@ -40,8 +40,9 @@ EVALUATIONS = "selection_evaluations"  # number of evaluated selection epochs
 LAST_VALUE = "selection_objective"  # mean objective over seeds in the last evaluated epoch
 # List of the epochs' messages.
 EPOCHS = "epochs"
-# End of the trial. Each is a list of one mapping, because Tune would flatten a mapping:
-#   FINAL: "metrics" by name in the store, "files" of the run by path, "device", and FAILED_SEEDS;
+# The last result of a trial has one of these two keys. The value is a list of one mapping, because
+# Tune would flatten a mapping. The keys of the mapping are
+#   FINAL: "metrics" (by name in the store), "files" (by path), "device" and FAILED_SEEDS;
 #   FAILED: "failure" and "reason".
 FINAL, FAILED = "final", "failed"
 FAILED_SEEDS = "failed_seeds"  # failed seed -> reason
@@ -108,7 +109,8 @@ def make_epoch_message(epoch: EpochMetrics, seeds: Sequence[int] = ()) -> dict[s
 
     Args:
         epoch: Metrics of the epoch.
-        seeds: Seeds of the trial, to include each seed's values. Defaults to means only.
+        seeds: Seeds of the trial, if the message is to contain each seed's values in addition to
+            the means.
     """
     metrics = {
         stage_metric(epoch.stage, name): fmean(epoch.active_values(name)) for name in epoch.per_seed
@@ -136,7 +138,7 @@ def make_final_numbers(
     Failed seeds have no numbers, and the objective excludes them.
 
     Args:
-        tested: Metrics of the stage test. None if the trial has reported none.
+        tested: Metrics of the stage "test". None if the trial has not reported this stage.
         by_epoch: Selection epoch -> its metrics per seed, for each evaluated epoch.
         seeds: Seeds of the trial.
         objective: Selection metric whose mean over seeds is the trial's objective. "" if there was
@@ -148,8 +150,8 @@ def make_final_numbers(
     if tested is None:
         raise RuntimeError("the trial ended without test metrics")
     indices = [index for index in range(len(seeds)) if index not in tested.failed]
-    # Metrics of each seed's selected epoch. Those that one of these epochs lacks are left out:
-    # epoch 0 has no loss.
+    # Metrics of each seed's selected epoch. A metric is left out if one of these epochs lacks it,
+    # as epoch 0 lacks the loss.
     epochs = tested.active_values("selection_epoch") if "selection_epoch" in tested.per_seed else []
     rows = [by_epoch.get(int(epoch), {}) for epoch in epochs]
     values: dict[str, Sequence[float | None]] = {
@@ -221,7 +223,7 @@ def make_correct_file(
 
     if not eval_sets:
         return b""
-    # types are needed if an evaluation has no images
+    # polars cannot infer these types if an evaluation has no images
     types = {EVAL_SET: pl.String, CLASS: pl.String}
     frames = [
         pl.DataFrame(_make_columns(eval_set, seeds), schema_overrides=types)

@@ -1,6 +1,7 @@
 """The functions of ship that the harness calls on the driver and on workers. Tests replace them.
 
-ship (torch, open_clip) is imported inside the functions, so that a finished study never loads it.
+Modules of ship that need torch or open_clip are imported inside the functions, so that the report
+of a finished study does not load them.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -90,8 +91,7 @@ def extract(*args: Any) -> "FeatureSet":
     """Call ship.features.extract_features.
 
     Args:
-        args: Backbone, dataset, number of views, cache folder, progress function, splits,
-            function that encodes (None for the default), labels of the classes (None for all).
+        args: Arguments of extract_features by position.
     """
     from ship.features import extract_features
 
@@ -106,7 +106,7 @@ class MethodFunctions:
         run_trial: Function that runs a trial. Called on workers, so it is pickled.
         load_backbone: Function that loads a backbone. Called on workers, so it is pickled.
         load_dataset: Function that loads a dataset. Called on the driver. The dataset has the
-            attributes `fingerprint` and `split_version` ("" if it has only one split).
+            attributes `fingerprint` and `split_version` of ship.datasets.ImageDataset.
         extract: Function that extracts the features of a loaded dataset. Called on the driver.
         accelerator: torch device of a trial that has GPUs.
     """

@@ -31,7 +31,7 @@ class SteadyConsole(Console):
     def on_broken_pipe(self) -> None:
         """Discard all later output. rich calls this if it prints to a closed pipe."""
         self.quiet = True
-        # other code writes to standard output without this console, which must not fail either
+        # other code writes to standard output directly, and must not fail either
         null_device = os.open(os.devnull, os.O_WRONLY)
         os.dup2(null_device, sys.stdout.fileno())
         os.close(null_device)
@@ -151,8 +151,8 @@ class View:
 def show_progress(title: str, console: Console) -> Iterator[Report]:
     """Provide a function that shows a task's progress.
 
-    On a terminal it shows a bar, otherwise a line per quarter. Nothing is shown before its first
-    call: cached features need no progress.
+    On a terminal the function shows a bar. Otherwise it prints a line for each quarter of the task.
+    If it is never called, e.g. because all features are cached, nothing is shown.
 
     Args:
         title: Title of the task.
@@ -162,7 +162,7 @@ def show_progress(title: str, console: Console) -> Iterator[Report]:
         The function. Its arguments are the number of finished items and the total.
     """
     print_line = make_line_printer(console)
-    quarter = -1  # last quarter with a line
+    quarter = -1  # last quarter for which a line was printed
     columns = (*Progress.get_default_columns(), MofNCompleteColumn())
     bar = Progress(*columns, console=console, disable=not console.is_terminal)
     task = bar.add_task(title, total=None)

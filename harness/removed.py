@@ -4,7 +4,7 @@ The command line and the YAML loader print a message of REMOVED in place of thei
 unknown option, key or value. Imports nothing.
 """
 
-# old name -> new name, in the forms of the keys of REMOVED
+# Old name (in the form of a key of REMOVED) -> new name.
 _RENAMED = {
     "--list": "ship-sweep list",
     "--copy": "ship-sweep copy NAME",

@@ -34,11 +34,11 @@ def count_gpus(nodes: Nodes) -> int:
 
 
 def resolve_resources(resources: Resources, nodes: Nodes) -> Resources:
-    """Return the resources of one trial, with a number in place of `gpus` None.
+    """Return the resources of one trial, with `gpus` as a number.
 
     Args:
-        resources: Resources of one trial, as in the study. `gpus` None means one GPU if any node
-            has one, else none.
+        resources: Resources of one trial, as in the study. If `gpus` is None, the trial gets one
+            GPU if any node has one, else none.
         nodes: Resources of each node.
     """
     if resources.gpus is not None:
@@ -77,11 +77,11 @@ def count_slots(
 
 
 def check_resources(address: str | None, resources: Resources) -> None:
-    """Check that a study can run, before Ray is started. Ray itself takes minutes to report this.
+    """Check that a study can run, before Ray is started. Ray takes minutes to report such errors.
 
     Args:
-        address: HOST:PORT of a cluster, at which something has to answer. For "auto" nothing is
-            checked. None checks the resources of this machine.
+        address: Address of the cluster. For HOST:PORT, a connection must succeed. For "auto",
+            nothing is checked. For None, this machine must have the resources of a trial.
         resources: Resources of one trial, as in the study.
 
     Raises:
@@ -126,7 +126,7 @@ def check_capacity(resources: Resources, nodes: Nodes) -> None:
 def describe_idle_gpus(
     resources: Resources, nodes: Nodes, max_concurrent_trials: int | None
 ) -> str | None:
-    """Return a warning if some GPUs would stay idle. None if not, or if trials run on the CPU.
+    """Return a warning if some GPUs would stay idle. None if all are used, or trials use none.
 
     Args:
         resources: Resources of one trial, as in the study.

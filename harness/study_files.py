@@ -50,7 +50,7 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in list_packaged_names():
-        raise _make_unknown_study_error_(
+        raise _make_unknown_study_error(
             Fault("NAME", "must be the name of a packaged study", name), stem
         )
     path = Path(f"{stem}.yaml")
@@ -78,8 +78,8 @@ def find_space(path_or_name: str | Path) -> Path:
     """Return the YAML file of a study.
 
     Args:
-        path_or_name: Path of a file, or name of a packaged study. ".yaml" may be omitted. An
-            existing path is preferred.
+        path_or_name: Path of a file, or name of a packaged study. ".yaml" may be omitted. If both
+            exist, the path is returned.
 
     Raises:
         ConfigError: There is no such file, or the argument is neither text nor a path. The message
@@ -87,7 +87,7 @@ def find_space(path_or_name: str | Path) -> Path:
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
-        raise _make_unknown_study_error_(
+        raise _make_unknown_study_error(
             Fault("the study", f"{rule}, got a value of type {type(path_or_name).__name__}")
         )
     requested = Path(path_or_name)
@@ -98,10 +98,10 @@ def find_space(path_or_name: str | Path) -> Path:
         with suppress(OSError):  # a name that is too long is not found either
             if path.is_file():
                 return path
-    raise _make_unknown_study_error_(Fault("the study", rule, str(path_or_name)), requested.stem)
+    raise _make_unknown_study_error(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
-def _make_unknown_study_error_(fault: Fault, name: str = "") -> ConfigError:
+def _make_unknown_study_error(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, which lists the packaged ones.
 
     Args:
@@ -151,7 +151,8 @@ def parse_value(text: str, label: str) -> Any:
         label: Name of its source in messages.
 
     Raises:
-        ConfigError: The text is not valid YAML, JSON lacks a value, or a key is repeated.
+        ConfigError: The text is not valid YAML, a value has no equivalent in JSON, or a key is
+            repeated.
     """
     reader = YAML(typ="safe", pure=True)
     reader.composer.warn_double_anchors = False  # a repeated anchor is valid YAML
@@ -161,7 +162,7 @@ def parse_value(text: str, label: str) -> Any:
         mark = error.problem_mark or error.context_mark
         position = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
         fault = f"{position}invalid YAML: {error.problem or error.context}"
-    except Exception as error:  # e.g. of tags, whose errors have many types
+    except Exception as error:  # a value that does not fit its tag may raise any error
         fault = f"invalid YAML: {describe_error(error)}"
     else:
         return to_json(value, label)
@@ -169,7 +170,7 @@ def parse_value(text: str, label: str) -> Any:
 
 
 def format_yaml(tree: Mapping[str, Any]) -> str:
-    """Return a mapping of values that JSON has as YAML, in the mapping's order."""
+    """Format a mapping as YAML, in its order. Its values must have types of JSON."""
     writer, text = YAML(typ="safe", pure=True), io.StringIO()
     writer.default_flow_style = False
     writer.sort_base_mapping_type_on_output = False  # type: ignore[assignment]

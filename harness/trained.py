@@ -23,9 +23,9 @@ def load_trained(
     """Load a trained model of a run in MLflow, with ship.load_trained.
 
     Args:
-        uri: One of: runs:/RUN_ID, the address of a run's folder `trained` or of a file
-            trained/seed_N.safetensors (runs:/RUN_ID/trained, mlflow-artifacts:/..., s3://...), or a
-            local path of either.
+        uri: The run (runs:/RUN_ID), its folder `trained`, or a file seed_N.safetensors in that
+            folder. The folder and the file may be addresses (runs:/RUN_ID/trained,
+            mlflow-artifacts:/..., s3://...) or local paths.
         seed: Seed of the model. Defaults to the seed of the file, or to the run's first seed.
         target: Target dataset whose classes are predicted, under protocol cross_dataset. Defaults
             to the first target.
@@ -55,7 +55,6 @@ def load_trained(
         try:
             return ship.load_trained(path, seed, target=target, clip=clip, device=device)
         except ValueError as error:
-            folder = (
-                path.parent if path.suffix == MODEL_SUFFIX else path
-            )  # the message names a temporary folder
+            # the message contains a temporary folder: replace it by the address
+            folder = path.parent if path.suffix == MODEL_SUFFIX else path
             raise type(error)(str(error).replace(str(folder), mask_secrets(uri))) from error

@@ -202,7 +202,7 @@ class Worker:
                 scheduler may stop the trial, none begins after an evaluated selection epoch either.
         """
         for epoch in epochs:
-            # an error in the next epoch is reported as after this one
+            # if the next epoch fails, the message says that this was the last one before it
             self._progress = f"after epoch {epoch.epoch} of stage {epoch.stage}"
             self._past_epochs.append(epoch)
             result[messages.EPOCHS].append(self._make_epoch_message(epoch))
@@ -252,7 +252,7 @@ class Worker:
             checkpoint: Checkpoint to resume from. None starts the trial from its beginning.
 
         Raises:
-            RuntimeError: The features were extracted with weights other than the backbone's.
+            RuntimeError: The features were extracted with other weights than those of `clip`.
         """
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
         self._tokens_at_start = int(getattr(clip, "text_tokens", 0))
@@ -262,8 +262,8 @@ class Worker:
         expected = getattr(features, "backbone_fingerprint", None)
         if expected is not None and expected != clip.fingerprint:
             raise RuntimeError(
-                f"the weights of backbone {trial.backbone} on this node differ from those of its "
-                f"features"
+                f"backbone {trial.backbone} has other weights on this node than those that were "
+                "used to extract the features. Install the same weights on every node"
             )
         self._clip = clip
         if checkpoint is not None:

@@ -2,7 +2,7 @@
 
 The checks find levels that no valid trial can use, options without effect, and requirements of
 samplers and protocols that are not met. Every check reports all faults it finds, not only the
-first. Datasets and backbones are checked in harness.config.requirements.
+first. Nothing here reads a dataset or a backbone; harness.config.requirements does.
 """
 
 import random
@@ -24,7 +24,7 @@ from ship.datasets import PREFIX
 from ship.protocol_rules import find_unmet_requirements
 from ship.trial_config import TrialConfig
 
-MAX_GRID = 10_000  # maximum number of configurations of a grid, and of checked trials
+MAX_GRID = 10_000  # most configurations that a grid may have, and most trials that are checked
 # A factor is reported as useless only after this many sampled trials did not read it: a smaller
 # sample may have missed the trials that read it.
 _MIN_SAMPLED_TRIALS = 100
@@ -37,7 +37,7 @@ class TrialSample:
 
     Attributes:
         is_complete: Whether all trials are included. False for a random sample.
-        valid_trials: Each assignment whose trial is valid, and this trial.
+        valid_trials: Pairs (assignment, trial), one for each valid trial.
         faults: Faults of the assignments whose trial is invalid, e.g. because a factor is not an
             option of the assignment's method, and faults of `variants.dataset`.
     """
@@ -81,16 +81,21 @@ class TrialSample:
         group, _, leaf = fault.path.partition(".")
         key = fault.path
         if not leaf and group not in assignment:
-            # the fault concerns the whole group of a constant method: blame a factor of that
-            # group, if there is one
+            # The fault is about a group as a whole, and the group's method is not a factor. If a
+            # factor sets one of the group's options, the fault is reported there.
             key = next((name for name in assignment if name.partition(".")[0] == group), group)
         path, value = self._find_path(assignment, key), fault.got
-        if value is not NOTHING:  # without a value, the key itself is the fault
+        if value is not NOTHING:  # otherwise the fault is a missing or unknown key
             value = assignment.get(key, value)
         return replace(fault, path=path, got=value)
 
     def _find_path(self, assignment: Mapping[str, Any], key: str) -> str:
-        """Return the path in the YAML that sets a dotted name, such as "shots" or "targets[1]"."""
+        """Return the path in the YAML at which an option is set.
+
+        Args:
+            assignment: Assignment of the trial.
+            key: Name of the option, such as "shots", "generator.epochs" or "targets[1]".
+        """
         study, name = self._study, key.partition("[")[0]
         group, _, leaf = name.partition(".")
         if name in assignment:
@@ -117,7 +122,8 @@ def _find_dataset_faults(study: StudyConfig) -> Iterator[Fault]:
         }
         values = {"dataset": dataset, **method_names}
         tree = set_values(study.base.model_dump(), values, study.variants)
-        # options that variants.generator.NAME or variants.finetuner.NAME sets, not this dataset
+        # Options that the dataset does not set, but variants.generator.NAME or
+        # variants.finetuner.NAME. Their faults are not reported as the dataset's.
         method_options = {
             f"{key}.{leaf}"
             for key, name in method_names.items()
@@ -133,7 +139,7 @@ def _find_dataset_faults(study: StudyConfig) -> Iterator[Fault]:
 def _list_assignments(space: Mapping[str, Factor]) -> tuple[list[dict[str, Any]], bool]:
     """Return all assignments of a space and True, or MAX_GRID random ones and False.
 
-    A range has only its ends, unless it is in the `when` of another factor.
+    Only the ends of a range are used, unless the `when` of another factor refers to the range.
     """
     condition_keys = {name for factor in space.values() for name in factor.when}
 
@@ -160,14 +166,14 @@ def find_study_faults(study: StudyConfig, trials: TrialSample) -> Iterator[Fault
         trials: Trials of the study. `trials.faults` must be empty.
     """
     dataset_factor = study.space.get("dataset")
-    is_constant = dataset_factor is None or bool(dataset_factor.when)
+    needs_constant = dataset_factor is None or bool(dataset_factor.when)
     # add_defaults() has already set `dataset` if the study uses the packaged backbone
-    if is_constant and "dataset" not in study.base.model_fields_set:
+    if needs_constant and "dataset" not in study.base.model_fields_set:
         yield Fault("dataset", "is required", choices=list_dataset_choices())
     yield from _find_unused_variants(study)
     yield from _find_folder_faults(study)
     space_faults = list(_find_space_faults(study.space))
-    problem = "is never met: its conditions exclude each other"
+    problem = "is never met: its conditions and those of the factors in it exclude each other"
     yield from space_faults or (
         Fault(f"space.{key}.when", problem)
         for key in study.space
@@ -240,8 +246,8 @@ def _find_trial_faults(study: StudyConfig, trial: TrialConfig) -> Iterator[Fault
 def _find_useless_factors(space: Mapping[str, Factor], trials: TrialSample) -> Iterator[Fault]:
     """Yield a fault for each factor that has no effect.
 
-    A factor is useless if no trial reads it. In addition, a method's option is useless at a level
-    of another factor of that method if no trial with this level reads it.
+    These are factors that no trial reads. An option of a method is also reported if another factor
+    of the same method has a level with which no trial reads the option.
     """
     n_required = 1 if trials.is_complete else _MIN_SAMPLED_TRIALS
     for key in space:
@@ -256,7 +262,8 @@ def _find_useless_factors(space: Mapping[str, Factor], trials: TrialSample) -> I
         if group not in METHODS:
             continue
         for other in (name for name in space if name.startswith(f"{group}.") and name != key):
-            # level of `other` -> for each trial, why it ignores the factor, or None if it reads it
+            # level of `other` -> one entry per trial: the reason why it ignores `key`, or None if
+            # it reads `key`
             by_level: dict[Any, list[str | None]] = {}
             for assignment, trial in active:
                 if other in assignment:
@@ -296,11 +303,11 @@ def _find_sampler_faults(study: StudyConfig) -> Iterator[Fault]:
     if sampler == "gp":
         conditional = ", ".join(key for key, factor in space.items() if factor.when)
         if conditional:
-            problem = f"must be tpe or random where factors have `when` ({conditional})"
+            problem = f"must be grid, tpe or random if factors have `when` ({conditional})"
             reason = "gp cannot model a factor that some configurations lack"
             yield Fault("sampler", problem, "gp", reason=reason)
         if scheduler != "none":
-            problem = f"must be tpe or random with scheduler {scheduler}"
+            problem = f"must be grid, tpe or random with scheduler {scheduler}"
             reason = "gp learns nothing from stopped configurations"
             yield Fault("sampler", problem, "gp", reason=reason)
     keys_without_levels = [key for key, factor in space.items() if factor.enumerate() is None]

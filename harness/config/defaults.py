@@ -61,9 +61,8 @@ def add_defaults(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any
             target = _ensure_method_options(method, group, full_tree, _as_mapping(space.get(group)))
         else:
             target = full_tree.setdefault(group, {}) if group else full_tree
-        if not isinstance(
-            target, dict
-        ):  # the method is not used, or the validation will report a fault
+        # otherwise the method is not used, or the validation will report a fault
+        if not isinstance(target, dict):
             continue
         new_options = {key: value for key, value in defaults.items() if key not in target}
         target.update(new_options)
@@ -104,7 +103,8 @@ def _get_dataset_options(tree: Mapping[str, Any]) -> Mapping[str, Mapping[str, A
     """Return the options that `variants` sets for the study's only dataset.
 
     Returns:
-        Each path of `load_defaults` -> options. They are {} if `dataset` is a factor.
+        Path of `load_defaults` -> options, for every path. If `dataset` is a factor, the options
+        are {}.
     """
     dataset = tree.get("dataset", load_defaults()[""].get("dataset"))
     if "dataset" in _as_mapping(tree.get("space")) or not isinstance(dataset, str):

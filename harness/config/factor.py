@@ -168,7 +168,7 @@ def is_active(factor: Factor, assignment: Mapping[str, Any]) -> bool:
 def sort_by_condition(space: Mapping[str, Factor]) -> list[str]:
     """Return the keys of factors, each after the keys in its `when`.
 
-    Factors of a cycle of conditions are left out, and factors that depend on one.
+    Factors whose conditions form a cycle are left out, and so are factors that depend on these.
     """
     order: list[str] = []
     keys = list(space)
@@ -199,7 +199,7 @@ def iter_assignments(
 def _extend(
     combinations: Iterator[Assignment], key: str, factor: Factor, values: Values
 ) -> Iterator[Assignment]:
-    """Yield each combination with each value of a factor, or unchanged where it has no values."""
+    """Yield each combination once per value of a factor. Without values it is yielded unchanged."""
     for combination in combinations:
         levels = values(key, factor) if is_active(factor, combination) else ()
         if levels:
@@ -209,9 +209,9 @@ def _extend(
 
 
 def find_factor_faults(factor: Factor) -> list[Fault]:
-    """Return the faults of a factor whose keys each have a valid value.
+    """Return the faults of a factor whose keys do not fit together, e.g. if low > high.
 
-    Their paths begin at the factor, e.g. "low".
+    Each key by itself must be valid. The paths of the faults begin below the factor, e.g. "low".
     """
     low, high, step, choices = factor.low, factor.high, factor.step, factor.choices
     if choices is not None:
@@ -219,7 +219,8 @@ def find_factor_faults(factor: Factor) -> list[Fault]:
         repeats = [index for index, level in enumerate(choices) if is_among(level, choices[:index])]
         faults = [Fault(f"choices[{index}]", rule, choices[index]) for index in repeats]
         for name in ("low", "high", "log", "step", "levels"):
-            if not is_among(value := getattr(factor, name), (None, False)):  # 0 is neither
+            # unlike None and False, 0 is a value of the YAML
+            if not is_among(value := getattr(factor, name), (None, False)):
                 faults.append(Fault(name, "cannot be combined with choices", value))
         return faults
     if low is None or high is None:

@@ -26,7 +26,7 @@ from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
 _UNKNOWN_KEY = "is an unknown key"
-# Key in other tools -> key of a study, which is suggested.
+# Name in other tools -> key of a study, which is suggested instead.
 _FOREIGN_KEYS = {
     "metric": "objective",
     "model": "backbone",
@@ -109,7 +109,7 @@ def load_study(
 def _build_study(
     tree: dict[str, Any], overrides: Sequence[Override]
 ) -> tuple[StudyConfig, list[Fault]]:
-    """Build a study from the valid values of a YAML; return it and the faults of the others.
+    """Build a study from the valid values of a YAML; return it and the faults of invalid values.
 
     Args:
         tree: Mapping of the YAML in long form, with all overrides and defaults.
@@ -140,9 +140,9 @@ def _build_study(
 
 
 def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> list[Fault]:
-    """Remove invalid keys from `variants.dataset`, and return the faults of all variants.
+    """Return the faults in the keys of `variants`, and remove these keys from `variants.dataset`.
 
-    The options under `variants` for a method are checked later, by TrialSample.
+    The values of options are checked later, by TrialSample.
     """
     faults, groups = list[Fault](), (*METHODS, "dataset")
     for group in (group for group in variants if group not in groups):
@@ -172,7 +172,7 @@ def _prune_variants(variants: Mapping[str, Mapping[str, dict[str, Any]]]) -> lis
 
 
 def _remove_overridden(options: dict[str, Any], overrides: Sequence[Override]) -> None:
-    """Remove the options that `variants` sets for a dataset and a --set of a constant overrides.
+    """Remove those options of a dataset in `variants` that an override sets as constants.
 
     `finetuner=coop` removes the whole group `finetuner`, but `finetuner.name=coop` removes nothing.
     The group's `name` stays, because its other options are for that method only.
@@ -271,14 +271,14 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
 def _make_unknown_fault(path: str, problem: str, key: str, keys: Iterable[str]) -> Fault:
     """Return the fault of an unknown key, with a suggestion or else all choices.
 
-    Suggests the key for a name in another tool, a dotted name if only its group is missing (for
-    lr: finetuner.lr), or a similar key.
+    The suggestion is the first of these that exists: the key of _FOREIGN_KEYS, a dotted name whose
+    last part is the unknown key (finetuner.lr for lr), or a similar key.
 
     Args:
         path: Path of the fault.
-        problem: Problem of the fault.
+        problem: Text of the message after the path.
         key: The unknown key.
-        keys: The choices.
+        keys: Valid keys.
     """
     dotted_names = (name for name in list_trial_fields() if name.rpartition(".")[2] == key)
     suggestion = _FOREIGN_KEYS.get(path) or next(
@@ -324,7 +324,7 @@ def _format_faults(faults: Iterable[Fault], overrides: Sequence[Override], label
     Args:
         faults: The faults.
         overrides: The overrides. The lines of faults that they cause begin with OVERRIDE.
-        label: Start of all other lines.
+        label: Name of the YAML, with which all other lines begin.
     """
     distinct = {}  # if several methods refuse the same value, only the last fault is kept
     for fault in faults:

@@ -45,12 +45,14 @@ _RULES = {
 OVERRIDE = "overrides (--set)"
 # Advice for an unknown method or dataset.
 PLUGIN_ADVICE = "If a plugin defines it, name its file or module in plugins (--plugin)"
-# Errors of a constant's type. If its value is a list, the message says where factors belong.
+# pydantic's errors about a constant of the wrong type. If its value is a list, the message says
+# that levels belong under `space`.
 _SCALAR_ERRORS = ("int_type", "float_type", "string_type", "bool_type", "literal_error")
 # Path of a factor. Groups: "space", the factor's dotted key, and optionally one of the factor's own
 # keys and all that follows it.
 _IN_SPACE = re.compile(rf"(space)\.(.+?)(?:\.({'|'.join(Factor.model_fields)})(?:\.(.+))?)?")
-# Top-level key -> number of levels below it where null removes an entry. Deeper, null is a value.
+# Top-level key -> maximum depth below it at which null removes an entry, e.g. 1 for space.KEY=null.
+# Below that depth, null is a value.
 _REMOVAL_DEPTH = {"space": 1, "variants": 2}
 
 
@@ -149,7 +151,7 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
     - A factor `KEY: [...]` becomes `KEY: {choices: [...]}`.
     - Missing `space` and `variants` become {}.
 
-    Values of other types are kept. They are faults, which the validation reports later.
+    Values of unexpected types are kept. The validation reports them later.
     """
     long_form = dict(mapping)
     long_form |= {key: {} for key in ("space", "variants") if long_form.get(key) is None}
@@ -167,7 +169,7 @@ def expand_short_forms(mapping: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def validate_part(model: type[Model], tree: dict[str, Any], *at: str) -> tuple[Model, list[Fault]]:
-    """Build a model from the valid fields of a mapping; return it and the faults of the others.
+    """Build a model from the valid fields of a mapping; return it and the faults of invalid fields.
 
     From `variants` only the invalid entries are removed, and not the whole field.
 

@@ -20,7 +20,7 @@ from ship.subsets import make_bare_features
 from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig
 
-# Values of a trial that determine, with early stopping, which classes and images it needs.
+# Options that, like early stopping, determine which classes and images a trial needs.
 _get_data_options = attrgetter(
     "dataset",
     "max_classes",
@@ -32,9 +32,9 @@ _get_data_options = attrgetter(
 
 
 class DataRequirements:
-    """Checks of the datasets and backbones of a study's trials. Each is read once.
+    """Checks of the datasets and backbones of a study's trials.
 
-    No image is decoded.
+    Each dataset and each backbone is read only once. No image is decoded.
     """
 
     def __init__(self, study: StudyConfig, data_root: Path | None) -> None:
@@ -76,7 +76,7 @@ class DataRequirements:
                     yield Fault("templates", rule, trial.templates)
 
     def _find_truncated_names(self, backbone: str, dataset: str, templates: tuple[str, ...]) -> str:
-        """Return a fault's rule if classes have equal prompts after truncation, else ""."""
+        """Return the problem of a fault if truncation makes prompts of classes equal, else ""."""
         scan, max_tokens = self._scan(dataset), get_text_settings(backbone).context_length
         if isinstance(scan, list):
             return ""
@@ -118,7 +118,7 @@ class DataRequirements:
             yield Fault("unseen_class", rule, name, labels.class_names)
             return
         study = self._study
-        runs_real_images = (  # the control
+        runs_real_images = (  # whether the study has the control real_images
             study.controls
             and PROTOCOLS[trial.protocol].has_new_classes
             and trial.dataset == make_baseline(study).get("dataset", trial.dataset)
@@ -133,7 +133,7 @@ class DataRequirements:
 def _scan_dataset(
     data_root: Path | None, options: Mapping[str, Mapping[str, Any]], name: str
 ) -> datasets.DatasetScan | list[Fault]:
-    """Return the scan of a dataset, or, if it is unusable, the reasons as faults without a path."""
+    """Scan a dataset. If it cannot be used, return the reasons as faults without a path."""
     if fault := find_unknown_dataset(name, data_root):
         return [fault]
     folder = datasets.ImageFolder(**options.get(name, {}))
@@ -187,9 +187,9 @@ def _check_backbone(name: str) -> tuple[str, Any]:
 
 
 def _find_prompt_faults(trial: TrialConfig, text_settings: Any) -> Iterator[Fault]:
-    """Yield a fault for each context that is too long, and for a layer that does not exist.
+    """Yield a fault for each `n_ctx` that is too large, and for a `layer` that does not exist.
 
-    A context has to leave room for the start token, a class name and the end token.
+    A prompt has at least three tokens in addition to the context: start, class name and end.
 
     Args:
         trial: Config of the trial.

@@ -77,8 +77,8 @@ def set_values(
     Args:
         tree: Options of the trial, with groups as mappings.
         values: Values by dotted name.
-        variants: `variants` of the study: options of methods that replace others, and of datasets.
-            `values` override both.
+        variants: `variants` of the study: options that apply only with a certain method or dataset.
+            They are overridden by `values`.
     """
     options_tree = dict(tree)
     values = {**list_dataset_overrides(tree, values, variants), **values}
@@ -134,7 +134,8 @@ def list_levels(study: StudyConfig, key: str) -> tuple[Any, ...] | None:
 def belongs(study: StudyConfig, assignment: Mapping[str, Any]) -> bool:
     """Return True if an assignment has exactly the active factors, each with a valid value."""
     on_grid = study.sampler == "grid"
-    # `active` has None for a missing factor and lacks a superfluous one, so it differs for both.
+    # If the assignment lacks an active factor, its value in `active` is None. If the assignment has
+    # an inactive factor, `active` lacks it. In both cases the two differ.
     active = next(iter_assignments(study.space, lambda key, _: (assignment.get(key),)))
     return active == dict(assignment) and all(
         is_allowed(factor, factor.enumerate() if on_grid else factor.choices, active[key])
@@ -161,13 +162,13 @@ def make_baseline(study: StudyConfig, levels: Mapping[str, Any] | None = None) -
 
 
 def list_ordered_levels(factor: Factor) -> list[int | float]:
-    """Return a factor's levels in ascending order: a list of numbers, or a range with a step.
+    """Return the levels, in ascending order, of a factor that Optuna represents by level indices.
 
-    Optuna proposes such a level by its index. The sampler thereby knows which levels are neighbors,
-    and treats unevenly spaced ones (1, 2, 4, 8, 16) as equally far apart.
+    These are lists of numbers, and ranges with a step. The index tells the sampler which levels are
+    neighbors, and it treats unevenly spaced levels (1, 2, 4, 8, 16) as equally far apart.
 
     Returns:
-        The levels. [] for any other factor, also for a list that contains booleans.
+        The levels. [] for other factors, including lists that contain booleans.
     """
     if factor.step is not None:
         return list(factor.enumerate() or ())
@@ -209,7 +210,7 @@ def resolve(study: StudyConfig, assignment: Mapping[str, Any]) -> TrialConfig:
     """Return the trial of an assignment: the study's constants with the assignment's values.
 
     If the assignment names a method (`finetuner: coop`) other than the constant one, the group has
-    the options under `variants` for that method, and the method's defaults for all others.
+    the options that `variants` sets for that method. Its other options have the method's defaults.
     """
     return TrialConfig.model_validate(
         set_values(study.base.model_dump(), assignment, study.variants)
@@ -220,7 +221,7 @@ def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     """Return the trials of the study's controls: name -> trial. {} if it has no controls.
 
     A control is the study's baseline with another generator or fine-tuner. Zero-shot replaces both.
-    `real_images` is left out if there are no images of new classes.
+    `real_images` is left out if there are no training images of new classes.
 
     If a control equals a configuration of the study or another control, both have the same
     configuration key. Two of the controls also run at other levels than the baseline's: see
@@ -231,7 +232,8 @@ def resolve_controls(study: StudyConfig) -> dict[str, TrialConfig]:
     from ship.datasets import has_unseen_training_images
 
     trial = resolve(study, make_baseline(study))
-    # Zero-shot uses the same templates as the study's fine-tuner. Each target has its own.
+    # Zero-shot uses the same templates as the study's fine-tuner. With targets this is impossible,
+    # because each target has its own templates.
     templates = {} if trial.targets else {"templates": trial.templates_for(trial.dataset)}
     zero_shot = {"finetuner": {"name": "zero_shot"}, **templates}
     controls = {

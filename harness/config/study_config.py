@@ -64,7 +64,7 @@ class Resources(Settings):
     """Resources of one trial. Fractions let trials share a device."""
 
     cpus: float = Field(1, gt=0)
-    """CPU cores of one trial; rounded up, also its number of torch threads"""
+    """CPU cores of one trial; it has one torch thread per core, rounded up"""
     gpus: float | None = Field(None, ge=0)
     """GPUs of one trial: 0, 1 or a share of one; null: 1 if any node has a GPU, else 0"""
 
@@ -139,7 +139,7 @@ class StudyConfig(Settings):
     """for dataset image_folder:NAME: JSON file with the splits, and optionally the few-shot images
     per seed; null: its folders train, val and test, or else a random split"""
     split_seed: int = Field(0, ge=0)
-    """for dataset image_folder:NAME: seed of the random split; 0 uses only file paths"""
+    """for dataset image_folder:NAME: seed of the random split"""
     save_models: bool = False
     """save the trained models of each run"""
     scheduler: Annotated[NoScheduler | AshaScheduler, Field(discriminator="name")] = NoScheduler()
@@ -169,7 +169,7 @@ class StudyConfig(Settings):
 
     @property
     def objective(self) -> str:
-        """Metric on the selection images that samplers maximize and that ranks configurations.
+        """Metric that samplers maximize and that ranks configurations, from the selection images.
 
         If levels of `selection` have different metrics, the objective is the accuracy on seen
         classes, which all of them measure. "" if `selection` is only none.

@@ -122,7 +122,7 @@ def find_stale_rows(
         maker: Maker of the current study's configurations.
         plan: Plan of the current study.
         history: Run history of the study.
-        record: The study as it was last run. Rows that were not in its table are ignored.
+        record: The study as it was last run. Rows that its table did not contain are ignored.
     """
     changes, study = StaleRows(), maker.study
     planned_keys = {
@@ -132,8 +132,8 @@ def find_stale_rows(
     old_levels = {
         factor.key: [*map(format_param, factor.levels or ())] for factor in record.factors
     }
-    # Former factors whose present constant is not one of their old levels: the constant counts as
-    # changed. If it is one of the old levels, rows with the other levels count as removed.
+    # Keys that were factors and are constants now. If the constant is not one of the old levels, it
+    # counts as changed. Otherwise the rows with the other levels count as removed.
     replaced_factors = {
         key
         for key in old_levels

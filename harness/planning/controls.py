@@ -21,11 +21,11 @@ _TIE_TOLERANCE = 1e-9  # relative difference up to which two selection scores ar
 def plan_controls(
     maker: ConfigurationMaker, configurations: Iterable[Configuration]
 ) -> list[Configuration]:
-    """Return the controls at the levels of configurations, without those at the baseline.
+    """Return the controls at the levels of configurations, except those at the baseline.
 
     Only the controls that a method has to beat are planned: the fine-tuner alone and the text
-    feature. Configurations without a generator get none, because they equal a control, nor do
-    configurations on other datasets than the baseline's.
+    feature. Two kinds of configurations get no controls: those without a generator, because they
+    equal a control, and those on another dataset than the baseline's.
 
     A returned control may have the same key as one of the configurations.
 
@@ -71,7 +71,7 @@ def plan_sampled_controls(
     *,
     is_ended: bool,
 ) -> list[Configuration]:
-    """Return the controls, without those at the baseline, of a study whose sampler is not grid.
+    """Return the controls of a study whose sampler is not grid, except those at the baseline.
 
     Controls at the levels of every proposal could double the cost of the study. Therefore only the
     best configurations get controls, once the last proposal has ended. Controls that have finished
@@ -124,7 +124,7 @@ def find_best(
 ) -> list[Configuration]:
     """Return the configurations with the best mean selection score over seeds.
 
-    The report's headline is about the same configurations (reports.tables.best_config).
+    reports.tables.best_config chooses the same configurations for the headline of the report.
 
     Args:
         maker: Maker of the study's configurations.

@@ -14,23 +14,23 @@ from harness.store import RunRecord, Tag
 def estimate_time(study: StudyConfig, plan: Plan, runs: Sequence[RunRecord]) -> TimeEstimate | None:
     """Estimate the time of a plan from the seconds per seed of finished trials.
 
-    Each remaining seed is estimated at the mean time of its configuration's finished seeds. A
-    configuration without finished seeds gets the mean over all configurations. That mean excludes
-    controls, because some of them take almost no time.
+    Each remaining seed is assumed to take the mean time of its configuration's finished seeds. If
+    there are none, it is the mean over all configurations except controls, because some controls
+    take almost no time.
 
-    The number of concurrent trials is that of this machine, also if the study runs on a cluster.
+    The number of concurrent trials is that of this machine, even if the study runs on a cluster.
 
     Args:
-        study: The study, with resolved resources.
+        study: The study. Its `resources.gpus` must be a number.
         plan: Plan of the study.
         runs: Trials of this study, and trials of other studies with the same configurations. Only
             trials that have a time and ran on the study's kind of device (CPU or GPU) are used. A
             trial whose device is not recorded counts as run on a GPU.
 
     Returns:
-        The estimate. None if nothing is left to run, or if no estimate is possible: some
-        configuration has no usable trial of its own, and no configuration other than a control has
-        one either.
+        The estimate. None if nothing is left to run, or if a mean over all configurations is needed
+        and only controls have usable trials. The mean is needed for configurations without a usable
+        trial, and for future proposals.
     """
     if plan.finished:
         return None

@@ -27,9 +27,9 @@ class Fingerprints:
 
     Each dataset is loaded once per process; the loader caches the hashes of its images. Loading and
     hashing a backbone's weights takes seconds, so its fingerprint is cached in a file in
-    `cache_dir`. The cached fingerprint is not used if the size or modification time of a weight
-    file has changed, or open_clip's version, or the code that computes fingerprints. Pretrained
-    tags of open_clip have no local file to check, because their weights do not change.
+    `cache_dir`. A cached fingerprint is ignored if any of these has changed: the size or
+    modification time of a weight file, open_clip's version, or the code that computes fingerprints.
+    For open_clip's pretrained tags, files are not checked, because published weights do not change.
 
     Attributes:
         method: Functions that load datasets and backbones.
@@ -71,7 +71,7 @@ class Fingerprints:
 
         Raises:
             ValueError: The backbone cannot be loaded.
-            OSError: The state of a weight file cannot be read.
+            OSError: The size or modification time of a weight file cannot be read.
             UserError: See `cache_backbone_fingerprint`.
         """
         if name not in self._backbone_fingerprints:
@@ -85,10 +85,12 @@ class Fingerprints:
         """Cache the fingerprint of a backbone that has been loaded.
 
         Raises:
-            UserError: This process has already used another fingerprint in configuration keys.
-            OSError: The state of a weight file cannot be read.
+            UserError: The weights have changed: this process has already used another fingerprint
+                of this backbone, which may be part of configuration keys.
+            OSError: The size or modification time of a weight file cannot be read.
         """
         earlier_fingerprint = self._backbone_fingerprints.setdefault(name, fingerprint)
+        # the cache is updated even if an error follows, so that the next process can continue
         if self._read_cache(name) != fingerprint:
             cache_key = _make_cache_key(name)
             # without a cache file, the next process computes the fingerprint again
@@ -106,8 +108,8 @@ class Fingerprints:
     def _read_cache(self, name: str) -> str:
         """Return the cached fingerprint of a backbone, or "" if its file is missing or damaged.
 
-        The file has a checksum: a damaged fingerprint could match other weights, whose results
-        would then be reused.
+        A checksum in the file detects damage. Otherwise a damaged fingerprint could equal that of
+        other weights, and their results would be reused.
         """
         cache_key, content = _make_cache_key(name), b""
         with suppress(ValueError):

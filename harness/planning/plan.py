@@ -284,9 +284,7 @@ def _make_row(
     stopped = prunes_trials(study) and state is State.PRUNED
     runs_by_seed = {seed: runs[seed] for seed in seeds if seed in runs}
     failed = {seed: run.reason for seed, run in runs_by_seed.items() if run.state is State.FAIL}
-    seeds_left = tuple(
-        seed for seed in seeds if not _is_settled(runs_by_seed.get(seed), retry_before)
-    )
+    seeds_left = tuple(seed for seed in seeds if _needs_run(runs_by_seed.get(seed), retry_before))
     return PlanRow(
         configuration,
         () if stopped else seeds_left,
@@ -299,16 +297,16 @@ def _make_row(
     )
 
 
-def _is_settled(run: RunRecord | None, retry_before: int) -> bool:
-    """Return True if a seed needs no further run.
+def _needs_run(run: RunRecord | None, retry_before: int) -> bool:
+    """Return True if a seed has to be run, for the first time or again.
 
     Args:
         run: Run that counts for the seed (harness.store.RunHistory). None if it has no run.
         retry_before: See `make_plan`.
     """
     if run is not None and run.state is State.FAIL:
-        return run.failure is Failure.NON_FINITE and run.logged.started >= retry_before
-    return run is not None and run.state is State.COMPLETE
+        return run.failure is not Failure.NON_FINITE or run.logged.started < retry_before
+    return run is None or run.state is not State.COMPLETE
 
 
 @dataclass(frozen=True)

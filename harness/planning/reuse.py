@@ -33,7 +33,8 @@ def find_reusable_runs(
     Configurations with equal keys have equal results, because a key covers data, weights, plugins
     and the results version.
 
-    - A run is not reused if it lacks a cost, the selection metric, or a metric that `log` requests.
+    - A run is not reused if it lacks a cost (time, peak memory, text tokens), the selection metric,
+      or a metric that `log` requests.
     - If the scheduler may stop a configuration, either all of its missing seeds are reused or none.
       With only some of them, the scheduler could no longer stop the others: seeds that are added to
       a configuration with finished seeds always run to the end.

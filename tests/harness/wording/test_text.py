@@ -30,7 +30,7 @@ def test_a_one_line_error_has_one_line(kind: type[SingleLineError]) -> None:
     assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"
 
 
-@pytest.mark.parametrize("address", ["garbage", "ray://head:10001", "http://head:6379"])
+@pytest.mark.parametrize("address", ["garbage", "ray://head:10001", "http://head:6379", "::1:6379"])
 def test_a_wrong_ray_address_is_refused_wherever_it_is_set(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
@@ -39,7 +39,8 @@ def test_a_wrong_ray_address_is_refused_wherever_it_is_set(
     assert find_ray_address_fault(address) == f"address {text}"
     monkeypatch.setenv("RAY_ADDRESS", address)
     assert find_ray_address_fault("auto") == f"RAY_ADDRESS {text}"
-    assert find_ray_address_fault("head:6379") is None
+    for valid in ("head:6379", "[fd00::1]:6379"):
+        assert find_ray_address_fault(valid) is None
     for valid in ("", "head:6379"):
         monkeypatch.setenv("RAY_ADDRESS", valid)
         assert find_ray_address_fault("auto") is None

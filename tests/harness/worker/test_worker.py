@@ -146,7 +146,7 @@ def test_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **options))
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
-    assert "the weights of backbone pocket on this node differ from" in failed["reason"]
+    assert "backbone pocket has other weights on this node than" in failed["reason"]
 
 
 @pytest.mark.parametrize(
