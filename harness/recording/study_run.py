@@ -1,6 +1,6 @@
 """Write the study's own run in MLflow: its tags, its files and the report.
 
-It is the parent of the trials' runs. Those of their tags and descriptions that depend on the whole
+It is the parent of the trials' runs. Tags and descriptions of trials' runs that depend on the whole
 study are also written here.
 """
 

@@ -12,8 +12,8 @@ CONTROLS: Final = {
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
     "real_images": (
         "real images (upper bound)",
-        "real training images of the {unseen} classes in place of synthetic features; not available"
-        " to a method",
+        "real training images of the {unseen} classes in place of synthetic features (no method has"
+        " these images)",
     ),
 }
 

@@ -220,8 +220,8 @@ class Lease:
         """Start a thread that renews the lease. If the store does not answer, it tries again later.
 
         Args:
-            on_loss: Function that the thread calls with StudyBusy or StudyLost if another driver has
-                the study. The thread then ends.
+            on_loss: Function that the thread calls with StudyBusy or StudyLost, before it ends, if
+                another driver has the study.
         """
         self._thread = threading.Thread(
             target=self._send_heartbeats, args=(on_loss,), name="ship-lease", daemon=True

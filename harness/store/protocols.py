@@ -71,8 +71,8 @@ _GENERALIZED: Final = ProtocolMetrics(
     },
     # S and U are dropped first: they depend on the bias between seen and unseen classes.
     drop={"seen": 4, "unseen": 5, "calibrated_harmonic_mean": 6, "ausuc": 6},
-    note="S, U: accuracy per seen or unseen class, averaged over these classes; one softmax over"
-    " all classes. H = 2SU/(S+U), computed per seed and then averaged. cal.: with calibrated"
+    note="S, U: mean per-class accuracy of the seen and of the unseen classes, with one softmax"
+    " over all classes. H = 2SU/(S+U), computed per seed and then averaged. cal.: with calibrated"
     " stacking (arXiv:1605.04253), whose constant is chosen on the images that select the epoch."
     " AUSUC: area under the seen-unseen curve",
     unseen="unseen",

@@ -248,7 +248,7 @@ def silence_client() -> contextlib.AbstractContextManager[None]:
 
 
 def get_runs_address(tracking_uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs in MLflow's UI, to which `get_run_address` adds an ID.
+    """Return the address of an experiment's runs in MLflow's UI, for `get_run_address`.
 
     Args:
         tracking_uri: Address of the store. A server's UI has the server's address, without user,
