@@ -22,7 +22,7 @@ from harness.store import (
     Failure,
     name_curve_metric,
     name_seed_metric,
-    stage_metric,
+    name_stage_metric,
 )
 from harness.wording import describe_error
 from ship.architectures import ImagePrecision
@@ -113,12 +113,13 @@ def make_epoch_message(epoch: EpochMetrics, seeds: Sequence[int] = ()) -> dict[s
             the means.
     """
     metrics = {
-        stage_metric(epoch.stage, name): fmean(epoch.active_values(name)) for name in epoch.per_seed
+        name_stage_metric(epoch.stage, name): fmean(epoch.active_values(name))
+        for name in epoch.per_seed
     }
     for name, values in epoch.per_seed.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
-                metrics[name_curve_metric(seed, stage_metric(epoch.stage, name))] = value
+                metrics[name_curve_metric(seed, name_stage_metric(epoch.stage, name))] = value
     return {
         "stage": epoch.stage,
         "epoch": epoch.epoch,

@@ -1,4 +1,4 @@
-"""Compute the final metrics of a trial's run, and the tags with their provenance."""
+"""Compute the final metrics of a trial's run, and the tags about its data, weights and code."""
 
 import json
 import math
@@ -35,12 +35,12 @@ def compute_final_metrics(
     """Return all final metrics of a run: its numbers, and the means over seeds with intervals.
 
     Args:
-        numbers: Numbers of each seed, the objective and the costs, by the metric's key.
+        numbers: Numbers of each seed, the objective and the costs, by metric key.
         seeds: Seeds of the run.
         protocol: Name of the run's protocol, which determines the metrics that have intervals.
 
     Returns:
-        Values by the metric's key.
+        Values by metric key.
     """
     test_values = _collect_values(numbers, seeds, "test/")
     means = {f"test/{name}": sum(values) / len(values) for name, values in test_values.items()}
@@ -56,8 +56,8 @@ def format_summary(metrics: Mapping[str, float], n_seeds: int, protocol: str) ->
         protocol: Name of the run's protocol. Its default metric is the result.
 
     Returns:
-        The mean over seeds with half the width of its 95% interval, or without if `metrics` lacks
-        the interval. "" if `metrics` lacks the mean.
+        The mean over seeds, followed by half the width of its 95% interval if `metrics` has the
+        interval. "" if `metrics` lacks the mean.
     """
     rules = PROTOCOLS[protocol]
     mean, low, high = (metrics.get(f"test/{rules.default}{end}") for end in ("", "_low", "_high"))
@@ -73,7 +73,7 @@ def _collect_values(
     """Return the values of each metric with a name prefix, one per seed in the order of `seeds`.
 
     Args:
-        numbers: Numbers by the metric's key.
+        numbers: Numbers by metric key.
         seeds: Seeds. A metric that one of them lacks is left out.
         prefix: Prefix of the names. It is removed from the names in the result.
     """
@@ -93,7 +93,7 @@ def _collect_values(
 def _compute_intervals(
     test_values: Mapping[str, Sequence[float]], protocol: ProtocolMetrics
 ) -> dict[str, float]:
-    """Return the ends of 95% intervals of means over seeds by the metric's key.
+    """Return the ends of 95% intervals of means over seeds, by metric key.
 
     There is an interval for the protocol's default metric and, if it is a harmonic mean, for the
     two metrics that it combines. A metric with fewer than two values, or with a value that is not
@@ -147,8 +147,8 @@ def make_source_tags() -> dict[str, str]:
     """Return the tags of a run's source: the version of the code, the commit and the packages.
 
     In a git checkout the version of the code includes the commit, e.g. "0.2.0+g1a2b3c4d5e6f". It
-    ends with ".dirty" if tracked files were changed. Elsewhere there is no tag for the commit. A
-    package that is not installed has the version "".
+    ends with ".dirty" if tracked files were changed. Outside a checkout, there is no tag for the
+    commit. A package that is not installed has the version "".
     """
     versions = {name: get_installed_version(name) for name in PACKAGES}
     tags: dict[str, str] = {

@@ -1,6 +1,7 @@
-"""Write the study's parent run in MLflow, which has the report.
+"""Write the study's own run in MLflow: its tags, its files and the report.
 
-Tags and descriptions of the trials' runs that depend on the whole study are also written here.
+It is the parent of the trials' runs. Tags and descriptions of trials' runs that depend on the whole
+study are also written here.
 """
 
 import hashlib
@@ -67,7 +68,7 @@ class ParentRun:
 
     @classmethod
     def get_or_create(cls, store: Store, experiment_id: str, study: StudyConfig) -> "ParentRun":
-        """Return the study's parent run. It is created if it does not exist.
+        """Return the study's own run. It is created if it does not exist.
 
         Creating the run also sets the experiment's primary metric, which MLflow's charts show
         first.
@@ -120,10 +121,10 @@ class ParentRun:
         self._write_changed({**dict.fromkeys(continuation_tags, ""), **tags}, files=files)
 
     def begin(self) -> None:
-        """Mark the parent run as RUNNING, and write the current code and package versions."""
+        """Mark the run as RUNNING, and write the current code and package versions."""
         files = {ENVIRONMENT_ARTIFACT: format_environment().encode()}
         update = RunUpdate(
-            run=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
+            run_id=self.run_id, files=files, tags=make_source_tags(), state=State.RUNNING
         )
         self.store.write(update)
         self.tags[Tag.STATE] = State.RUNNING
@@ -140,9 +141,9 @@ class ParentRun:
             self._write_changed(make_planned_tags(self._planned_entries))
 
     def end(self, state: State) -> None:
-        """Set the final state of the parent run, unless the store has that state already."""
+        """Set the final state of the run, unless the store has that state already."""
         if self.tags.get(Tag.STATE) != state:
-            self.store.write(RunUpdate(run=self.run_id, state=state))
+            self.store.write(RunUpdate(run_id=self.run_id, state=state))
             self.tags[Tag.STATE] = state
 
     def update_trial_tags(self, history: RunHistory, plan: Plan) -> bool:
@@ -166,7 +167,7 @@ class ParentRun:
         for run in history.runs:
             changes = _find_changes(tags_by_key.get(run.config_key, {}), run.logged.tags)
             if changes:
-                self.store.write(RunUpdate(run=run.logged.run_id, tags=changes))
+                self.store.write(RunUpdate(run_id=run.logged.run_id, tags=changes))
                 has_changed = True
         return has_changed
 
@@ -179,7 +180,7 @@ class ParentRun:
         """
         changes = _find_changes(tags, self.tags)
         if changes:
-            self.store.write(RunUpdate(run=self.run_id, tags=changes, **fields))
+            self.store.write(RunUpdate(run_id=self.run_id, tags=changes, **fields))
             self.tags |= changes
 
 
@@ -189,7 +190,7 @@ def _find_changes(tags: Mapping[str, str], stored_tags: Mapping[str, str]) -> di
 
 
 def make_study_tags(study: StudyConfig) -> dict[str, str]:
-    """Return the tags of the parent run that are computed from the study's YAML."""
+    """Return the tags of the study's own run that are computed from its YAML."""
     factors = [
         asdict(FactorRecord(key, list_levels(study, key), factor.log, factor.baseline))
         for key, factor in study.space.items()
@@ -224,8 +225,8 @@ def make_configuration_tags(configuration: Configuration) -> dict[str, str]:
     }
 
 
-def publish(store: Store, run_id: str, publication: Publication) -> bool:
-    """Write a report to the study's parent run in MLflow, unless the run has it already.
+def publish_report(store: Store, run_id: str, publication: Publication) -> bool:
+    """Write a report to the study's own run in MLflow, unless the run has it already.
 
     Files larger than MAX_BYTES are left out, and the run's description says so. The report's digest
     is written last. If the driver is killed before that, the next run of the study writes
@@ -233,7 +234,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
 
     Args:
         store: Open store.
-        run_id: MLflow's ID of the parent run.
+        run_id: MLflow's ID of the run.
         publication: Report to write.
 
     Returns:
@@ -267,7 +268,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     files = publication.files()
     too_large = [name for name, content in files.items() if len(content) > MAX_BYTES]
     changes = RunUpdate(
-        run=run_id,
+        run_id=run_id,
         metrics=make_points({**old_metrics, **publication.metrics}),
         params=new_params,
         tags={
@@ -280,7 +281,7 @@ def publish(store: Store, run_id: str, publication: Publication) -> bool:
     store.set_experiment_tags(run.info.experiment_id, {Tag.RUN_NOTE: answer})
     for name, content in files.items():
         if name not in too_large:
-            store.write(RunUpdate(run=run_id, files={f"{REPORT}/{name}": content}))
+            store.write(RunUpdate(run_id=run_id, files={f"{REPORT}/{name}": content}))
     store.write(changes)
     return True
 
@@ -292,27 +293,24 @@ def write_differences(store: Store, runs: Iterable[Run], differences: Mapping[st
         store: Open store.
         runs: Runs of the study as they were last read.
         differences: Run ID -> difference as text. If a run has no entry, the difference of an older
-            report is removed from its description. If `differences` is empty, because the report
-            has none, no run is changed.
+            report is removed from its description.
 
     Raises:
         StoreError: The store refuses a write.
     """
-    if not differences:
-        return
     for run in runs:
         stored_note = run.tags.get(Tag.RUN_NOTE, "")
         note = stored_note.partition(_DIFFERENCE)[0]
         if run.run_id in differences:
             note += f"{_DIFFERENCE}{differences[run.run_id]}"
         if note != stored_note:
-            store.write(RunUpdate(run=run.run_id, tags={Tag.RUN_NOTE: note}))
+            store.write(RunUpdate(run_id=run.run_id, tags={Tag.RUN_NOTE: note}))
 
 
 def _format_note(
     publication: Publication, stored_params: Mapping[str, str], too_large: Sequence[str]
 ) -> str:
-    """Return the parent run's description: the report's note, and where the full report is.
+    """Return the description of the study's own run: the report's note, and where the report is.
 
     If params have changed, the text begins with their current values, because MLflow keeps the
     first value of a param. The note is truncated so that the text fits into a tag.
@@ -340,8 +338,11 @@ def _format_note(
 
 
 def _truncate(text: str, limit: int) -> str:
-    """Truncate a text to at most `limit` characters, at the end of a line if possible."""
+    """Truncate a text to at most `limit` characters.
+
+    The result ends with a whole line, unless that would halve it because the next line is long.
+    """
     if len(text) <= limit:
         return text
     end = text.rfind("\n", 0, limit) + 1
-    return text[: end or limit]
+    return text[: end if end > limit // 2 else limit]

@@ -67,7 +67,7 @@ class _OpenRun:
     """A trial's run that is being written.
 
     Attributes:
-        run: MLflow's ID of the run.
+        run_id: MLflow's ID of the run.
         work: Work of the trial.
         step: Step of the last epoch.
         points: Points of metrics that have not been written yet.
@@ -75,7 +75,7 @@ class _OpenRun:
         flushed_at: Time of the last write of metrics, by time.monotonic.
     """
 
-    run: str
+    run_id: str
     work: Work
     step: int = 0
     points: list[Point] = field(default_factory=list)
@@ -89,7 +89,7 @@ class TrialRecorder:
 
     Attributes:
         parent_run: The study's own run.
-        study: Study with resolved resources.
+        study: The study. Its resources must be resolved.
         fingerprints: Fingerprints of the study's data and weights.
     """
 
@@ -112,7 +112,7 @@ class TrialRecorder:
         names = (config.dataset, *config.targets)
         datasets = {name: self.fingerprints.dataset_fingerprint(name) for name in names}
         self.parent_run.store.write(
-            RunUpdate(run=run, params=list_params(config), datasets=datasets)
+            RunUpdate(run_id=run, params=list_params(config), datasets=datasets)
         )
         self._open[trial_id] = _OpenRun(run, work)
 
@@ -139,7 +139,7 @@ class TrialRecorder:
         run.points += make_points(load, run.step)
         now = time.monotonic()
         if now - run.flushed_at >= max(FLUSH_SECONDS, FLUSH_SHARE * (now - run.started_at)):
-            self.parent_run.store.write(RunUpdate(run=run.run, metrics=run.points))
+            self.parent_run.store.write(RunUpdate(run_id=run.run_id, metrics=run.points))
             run.points.clear()
             run.flushed_at = now
 
@@ -167,7 +167,7 @@ class TrialRecorder:
             work = replace(run.work, seeds=tuple(failed))
             run_id = self._create_run(work, failure_tags)
             params = list_params(work.configuration.trial)
-            self.parent_run.store.write(RunUpdate(run=run_id, params=params, state=State.FAIL))
+            self.parent_run.store.write(RunUpdate(run_id=run_id, params=params, state=State.FAIL))
         metrics = compute_final_metrics(final["metrics"], seeds, protocol)
         objective = run.work.configuration.trial.selection_metric or ""
         logged_names = list_logged_names(protocol, objective)
@@ -179,10 +179,10 @@ class TrialRecorder:
         files = final["files"]
         saved = [seed for seed in seeds if f"{TRAINED}/{name_trained_file(seed)}" in files]
         files[SEEDS_CSV] = format_seeds_csv(metrics)
-        for name, content in final["files"].items():
+        for name, content in files.items():
             # one request per file: if an answer is lost, only that file is sent again
-            self.parent_run.store.write(RunUpdate(run=run.run, files={name: content}))
-        final["files"].clear()  # frees memory: Tune keeps the last result of every trial
+            self.parent_run.store.write(RunUpdate(run_id=run.run_id, files={name: content}))
+        files.clear()  # frees memory: Tune keeps the last result of every trial
         tags = {Tag.DEVICE: str(final["device"]), **make_flag_tags(final["metrics"], seeds)}
         tags[Tag.RUN_NOTE] = format_summary(metrics, len(seeds), protocol)
         if failed:
@@ -212,13 +212,13 @@ class TrialRecorder:
         ]
         store = self.parent_run.store
         try:
-            store.call(lambda: list_model(store.client, run.run, name, seeds, levels, means))
+            store.call(lambda: list_model(store.client, run.run_id, name, seeds, levels, means))
         except StoreAway:
             raise
         except StoreError as error:
             logger.warning(
                 "the models of run %s are saved, but MLflow's page does not list them: %s",
-                run.run,
+                run.run_id,
                 error,
             )
 
@@ -229,8 +229,8 @@ class TrialRecorder:
 
         Args:
             trial_id: ID of the trial.
-            state: PRUNED if the scheduler stopped the trial, FAIL, or INTERRUPTED if the reason
-                does not depend on the trial's configuration.
+            state: PRUNED if the scheduler stopped the trial, INTERRUPTED if the trial is retried
+                or the run of the study ended first, or FAIL.
             reason: Reason in one line.
             failure: Kind of failure. Ignored unless `state` is FAIL.
         """
@@ -246,7 +246,7 @@ class TrialRecorder:
     def _close(self, trial_id: str, state: State, tags: Mapping[str, str]) -> None:
         run = self._open[trial_id]
         self.parent_run.store.write(
-            RunUpdate(run=run.run, metrics=run.points, tags=tags, state=state)
+            RunUpdate(run_id=run.run_id, metrics=run.points, tags=tags, state=state)
         )
         del self._open[trial_id]
 
@@ -277,8 +277,8 @@ class TrialRecorder:
 def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     """Copy reused results of another study's run into a new run of this study.
 
-    The run is written like the run of a trial. If the driver is killed before its end, the next run
-    of the study copies the results again.
+    The new run is written like the run of a trial. If the driver is killed before the new run is
+    complete, the next driver copies the results again.
 
     Args:
         recorder: Recorder of the study that reuses the results.

@@ -55,12 +55,12 @@ from harness.store.run_update import (
 from harness.store.runs import (
     ML_VIEW,
     Run,
+    get_run_address,
     get_runs_address,
     list_study_names,
     read_runs,
     refresh_study_run,
     require_store,
-    run_address,
     silence_client,
 )
 from harness.store.schema import (
@@ -96,10 +96,10 @@ from harness.store.schema import (
     make_interval_metrics,
     name_curve_metric,
     name_seed_metric,
+    name_stage_metric,
     name_trained_file,
     split_curve,
     split_seed,
-    stage_metric,
 )
 from harness.store.seeds_csv import (
     format_seeds_csv,

@@ -34,8 +34,8 @@ def get_default_tracking_uri() -> str:
 def find_address_fault(uri: str) -> str | None:
     """Return what is wrong with the form of a store's address, or None if it is valid.
 
-    Any part of a malformed address may be a password. It is therefore not shown in the message, and
-    callers must not pass it to a library whose errors could show it.
+    The result does not show a malformed address of a server or database, any part of which may be a
+    password. Callers must not pass such an address to a library whose errors could show it.
     """
     if uri.startswith(SQLITE):
         return _find_sqlite_fault(uri)
@@ -60,8 +60,8 @@ def _find_sqlite_fault(uri: str) -> str | None:
     base_uri, mark, query = uri.partition("?")
     if "/" in query or _PERCENT_CODE.search(base_uri):
         return (
-            f"{uri}: the path of an sqlite store cannot contain ?, or % followed by two "
-            f"hexadecimal digits. Use a store in another folder (MLFLOW_TRACKING_URI)"
+            f"{uri}: the path of an sqlite store cannot contain ? or a code such as %40. Use a "
+            f"store in another folder (MLFLOW_TRACKING_URI)"
         )
     return f"{uri}: an sqlite store has no options. Write {base_uri}" if mark else None
 
@@ -94,11 +94,11 @@ def _is_well_formed(uri: str) -> bool:
     return bool(host) and options is None and "/" not in user
 
 
-def store_fault(error: BaseException, uri: str) -> str:
+def describe_store_fault(error: BaseException, uri: str) -> str:
     """Return in one line why a store cannot be used. The line may contain secrets of the address.
 
-    This is the first line of the error. If `mlflow server` answered 403 because the host name is
-    not in its --allowed-hosts, the line says how to start the server instead.
+    The result is the first line of the error, with one exception: if `mlflow server` refused the
+    host name because its --allowed-hosts lacks it, the result says how to start the server.
     """
     if "Invalid Host header" not in format_error_text(error):
         return get_first_error_line(error)

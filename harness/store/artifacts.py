@@ -141,7 +141,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
         artifacts cannot be listed or downloaded; the reason is logged.
 
     Raises:
-        Exception: The run cannot be read from the store either. Any error of MLflow's client.
+        Exception: The run itself cannot be read from the store. Any error of MLflow's client.
     """
     names = {CORRECT_FILE, SEEDS_CSV, TRAINED} if trained else {CORRECT_FILE, SEEDS_CSV}
     try:
@@ -156,7 +156,7 @@ def read_run_files(client: "MlflowClient", run: "Run", *, trained: bool) -> dict
                 for path in folder.rglob("*")
                 if path.is_file() and path.stat().st_size <= MAX_BYTES
             }
-    except Exception as error:  # the store may have the run without access to its files
+    except Exception as error:  # the store may answer although the files cannot be reached
         client.get_run(run.run_id)  # raises if the store does not answer
         logger.warning("cannot read the files of run %s: %s", run.run_id, describe_cause(error))
         return None
@@ -166,11 +166,11 @@ def has_trained_models(client: "MlflowClient", run_id: str) -> bool:
     """Return True if a run has the folder TRAINED, and False if its files cannot be listed.
 
     Raises:
-        Exception: The run cannot be read from the store either. Any error of MLflow's client.
+        Exception: The run itself cannot be read from the store. Any error of MLflow's client.
     """
     try:
         return any(entry.path == TRAINED for entry in client.list_artifacts(run_id))
-    except Exception:  # the store may have the run without access to its files
+    except Exception:  # the store may answer although the files cannot be reached
         client.get_run(run_id)  # raises if the store does not answer
         return False
 
@@ -259,11 +259,11 @@ def _download_file(folder_uri: str, name: str, store: str) -> bytes | None:
     """
     from mlflow import artifacts, environment_variables
 
-    # not restored afterwards, because several threads download at once
+    # the variable is not restored afterwards, because several threads download at once
     environment_variables.MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR.set(False)  # type: ignore[no-untyped-call]
     with TemporaryDirectory() as target:
         if urlparse(folder_uri).scheme == PROXY_SCHEME:
-            # the folder's address is that of the experiment's artifacts, then RUN_ID/artifacts
+            # the folder's address is EXPERIMENT_URI/RUN_ID/artifacts
             experiment_uri, *names = f"{folder_uri}/{name}".rsplit("/", 3)
             server_files = _make_server_reader(experiment_uri, store)
             path = server_files.download_artifacts("/".join(names), target)  # type: ignore[no-untyped-call]
@@ -290,8 +290,8 @@ def _make_server_reader(experiment_uri: str, server: str) -> "ArtifactRepository
     it is a folder, and has to be created for each run.
 
     If the server answers that a file does not exist, or refuses it, nothing is downloaded and no
-    error is raised. A 5xx answer is an error, although servers with cloud storage give it for
-    missing files, too: MLflow repeats such a request for seconds.
+    error is raised. Servers with cloud storage may also answer 5xx for a missing file. This counts
+    as an error, so that `RunFiles` soon stops: MLflow retries each such request for seconds.
 
     Args:
         experiment_uri: Artifact URI of the experiment.

@@ -1,4 +1,4 @@
-"""Define the controls of a study: their names, the options they replace, the factors they read."""
+"""Define the controls of a study: their names, and the options that they replace or ignore."""
 
 import json
 from collections.abc import Mapping
@@ -12,7 +12,8 @@ CONTROLS: Final = {
     "text_feature": ("text feature", "each class's text feature as its synthetic feature"),
     "real_images": (
         "real images (upper bound)",
-        "real training images of the {unseen} classes as the synthetic ones: not a method",
+        "real training images of the {unseen} classes in place of synthetic features (no method has"
+        " these images)",
     ),
 }
 
@@ -29,7 +30,7 @@ class Control(NamedTuple):
     unused_groups: tuple[str, ...]
 
 
-# Controls that a method has to beat, tested in this order.
+# Controls that a method has to beat, in the order in which the answer lists them.
 COMPETING: Final[Mapping[str, Control]] = {
     "no_synthetic": Control({"generator": {"name": "none"}}, ("generator", "synthetic")),
     "text_feature": Control({"generator": {"name": "gaussian_text", "scale": 0.0}}, ("generator",)),
@@ -38,7 +39,7 @@ FINETUNER_ALONE: Final = "no_synthetic"  # control that shows what SHIP adds to 
 
 
 def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the part of an assignment that affects a control, without its unused groups.
+    """Return the levels of an assignment that affect a control: those outside its unused groups.
 
     Args:
         control: Name of a control of COMPETING.

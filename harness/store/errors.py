@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import tenacity
 
 from harness.errors import SingleLineError, UserError
-from harness.store.address import SQLITE, store_fault
+from harness.store.address import SQLITE, describe_store_fault
 from harness.wording import format_error_text, get_first_error_line, mask_secrets
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Few retries, because a user is waiting for the start of a study or for a report.
 MAX_TRIES = 5
-MAX_RETRY_SECONDS = 10.0  # no retry begins later after the first try
+MAX_RETRY_SECONDS = 10.0  # no retry begins later than this after the first try
 FIRST_PAUSE = 0.25  # seconds after the first try; doubles after each try
 MAX_PAUSE = 4.0
 
@@ -40,7 +40,7 @@ _CAUSE = re.compile(
 _DISK_FAULT = re.compile(
     r"disk is full|No space left|quota exceeded|readonly database|disk I/O error"
 )
-# maximum characters of the cause in a message: if the store does not answer, and otherwise
+# Maximum characters of the cause in the message of NoAnswer, and of another StoreError.
 _MAX_SHORT_CAUSE, _MAX_CAUSE = 150, 300
 
 
@@ -90,9 +90,9 @@ def wrap_errors(uri: str) -> Iterator[None]:
 def find_cause(error: BaseException, uri: str) -> str:
     """Return the line that names the cause of an error. It may contain secrets of the address.
 
-    If any error in the chain of causes mentions a disk fault, this is its line about the fault:
-    SQLAlchemy may put a remark about autoflush before it. Otherwise it is the result of
-    `store_fault`.
+    If any error in the chain of causes mentions a disk fault, the line with the disk fault is
+    returned. It may not be the first line: SQLAlchemy may put a remark about autoflush before it.
+    Otherwise, the result of `describe_store_fault` is returned.
     """
     chain: list[BaseException] = []
     current: BaseException | None = error
@@ -100,7 +100,7 @@ def find_cause(error: BaseException, uri: str) -> str:
         chain.append(current)
         current = current.__cause__ or current.__context__
     lines = (line.strip() for cause in chain for line in format_error_text(cause).splitlines())
-    return next(filter(_DISK_FAULT.search, lines), store_fault(error, uri))
+    return next(filter(_DISK_FAULT.search, lines), describe_store_fault(error, uri))
 
 
 def is_transient(error: BaseException, uri: str) -> bool:

@@ -55,7 +55,7 @@ def find_missing_metrics(
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     names = [f"test/{name}" for name in protocol.required] if protocol else []
     values = {name: metrics.get(name_seed_metric(seed, name), math.nan) for name in names}
-    # not abs(value) >= MAX_METRIC_VALUE, which is False for NaN
+    # `not <` finds NaN, too; `>=` would be False for it
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
 
@@ -217,7 +217,7 @@ class RunHistory:
         return max(states, key=_PRECEDENCE.__getitem__, default=None)
 
     def objectives(self, key: str) -> dict[int, float]:
-        """Return the objective by seed, without the seeds of a configuration that have none."""
+        """Return the objective of each seed of a configuration that has one, by seed."""
         return {
             seed: run.objective[seed]
             for seed, run in self.runs_by_seed(key).items()
@@ -262,9 +262,9 @@ def read_finished(
 ) -> list[RunRecord]:
     """Read the COMPLETE runs of configurations in the other studies of a store, oldest first.
 
-    Runs that copy a reused result are left out, because the run that computed the result is read,
-    too, unless it was deleted. MLflow's filters have no "or", so each key is a separate request. If
-    there are more than MAX_REQUESTS keys, only those that another study plans are requested.
+    Runs whose results were copied from another run are left out: if that run still exists, it is
+    read itself. MLflow's filters have no "or", so each key is a separate request. If there are more
+    than MAX_REQUESTS keys, only those that another study plans are requested.
 
     Args:
         client: Client of the store.

@@ -7,7 +7,7 @@ changed for `expiry` seconds.
 
 MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. After a pause
 (`claim_pause`) and before any other write, it reads the tag back: if it reads another token, it has
-lost. A driver whose study is complete makes no other write, and therefore no pause.
+lost. A driver whose study is complete makes no other write, and therefore does not pause.
 
 One race remains. If two drivers find the lease free at the same moment, one of them may be delayed
 between its read and its write for longer than the other's pause. Both then run until the next
@@ -51,8 +51,8 @@ class StudyBusy(UserError):
         """
         owner_text = owner or "another driver"
         super().__init__(
-            f"study {study!r} is already being run by {owner_text} on the same store. Wait until "
-            f"it ends, or stop it first"
+            f"study {study!r} of this store is already being run by {owner_text}. Wait until that "
+            f"process ends, or stop it first"
         )
 
 
@@ -60,7 +60,7 @@ class StudyLost(UserError):
     """Another driver has taken over the study. This one must not write any more."""
 
 
-def boot_seconds() -> float:
+def get_boot_seconds() -> float:
     """Return the seconds of a monotonic clock that also runs while the machine sleeps.
 
     On systems without CLOCK_BOOTTIME, the clock stops while the machine sleeps.
@@ -83,7 +83,7 @@ class Timing:
     beat: float = 10.0
     expiry: float = 60.0
     claim_pause: float = 0.5
-    now: Callable[[], float] = boot_seconds
+    now: Callable[[], float] = get_boot_seconds
     sleep: Callable[[float], None] = time.sleep
 
 
@@ -96,8 +96,8 @@ class LeaseOwner:
             attributes then have their defaults.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process. 0 if not known.
-        lock_id: ID of the driver's file lock and the host's boot (harness.machine.hold_lock). ""
-            if not known.
+        lock_id: ID of the driver's file lock, which is unique to a boot of the host (see
+            `harness.machine.hold_lock`). "" if not known.
         beat: Number of times that the owner has written the tag.
     """
 
@@ -203,9 +203,9 @@ class Lease:
     def check(self) -> None:
         """Check that this process holds the lease. Call this before each write.
 
-        The store is read only if the lease was not confirmed within the last half of
-        `timing.expiry`: before the first beat, after a suspension of the process, or while
-        heartbeats do not reach the store.
+        The lease is read from the store only if the last heartbeat that confirmed it is more than
+        `timing.expiry / 2` seconds old: before the first beat, after a suspension of the process,
+        or while heartbeats do not reach the store.
 
         Raises:
             StudyBusy: See `beat`.
@@ -220,7 +220,7 @@ class Lease:
         """Start a thread that renews the lease. If the store does not answer, it tries again later.
 
         Args:
-            on_loss: Function that the thread calls with StudyBusy or StudyLost when it ends because
+            on_loss: Function that the thread calls with StudyBusy or StudyLost, before it ends, if
                 another driver has the study.
         """
         self._thread = threading.Thread(
@@ -266,7 +266,8 @@ class Lease:
 
         Raises:
             StudyBusy: The lease was renewed, so its owner is alive.
-            Exception: The store cannot be read for twice the expiry. Any error of MLflow's client.
+            Exception: The store cannot be read for `2 * timing.expiry` seconds. Any error of
+                MLflow's client.
         """
         timing, start = self.timing, self.timing.now()
         self.print_line(

@@ -1,4 +1,4 @@
-"""List a run's trained models as a logged model in MLflow, under "Models" on its page.
+"""List a run's trained models in MLflow's UI, under "Models", as a logged model.
 
 The logged model has only the file MLmodel, which names the run and the loader (harness.pyfunc). The
 weights stay in the run's folder `trained`; they are not copied, and nothing is pickled.
@@ -31,8 +31,8 @@ def list_model(
 ) -> None:
     """List the trained models of a finished run as one logged model.
 
-    The model's status becomes READY last. If the run's logged model is READY, nothing is changed;
-    one that an interrupted call has left is completed.
+    The status of the logged model is set to READY last. If the run already has a logged model, the
+    call completes it, or changes nothing if its status is READY.
 
     Args:
         client: Client of the store.

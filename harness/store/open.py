@@ -29,7 +29,7 @@ from harness.store.run_update import (
     escape_text,
     find_runs,
     get_time_ms,
-    run_priority,
+    rank_run,
     write_update,
 )
 from harness.store.schema import Tag
@@ -103,8 +103,8 @@ class Store:
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> str:
         """Create a run, and return its ID.
 
-        The run gets a unique key as a tag. If the creation is retried, a run with this key is
-        searched first: an earlier request may have created it although its answer was lost.
+        The run gets a unique key as a tag. Each retry first searches for a run with this key: an
+        earlier request may have created it although the answer was lost.
 
         Args:
             experiment_id: MLflow's ID of the study's experiment.
@@ -121,7 +121,7 @@ class Store:
             nonlocal is_retry
             runs = find_runs(self.client, experiment_id, key) if is_retry else []
             is_retry = True
-            run = max(runs, key=run_priority, default=None) or self.client.create_run(
+            run = max(runs, key=rank_run, default=None) or self.client.create_run(
                 experiment_id,
                 start_time=start_time,
                 tags={**texts, Tag.RUN_KEY: key},
@@ -144,7 +144,8 @@ class Store:
         """Return the ID of an experiment, or None if it does not exist.
 
         Raises:
-            StoreError: The experiment was deleted. Its name cannot be used again.
+            StoreError: The experiment was deleted, so its name cannot be used again. Or the store
+                cannot be read.
         """
         experiment = self.read(lambda client: client.get_experiment_by_name(name))
         if experiment is None:

@@ -45,14 +45,18 @@ _ONE_SOFTMAX: Final = {
     "calibrated_harmonic_mean": "cal. H",
     "ausuc": "AUSUC",
 }
-_BASE_SCORE: Final = "the largest probability of a base class, in one softmax over all classes"
+_BASE_SCORE: Final = (
+    "base score: the largest probability of a base class, in one softmax over all classes"
+)
 _ECE: Final = (
     "ECE (arXiv:1706.04599): expected calibration error among the {} classes; lower is better"
 )
 _OPEN_WORLD: Final = {
-    "auroc": f"AUROC: how well {_BASE_SCORE}, separates base from new images; 50: chance",
-    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): share of pairs of a base and a new image"
-    f" that {_BASE_SCORE}, orders correctly and that are both correct among their own classes",
+    "auroc": "AUROC: share of pairs of a base and a new image in which the base image has the"
+    f" higher base score; 50 is chance level. {_BASE_SCORE}",
+    "openworld_auc": "OpenworldAUC (arXiv:2505.05180): share of pairs of a base and a new image in"
+    " which the base image has the higher base score, and both images are classified correctly,"
+    f" each among the classes of its kind (base or new). {_BASE_SCORE}",
     "ece_base": _ECE.format("base"),
     "ece_new": _ECE.format("new"),
 }
@@ -67,9 +71,10 @@ _GENERALIZED: Final = ProtocolMetrics(
     },
     # S and U are dropped first: they depend on the bias between seen and unseen classes.
     drop={"seen": 4, "unseen": 5, "calibrated_harmonic_mean": 6, "ausuc": 6},
-    note="S, U: per-class-averaged; one softmax over seen and unseen classes. H = 2SU/(S+U) by"
-    " seed, then averaged. cal.: calibrated stacking (arXiv:1605.04253), its constant chosen on the"
-    " images that select epochs. AUSUC: area under the seen-unseen curve",
+    note="S, U: mean per-class accuracy of the seen and of the unseen classes, with one softmax"
+    " over all classes. H = 2SU/(S+U), computed per seed and then averaged. cal.: with calibrated"
+    " stacking (arXiv:1605.04253), whose constant is chosen on the images that select the epoch."
+    " AUSUC: area under the seen-unseen curve",
     unseen="unseen",
 )
 
@@ -96,7 +101,8 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
             "joint_harmonic_mean": ("joint_base", "joint_new"),
         },
         drop={"joint_harmonic_mean": 4},
-        note="H = 2BN/(B+N) by seed, then averaged; joint: one softmax over base and new classes",
+        note="H = 2BN/(B+N), computed per seed and then averaged. joint: one softmax over base and"
+        " new classes",
         meanings=_OPEN_WORLD,
         unseen="new",
     ),
@@ -105,7 +111,7 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         required=("accuracy",),
         shown=("accuracy",),
         default="accuracy",
-        note="Acc.: test images of all classes",
+        note="Acc.: accuracy on the test images of all classes",
     ),
     # reports.study adds one column per target (accuracy/TARGET).
     "cross_dataset": ProtocolMetrics(
@@ -114,8 +120,9 @@ PROTOCOLS: Final[dict[str, ProtocolMetrics]] = {
         shown=("accuracy", "source"),
         default="accuracy",
         drop={"source": 4},
-        note="Average: mean over the targets by seed; Source: test images of the training"
-        " dataset. Synthesis used the target's class names",
+        note="Average: mean accuracy over the target datasets, computed per seed. Source: accuracy"
+        " on the test images of the training dataset. Features are synthesized for the class names"
+        " of each target",
         unseen="target",
     ),
     "generalized_zero_shot": _GENERALIZED,

@@ -56,7 +56,7 @@ class RunUpdate:
     """A write to one run: files, then metrics, params and tags, then MLflow's status.
 
     Attributes:
-        run: MLflow's ID of the run.
+        run_id: MLflow's ID of the run.
         files: Contents by path among the run's artifacts, e.g. "trained/seed_0.safetensors".
         metrics: Points of metrics.
         params: Texts by name, truncated to MAX_PARAM characters.
@@ -67,7 +67,7 @@ class RunUpdate:
             the run's end time.
     """
 
-    run: str
+    run_id: str
     files: Mapping[str, bytes] = field(default_factory=dict)
     metrics: Sequence[Point] = ()
     params: Mapping[str, str] = field(default_factory=dict)
@@ -88,14 +88,14 @@ def write_update(client: "MlflowClient", update: RunUpdate) -> None:
 
     Args:
         client: Client of the store.
-        update: Changes of one run.
+        update: Changes to one run.
 
     Raises:
         Exception: Any error of MLflow's client.
     """
     from mlflow.entities import Metric, Param, RunTag
 
-    run_id, tags = update.run, dict(update.tags)
+    run_id, tags = update.run_id, dict(update.tags)
     if update.state:
         tags[Tag.STATE] = update.state
     for name, content in update.files.items():
@@ -146,7 +146,7 @@ def find_runs(client: "MlflowClient", experiment_id: str, key: str) -> list[Any]
     return list(client.search_runs([experiment_id], filter_string=query, max_results=10))
 
 
-def run_priority(run: Any) -> tuple[bool, int, str]:
+def rank_run(run: Any) -> tuple[bool, int, str]:
     """Return a sort key for duplicate runs with the same Tag.RUN_KEY.
 
     The run in use has the largest key: a duplicate is still RUNNING and has fewer entries.
@@ -181,9 +181,9 @@ def _log_file(client: "MlflowClient", run_id: str, name: str, content: bytes) ->
 def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DRIVER_DIED) -> int:
     """Mark runs that a dead driver left RUNNING as INTERRUPTED.
 
-    A run keeps its final state if only MLflow's status had not been written yet. A run is deleted
-    if it is a duplicate: the request that created it timed out, and another run with the same key
-    is in use.
+    If the driver had written a run's final state as a tag, but not yet MLflow's status, the run
+    keeps that state. A run is deleted if it is a duplicate: the request that created it timed out,
+    and another run with the same key is in use.
 
     Args:
         client: Client of the store.
@@ -203,7 +203,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
         run_id, tags = run.info.run_id, run.data.tags
         key = tags.get(Tag.RUN_KEY)
         duplicates = find_runs(client, experiment_id, key) if key is not None else []
-        if any(run_priority(duplicate) > run_priority(run) for duplicate in duplicates):
+        if any(rank_run(duplicate) > rank_run(run) for duplicate in duplicates):
             client.set_terminated(run_id, status="KILLED")
             client.delete_run(run_id)
             continue
@@ -213,7 +213,7 @@ def close_dead_runs(client: "MlflowClient", experiment_id: str, reason: str = DR
         if state is State.RUNNING:
             state = State.INTERRUPTED
             reason_tags = {Tag.REASON: reason} if tags.get(Tag.KIND) == Kind.TRIAL else {}
-        write_update(client, RunUpdate(run=run_id, tags=reason_tags, state=state))
+        write_update(client, RunUpdate(run_id=run_id, tags=reason_tags, state=state))
     return len(dead_runs)
 
 

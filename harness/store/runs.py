@@ -13,10 +13,10 @@ from urllib.parse import quote, urlsplit
 from harness.machine import silence_loggers
 from harness.store.address import (
     SQLITE,
+    describe_store_fault,
     find_address_fault,
     reach_database,
     reach_server,
-    store_fault,
 )
 from harness.store.errors import StoreError
 from harness.store.schema import MAX_STUDIES, Kind, Tag
@@ -75,7 +75,7 @@ def read_runs(study_name: str, uri: str) -> list[Run]:
 
 
 def refresh_study_run(runs: Sequence[Run], uri: str) -> list[Run]:
-    """Return a study's runs, of which only the study's own run is read again from the store.
+    """Read the study's own run again from the store, and return it with the study's other runs.
 
     Args:
         runs: All runs of the study's experiment as they were read, oldest first.
@@ -104,7 +104,8 @@ def open_reader(uri: str) -> Iterator[Any]:
     Raises:
         StoreError: The store cannot be read. Every error inside the context becomes a StoreError.
     """
-    from mlflow.tracking import MlflowClient  # sets the level of its loggers, so it comes first
+    # imported before silence_client, because the import sets the level of MLflow's loggers
+    from mlflow.tracking import MlflowClient
 
     with silence_client():
         try:
@@ -114,7 +115,7 @@ def open_reader(uri: str) -> Iterator[Any]:
         except StoreError:
             raise
         except Exception as error:  # MLflow and its database libraries may raise any type
-            fault = store_fault(error, uri)
+            fault = describe_store_fault(error, uri)
             raise StoreError(f"{uri}: cannot read the MLflow store: {fault}") from error
 
 
@@ -247,7 +248,7 @@ def silence_client() -> contextlib.AbstractContextManager[None]:
 
 
 def get_runs_address(tracking_uri: str, experiment_id: str) -> str:
-    """Return the address of an experiment's runs in MLflow's UI, to which `run_address` adds an ID.
+    """Return the address of an experiment's runs in MLflow's UI, for `get_run_address`.
 
     Args:
         tracking_uri: Address of the store. A server's UI has the server's address, without user,
@@ -261,7 +262,7 @@ def get_runs_address(tracking_uri: str, experiment_id: str) -> str:
     return f"{base}/#/experiments/{quote(experiment_id, safe='')}/runs/"
 
 
-def run_address(runs: str, run_id: str) -> str:
+def get_run_address(runs: str, run_id: str) -> str:
     """Return the address of a run in MLflow's UI. "" if `runs` is "" or the ID is malformed.
 
     Args:

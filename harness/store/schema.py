@@ -1,6 +1,7 @@
 """Define how a study is stored in MLflow: tags, states, metric keys and files of its runs.
 
-Shared by writer and reader. Imports nothing heavy.
+The code that writes the store and the code that reads it share these names. This module imports
+only the standard library.
 """
 
 from collections.abc import Callable, Mapping
@@ -69,17 +70,16 @@ class Tag(StrEnum):
     # unique to each run: finds a run if the answer to the request that created it was lost
     RUN_KEY = "ship.run_key"
 
-    # a study's own run; OBJECTIVE and SAMPLER are text, the others are JSON
+    # a study's own run: text
     OBJECTIVE = "ship.objective"
     SAMPLER = "ship.sampler"
+    BEST = "ship.best_config"  # label of the configuration with the best selection score
+    PUBLISHED = "ship.published"  # digest of the published report
+    YAML_DIGEST = "ship.yaml_digest"  # of the files study.yaml and study.resolved.yaml
+    # a study's own run: JSON
     FACTORS = "ship.factors"
     STUDY = "ship.study"
     PLANNED = "ship.planned"
-    # label of the configuration with the best selection score; digest of the published report
-    BEST = "ship.best_config"
-    PUBLISHED = "ship.published"
-    # digest of the files study.yaml and study.resolved.yaml
-    YAML_DIGEST = "ship.yaml_digest"
 
     # a trial's run: its configuration
     CONFIG_KEY = "ship.config_key"
@@ -165,7 +165,7 @@ class Cost(StrEnum):
     TEXT_TOKENS = "trial/text_tokens"
 
 
-def stage_metric(stage: str, name: str) -> str:
+def name_stage_metric(stage: str, name: str) -> str:
     """Return the key of a metric over epochs, such as selection/loss.
 
     The part before the slash is a section of MLflow's UI, which sorts sections by name: `selection`
@@ -180,7 +180,11 @@ def stage_metric(stage: str, name: str) -> str:
 
 
 def name_seed_metric(seed: int, name: str) -> str:
-    """Return the key of one seed's final number, such as test/harmonic_mean/seed_3."""
+    """Return the key of one seed's final number, such as test/harmonic_mean/seed_3.
+
+    A final number is a metric's only value in a trial, such as a test metric, or its value at the
+    selected epoch.
+    """
     return f"{name}/{_SEED}{seed}"
 
 
@@ -236,7 +240,7 @@ FLAGS: Final = {
     "diversity_collapse": (
         "diversity collapse",
         "diversity within a class, or effective rank, below a tenth of the real features'; not"
-        " checked for text features, which are points by construction, and for real images",
+        " checked for real images, or for text features, which do not vary within a class",
     ),
     "mean_gap": (
         "mean gap",
@@ -245,7 +249,8 @@ FLAGS: Final = {
     ),
     "last_epoch": (
         "last epoch",
-        "selection chose the last epoch (or age of the generator): longer training might be better",
+        "selection chose the last epoch (with selection authors: of the generator): longer training"
+        " might be better",
     ),
     "untrained": (
         "tested untrained",
@@ -258,7 +263,7 @@ FLAGS: Final = {
     ),
     "grid_edge": (
         "edge of the grid",
-        "selection chose the largest or smallest alpha, beta or ratio that it tried: a better one"
+        "selection chose the largest or smallest alpha, beta or ratio that it tried: a better value"
         " may be outside the grid",
     ),
 }

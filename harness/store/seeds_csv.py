@@ -1,8 +1,8 @@
 """Read and write seeds.csv, an artifact of each trial's run with all final numbers of its seeds.
 
-The file has a row per metric and a column per seed. Because MLflow draws a chart for each metric of
-a run, only these are logged as metrics, too: metrics that the protocol requires or tables show by
-default, the objective, and custom metrics.
+The file has a row per metric and a column per seed. Some of the numbers are also logged as MLflow
+metrics: those that the protocol requires or tables show by default, the objective, and custom
+metrics. The others are not, because MLflow draws a chart for each metric of a run.
 """
 
 import csv
@@ -49,7 +49,7 @@ def is_logged(key: str, logged_names: frozenset[str]) -> bool:
     Numbers that are not of a single seed, such as means, are always logged.
 
     Args:
-        key: Metric's key of the number.
+        key: Metric key of the number.
         logged_names: Result of `list_logged_names`.
     """
     seed_and_name = split_seed(key)
@@ -63,8 +63,8 @@ def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
     """Return the content of a run's seeds.csv.
 
     Args:
-        numbers: Final numbers by the metric's key. Numbers that are not of a single seed are left
-            out. A number that a seed lacks becomes an empty cell.
+        numbers: Final numbers by metric key. Numbers that are not of a single seed are left out. A
+            number that a seed lacks becomes an empty cell.
     """
     rows: dict[str, dict[int, float]] = {}
     for key, value in numbers.items():
@@ -81,7 +81,7 @@ def format_seeds_csv(numbers: Mapping[str, float]) -> bytes:
 
 
 def parse_seeds_csv(content: bytes) -> dict[str, float]:
-    """Return the numbers of a seeds.csv by the metric's key, or {} if the file is damaged.
+    """Return the numbers of a seeds.csv by metric key, or {} if the file is damaged.
 
     Args:
         content: Content of the file. It is untrusted input.
@@ -133,10 +133,10 @@ def _select_unlogged(run: Run, numbers: Mapping[str, float]) -> dict[str, float]
 
     Args:
         run: The run.
-        numbers: Numbers of its seeds.csv by the metric's key.
+        numbers: Numbers of its seeds.csv by metric key.
 
     Returns:
-        Numbers by the metric's key. {} if the run's protocol is unknown.
+        Numbers by metric key. {} if the run's protocol is unknown.
     """
     protocol = run.tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL)
     if protocol not in PROTOCOLS:

@@ -32,13 +32,13 @@ class StudyStore(Store):
     Attributes:
         experiment_id: MLflow's ID of the study's experiment.
         timeout: Maximum seconds to wait for the store.
-        stopped: Function that returns True once the study has to end, which also ends a wait.
+        is_stopped: Function that returns True once the study has to end, which also ends a wait.
         print_line: Function that prints one line.
     """
 
     experiment_id: str
     timeout: float
-    stopped: Callable[[], bool]
+    is_stopped: Callable[[], bool]
     print_line: Callable[[str], None]
     # Time of the first try without an answer (time.monotonic); infinity while the store answers.
     # All calls share it: once one has waited for the timeout, later ones do not wait again.
@@ -91,7 +91,7 @@ class StudyStore(Store):
         """
         now = time.monotonic()
         self._away_since = min(self._away_since, now)
-        return self.stopped() or now - self._away_since >= self.timeout
+        return self.is_stopped() or now - self._away_since >= self.timeout
 
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:
         """Print a line after the first failed attempt."""
@@ -148,7 +148,7 @@ def lock_study(
             owner = store.read(lambda client: read_owner(client, experiment_id))
             is_local = owner is not None and owner.host == socket.gethostname()
             raise StudyBusy(
-                name, owner if is_local else "another process of this machine"
+                name, owner if is_local else "another process on this machine"
             ) from error
         me = LeaseOwner(uuid.uuid4().hex, socket.gethostname(), os.getpid(), lock_id)
         lease = Lease(store.client, experiment_id, name, me, timing, print_line)

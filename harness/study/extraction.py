@@ -19,9 +19,9 @@ A view is an image or one of its augmented copies.
 
 
 def format_extraction(study: StudyConfig, plan: Plan, fingerprints: Fingerprints) -> list[str]:
-    """Return a line per feature set that is not in the cache: its number of images, and the time.
+    """Return one line per feature set of which the cache lacks images: their number, and the time.
 
-    If the time cannot be measured, the line gives the reason. [] if nothing is missing.
+    If the time cannot be measured, the line gives the reason. [] if the cache lacks no images.
 
     Args:
         study: Study that the plan is for.

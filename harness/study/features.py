@@ -54,15 +54,15 @@ def make_fingerprints(
         study: Study with the options for reading a custom image folder.
         method: Method to run. Defaults to ship.
         data_root: Folder of the datasets. None if the study needs none.
-        cache_dir: Cache folder. Defaults to the result of `cache_folder`.
+        cache_dir: Cache folder. Defaults to the result of `get_cache_folder`.
     """
     root = None if data_root is None else Path(data_root)
     return Fingerprints(
-        method or MethodFunctions(), root, cache_folder(cache_dir), study.folder_options
+        method or MethodFunctions(), root, get_cache_folder(cache_dir), study.folder_options
     )
 
 
-def cache_folder(requested: Path | str | None) -> Path:
+def get_cache_folder(requested: Path | str | None) -> Path:
     """Return the cache folder.
 
     Args:
@@ -76,7 +76,7 @@ def cache_folder(requested: Path | str | None) -> Path:
 
 
 def collect_needs(study: StudyConfig, plan: Plan | None = None) -> ConfigsByFeatures:
-    """Return the feature sets that the plan's trials read or a sampler's proposals may read.
+    """Return the feature sets that trials of a plan read, including trials not proposed yet.
 
     Args:
         study: Study that the plan is for.
@@ -271,16 +271,17 @@ def prefetch_features(
     study = load_study(space, overrides, data_root)
     print_line(f"images of {', '.join(datasets)}: available")
     if to == "features":
-        fetch_features(study, fingerprints, console, verbose=verbose)
+        extract_missing_features(study, fingerprints, console, verbose=verbose)
 
 
-def fetch_features(
+def extract_missing_features(
     study: StudyConfig, fingerprints: Fingerprints, console: Console, *, verbose: bool
 ) -> None:
     """Extract every feature set that a study may read and that is not in the cache.
 
-    If trials use GPUs and torch can use a GPU of this machine, its GPUs are used. Otherwise the CPU
-    is used without an error, because login nodes rarely have a GPU.
+    The features are extracted on this machine's GPUs if trials use GPUs and torch can use a GPU
+    here. Otherwise they are extracted on the CPU, without an error, because login nodes rarely have
+    a GPU.
 
     Raises:
         ValueError: A backbone or a dataset cannot be read.

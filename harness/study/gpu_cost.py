@@ -38,10 +38,10 @@ def format_gpu_cost(plan: Plan, fingerprints: Fingerprints) -> list[str]:
     times = [f"{format_duration(total)} on one {name}" for name, total in seconds.items()]
     rates = " or ".join(f"{rate / 1e12:g}" for rate in GPU_RATES.values())
     return [
-        f"counted for {count(len(costs), 'trial')} on a GPU: {operations / 1e15:,.3g} PFLOP, "
-        f"{launches / 1e6:,.3g} million kernel launches, {memory / 2**30:.1f} GiB for the "
-        f"activations of the largest; about {' or '.join(times)}, if they reach {rates} TFLOP/s "
-        f"and {LAUNCH_SECONDS * 1e6:g} µs per launch"
+        f"estimated cost of {count(len(costs), 'trial')} on a GPU: {operations / 1e15:,.3g} PFLOP, "
+        f"{launches / 1e6:,.3g} million kernel launches, and up to {memory / 2**30:.1f} GiB of "
+        f"activations per trial. This takes about {' or '.join(times)}, assuming {rates} TFLOP/s "
+        f"and {LAUNCH_SECONDS * 1e6:g} µs per kernel launch"
     ]
 
 

@@ -17,8 +17,13 @@ from harness.machine import remove_stale_folders, set_environment
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
 from harness.progress import SteadyConsole
-from harness.recording import ParentRun, TrialRecorder, record_reused, write_differences
-from harness.recording import publish as show_report
+from harness.recording import (
+    ParentRun,
+    TrialRecorder,
+    publish_report,
+    record_reused,
+    write_differences,
+)
 from harness.store import Publication, State, StudyStore, Timing
 from harness.study.features import make_fingerprints
 from harness.study.interrupts import Interrupts
@@ -90,8 +95,8 @@ def run_study(
         timing: Timing of the lease that keeps other hosts from running the study. Defaults to
             `Timing()`.
         publish: Function that builds the report from the outcome, or returns None for no report.
-            The report is written to the study's parent run in MLflow. The function is called after
-            all results are in the store, and may raise UserError. Defaults to no report.
+            The report is written to the study's own run in MLflow. The function is called after all
+            results are in the store, and may raise UserError. Defaults to no report.
 
     Returns:
         Outcome of the study: counts of configurations, whether it is complete, and its location
@@ -158,12 +163,12 @@ def run_study(
         study_storage = make_storage(storage_uri, study_store)
         runner = StudyRunner(study, study_store, fingerprints, study_storage, options, interrupts)
         outcome = runner.run()
-        # a signal while the last results were written has only set `requested`
+        # a signal that arrived while the last results were written only set `requested`
         if interrupts.requested:
             outcome = replace(outcome, interrupted=True)
         if publish is None or not outcome.reportable or outcome.interrupted:
             return outcome
-        return replace(outcome, unpublished=_publish_report(runner, publish, outcome))
+        return replace(outcome, unpublished=_write_report(runner, publish, outcome))
 
 
 @dataclass
@@ -291,8 +296,8 @@ class StudyRunner:
     def _run_plan(self, state: StudyState, reusable_runs: list[ReusedRun]) -> StudyOutcome:
         """Copy reused results, run the plan and the controls, and return the outcome.
 
-        The parent run is RUNNING during this call. Afterwards it has the state of the
-        outcome, or INTERRUPTED if an exception is raised.
+        The study's own run is RUNNING during this call. Afterwards it has the state of the outcome,
+        or INTERRUPTED if an exception is raised.
         """
         self.parent_run.begin()
         try:
@@ -356,13 +361,13 @@ class StudyRunner:
         copied_runs = [reused for reused in reusable_runs if record_reused(recorder, reused)]
         for line in planning.format_reuse(copied_runs):
             self.options.print_line(line)
-        if len(copied_runs) < len(reusable_runs):  # the others have to be run
+        if len(copied_runs) < len(reusable_runs):  # trials have to compute the other results
             self._check_resources()
         return state.refresh()
 
 
-def _publish_report(runner: StudyRunner, build_report: ReportBuilder, outcome: StudyOutcome) -> str:
-    """Write the report to the study's runs in MLflow.
+def _write_report(runner: StudyRunner, build_report: ReportBuilder, outcome: StudyOutcome) -> str:
+    """Build the report, and write it to the study's runs in MLflow.
 
     A failure does not change the outcome of the study. MLflow's own retries are on, because these
     requests may be repeated and no trial waits for them.
@@ -374,7 +379,7 @@ def _publish_report(runner: StudyRunner, build_report: ReportBuilder, outcome: S
         with set_environment(REPORT_ENVIRONMENT, override=True):
             publication = store.retry_requests(runner.store.uri, lambda: build_report(outcome))
             if publication is not None:
-                show_report(runner.store, runner.parent_run.run_id, publication)
+                publish_report(runner.store, runner.parent_run.run_id, publication)
                 write_differences(runner.store, outcome.history.logged, publication.differences)
     except UserError as error:
         return f"cannot write the report to MLflow: {error}. Run the same command to try again"
@@ -385,8 +390,8 @@ def make_storage(uri: str, study_store: StudyStore) -> Storage:
     """Return the storage of a study's checkpoints: a folder that no other study of any store uses.
 
     The folder is named after the creation time (in milliseconds) and the ID of the experiment. The
-    store's address would not do: a store can have several, and a new store can reuse the address of
-    a deleted one.
+    store's address would not identify the study: a store can have several addresses, and a new
+    store can have the address of a deleted one.
 
     Args:
         uri: Address of the storage that all studies share.

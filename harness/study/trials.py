@@ -78,7 +78,8 @@ class TrialRunner:
         Raises:
             UserError: The store, the cluster or a plugin cannot be used.
             ValueError: A backbone or a dataset cannot be read.
-            KeyboardInterrupt: A signal or a failure ended the run.
+            KeyboardInterrupt: A signal ended the run, or Ray has died.
+            SweepStopped: A signal ended the run in a Ray session that the caller opened.
         """
         from harness.tuning import TooManyFailures
 

@@ -33,14 +33,14 @@ class Monitor(tune.Callback):
     """Tune callback of one run of a study, on the driver.
 
     The run ends if the store fails, if no worker can start, or if too many configurations fail in a
-    row. The other methods only keep the error, and `on_step_begin` raises it, because Tune wraps
-    exceptions of the other methods.
+    row. The method that notices this stores the error, and `on_step_begin` raises it: exceptions of
+    all other methods would be wrapped by Tune.
 
     Attributes:
         searcher: Searcher with the attempts of all trials.
         recorder: Writer of results to the store.
         view: Display of the progress.
-        study: Study with resolved resources.
+        study: The study. Its resources must be resolved.
         check_interrupt: Function that raises an exception if the run has to stop.
         remove_checkpoint: Function that removes the checkpoint of a trial that will not be retried.
         failed_before: Keys of configurations that failed in an earlier run. Their failures do not

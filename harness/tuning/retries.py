@@ -1,10 +1,11 @@
-"""Record the outcomes of Ray trials, and decide by the cause of a failure on retries.
+"""Record the outcomes of Ray trials, and decide by the cause of a failure whether to retry.
 
 - A node was lost: the trial is retried unchanged, up to NODE_RETRIES times.
 - A worker died: the trial is retried unchanged once. A second death counts as the trial's fault.
 - Out of memory: the trial is retried as two trials with half of its seeds each, down to trials of a
-  single seed. From then on, StudySearcher limits trials with the same backbone and methods to this
-  number of seeds. If Ray killed the worker of a single seed, this counts as a worker's death.
+  single seed. From then on, StudySearcher limits trials with the same backbone and methods to the
+  number of seeds of a half. If a trial of a single seed runs out of memory, it is retried only if
+  Ray killed its worker, and this counts as a worker's death.
 - Another error: it is likely to recur, so the trial is not retried in this run of the study.
 
 Tune's own max_failures does not distinguish causes, and does not report retries to the searcher or
@@ -36,8 +37,8 @@ class Attempt:
     Attributes:
         work: Configuration and seeds of the trial.
         optuna_trial: Optuna's trial of the configuration, to which the outcome is reported. None in
-            grid studies, for controls, for configurations outside the study's space, and for those
-            that the sampler did not propose because it only repeated known ones.
+            grid studies, for controls, for configurations outside the study's space, and for
+            configurations that were enumerated because the sampler only repeated known ones.
         worker_deaths: Number of earlier attempts that ended with a worker's death.
         node_losses: Number of earlier attempts that ended with the loss of a node.
         progress: Progress of the trial, as text for messages.
@@ -105,7 +106,7 @@ class Attempt:
         if retries:
             self.reason += "; retried"
         if len(retries) > 1:
-            self.reason += " in two halves of its seeds"
+            self.reason += " as two trials with half of the seeds each"
         return retries
 
     def _make_retries(self) -> list["Attempt"]:

@@ -16,7 +16,7 @@ from harness.machine import silence_loggers
 from harness.planning import Configuration
 from harness.store import State
 
-# The sampler counts as exhausted after this many proposals in a row of known configurations.
+# The sampler counts as exhausted after it has proposed this many known configurations in a row.
 MAX_REPEATS = 50
 # A gp study draws at random after this many such repeats: a Gaussian process that is sure of its
 # optimum proposes it again and again.
@@ -82,9 +82,10 @@ class Sampler:
         return None
 
     def start(self, configuration: Configuration) -> optuna.Trial | None:
-        """Add a configuration that this sampler has not proposed as a running trial of Optuna.
+        """Add a configuration to Optuna's study as a running trial.
 
-        An example is a configuration that an earlier driver did not finish.
+        This sampler has not proposed the configuration. It is, for example, one that an earlier
+        driver did not finish.
 
         Returns:
             Optuna's trial, which `tell` needs. None if a value is outside the study's space.

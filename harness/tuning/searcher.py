@@ -176,7 +176,7 @@ class StudySearcher(Searcher):
                 self._max_seeds[memory_class] = min(limit, n_seeds)
         # the configuration's seeds may be in several attempts, of which this is the last to end
         elif all(sibling.state is not State.RUNNING for sibling in attempts):
-            outcome = self._outcomes[configuration.key] = self._compute_outcome_of(
+            outcome = self._outcomes[configuration.key] = self._compute_configuration_outcome(
                 configuration.key
             )
             if self.sampler is not None and not configuration.control:
@@ -234,7 +234,7 @@ class StudySearcher(Searcher):
             and configuration.key not in self._attempts_by_key
         )
 
-    def _compute_outcome_of(self, key: str) -> Outcome:
+    def _compute_configuration_outcome(self, key: str) -> Outcome:
         """Return the outcome of a configuration whose attempts have all ended."""
         values = dict(self._history.objectives(key))
         failed_seeds = set(self._history.non_finite(key))

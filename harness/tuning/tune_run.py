@@ -112,15 +112,15 @@ def sweep_through_tune(
     """Run a searcher's trials in the open Ray session until none are left.
 
     Args:
-        monitor: Callback with the searcher. Its study has resolved resources.
+        monitor: Callback with the searcher. The resources of its study must be resolved.
         arguments: Arguments of the workers, see `make_worker_arguments`.
         features: Feature sets in the object store, see `put_features`.
 
     Raises:
         StoreError: The store failed.
         TooManyFailures: Too many configurations failed in a row.
-        KeyboardInterrupt: A signal or a failure ended the run.
-        SweepStopped: A signal ended the run, and the Ray session stays open.
+        KeyboardInterrupt: Ray has died, or a signal ended the run in a session of the study.
+        SweepStopped: A signal ended the run in a session that the caller of the study opened.
         UserError: No worker can start, or another driver has taken over the study.
     """
     resources = monitor.study.resources
@@ -152,7 +152,7 @@ def sweep_in_process(
     exceeds its trial_timeout ends only at its next result.
 
     Args:
-        monitor: Callback with the searcher. Its study has resolved resources.
+        monitor: Callback with the searcher. The resources of its study must be resolved.
         arguments: Arguments of the worker, see `make_worker_arguments`.
         features: Feature sets of the trials.
 
@@ -160,7 +160,7 @@ def sweep_in_process(
         ClusterError: A trial has made the GPU unusable for this process.
         StoreError: The store failed.
         TooManyFailures: Too many configurations failed in a row.
-        KeyboardInterrupt: A signal or a failure ended the run.
+        KeyboardInterrupt: A signal ended the run.
     """
     searcher = monitor.searcher
     scheduler: Any = StudyScheduler(monitor.study, searcher)
@@ -201,7 +201,7 @@ def make_worker_arguments(
     """Return the arguments of `Worker` for a study, without the features.
 
     Args:
-        study: Study with resolved resources.
+        study: The study. Its resources must be resolved.
         method: Method to run.
         storage: Storage of checkpoints.
     """

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from harness.store import ML_VIEW, FactorRecord, run_address
+from harness.store import ML_VIEW, FactorRecord, get_run_address
 from reports import tables
 from reports.analysis import make_interval_values
 from reports.cells import format_level
@@ -222,7 +222,7 @@ def _make_group_dots(
     for dot, pairs in pairs_by_dot.items():
         name = f"mean of {len(pairs)} seeds" if is_scatter else f"seed {dot}"
         run_id, *other_ids = {run for pair in pairs for run in runs.get(pair, ())} or {""}
-        has_address = not other_ids and run_address(study.runs_address, run_id)
+        has_address = not other_ids and get_run_address(study.runs_address, run_id)
         run = {"run": run_id} if has_address else {}
         y = tables.mean([tables.mean(values[pair]) for pair in pairs])
         yield {"y": y, "name": name, **run}

@@ -15,7 +15,7 @@ import polars as pl
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from harness.store import COMPLETE, CONTROLS, PRUNED, run_address
+from harness.store import COMPLETE, CONTROLS, PRUNED, get_run_address
 from harness.wording import escape_controls_in_lines
 from reports.answer import Answer
 from reports.cells import Table, format_level
@@ -83,7 +83,7 @@ def _list_run_links(study: Study) -> list[tuple[str, str]]:
     return [
         (names[key] or controls.get(key) or study.name, address)
         for key, run_id in runs.rows()
-        if key in names and (address := run_address(study.runs_address, run_id))
+        if key in names and (address := get_run_address(study.runs_address, run_id))
     ]
 
 

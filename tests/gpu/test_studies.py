@@ -109,5 +109,5 @@ def test_a_trial_that_does_not_fit_is_run_in_halves(device: str, bench: Bench) -
     assert outcome.complete
     assert bench.states() == ["COMPLETE", "COMPLETE", "INTERRUPTED"]
     reasons = [run.data.tags.get("ship.reason", "") for run in bench.trials()]
-    assert any("retried in two halves of its seeds" in reason for reason in reasons)
+    assert any("retried as two trials with half of the seeds each" in reason for reason in reasons)
     bench.check_invariants()

@@ -174,5 +174,5 @@ def study_store(
     """Return a study's store with a flaky client."""
     client: Any = FlakyClient(fake, iter(fates))
     print_line = print if lines is None else lines.append
-    options: dict[str, Any] = {"timeout": 600.0, "stopped": lambda: False, **keys}
+    options: dict[str, Any] = {"timeout": 600.0, "is_stopped": lambda: False, **keys}
     return StudyStore(URI, client, "7", print_line=print_line, **options)

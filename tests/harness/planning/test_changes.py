@@ -56,7 +56,7 @@ class History:
         }
         metrics = make_points({"trial/seconds": 10.0 * len(seeds), **tested})
         self.store.write(
-            RunUpdate(run=run, params=list_params(configuration.trial), metrics=metrics)
+            RunUpdate(run_id=run, params=list_params(configuration.trial), metrics=metrics)
         )
 
     def changes(self, study: StudyConfig) -> StaleRows:

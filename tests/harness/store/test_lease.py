@@ -152,7 +152,7 @@ def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> 
         hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
     second = hosts.lease(**case["who"])
     if busy:
-        named = "'small' is already being run by process 7 on host a on the same"
+        named = r"'small' of this store is already being run by process 7 on host a\."
         with pytest.raises(StudyBusy, match=named):
             second.claim()
         first.beat()

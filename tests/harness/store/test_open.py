@@ -38,7 +38,7 @@ def test_folder_name_may_contain_special_characters(tmp_path: Path, name: str) -
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/mlflow.db")
     run = store.client.create_run(store.create_experiment("small")).info.run_id
-    store.write(RunUpdate(run=run, files={"x": b"1"}))
+    store.write(RunUpdate(run_id=run, files={"x": b"1"}))
     assert (folder / "mlflow.db").stat().st_size > 0
     assert len([file for file in folder.rglob("x") if file.is_file()]) == 1
 
@@ -155,7 +155,7 @@ def test_many_metrics_and_tags_are_written_in_batches(
 
     monkeypatch.setattr(inner, "log_batch", noted)
     all_of_it = {"metrics": make_points(metrics), "tags": tags, "params": tags}
-    store.write(RunUpdate(run=run, state=State.COMPLETE, **all_of_it))
+    store.write(RunUpdate(run_id=run, state=State.COMPLETE, **all_of_it))
     assert sum(count for count, _ in requests) == 2001
     assert not requests[-1][0] and requests[-1][1][-1] == "ship.state"
     data = store.client.get_run(run).data

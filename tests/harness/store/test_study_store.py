@@ -41,7 +41,7 @@ def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, .
             "file": {"files": {f"a/{tick}": bytes([tick])}},
             "state": {"tags": {"why": str(tick)}, "state": list(State)[choice]},
         }
-        store.write(RunUpdate(run=runs[choice % len(runs)], **changes[kind]))
+        store.write(RunUpdate(run_id=runs[choice % len(runs)], **changes[kind]))
     return fake.plain()
 
 
@@ -63,7 +63,7 @@ def test_text_that_a_database_refuses_is_escaped() -> None:
     fake = FakeStore()
     store = study_store(fake)
     run_id = store.create_run("7", "first", {"t": "a\0"})
-    store.write(RunUpdate(run=run_id, params={"p": "ä\n\0", "q": "b\udcff.jpg"}))
+    store.write(RunUpdate(run_id=run_id, params={"p": "ä\n\0", "q": "b\udcff.jpg"}))
     (run,) = fake.runs.values()
     assert run.tags["t"] == "a\\0"
     assert run.params == {"p": "ä\n\\0", "q": "b?.jpg"}
@@ -73,7 +73,7 @@ def test_wait_is_announced_once() -> None:
     """One line when the store stops answering, and one when it answers again."""
     lines: list[str] = []
     store = study_store(FakeStore(), *["before"] * 6, lines=lines)
-    store.write(RunUpdate(run=store.create_run("7", "first", {})))
+    store.write(RunUpdate(run_id=store.create_run("7", "first", {})))
     assert lines == [
         "http://***@server:5000: the MLflow store does not answer (Connection refused): retrying "
         "for up to 10.0 min; trials continue until their next report",
@@ -102,7 +102,7 @@ def test_store_timeout_ends_the_study() -> None:
     """The line has no password, and later writes do not wait again."""
     store, lines, run_id = away(timeout=0.2)
     with pytest.raises(StoreAway) as raised:
-        store.write(RunUpdate(run=run_id, state=State.COMPLETE))
+        store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
         "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
         "after <1 s. Run the same command to resume"
@@ -111,19 +111,19 @@ def test_store_timeout_ends_the_study() -> None:
     calls = len(store.client.calls)  # type: ignore[attr-defined]
     for _ in range(2):
         with pytest.raises(StoreAway):
-            store.write(RunUpdate(run=run_id, state=State.INTERRUPTED))
+            store.write(RunUpdate(run_id=run_id, state=State.INTERRUPTED))
     assert len(store.client.calls) - calls == 2  # type: ignore[attr-defined]
     store.client.fates = iter(["before"])  # type: ignore[attr-defined]
     store.timeout = 600.0
-    store.write(RunUpdate(run=run_id, state=State.INTERRUPTED))
+    store.write(RunUpdate(run_id=run_id, state=State.INTERRUPTED))
 
 
 def test_stopped_study_does_not_wait() -> None:
     """An interrupt ends the wait before the timeout."""
     began = time.monotonic()
-    store, lines, run_id = away(stopped=lambda: time.monotonic() - began > 0.2)
+    store, lines, run_id = away(is_stopped=lambda: time.monotonic() - began > 0.2)
     with pytest.raises(StoreAway):
-        store.write(RunUpdate(run=run_id, state=State.COMPLETE))
+        store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1
 
@@ -135,7 +135,7 @@ def test_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
     store = study_store(FakeStore(), "ok", "refused", lines=lines)
     run_id = store.create_run("7", "first", {})
     with pytest.raises(StoreError, match="no such thing"):
-        store.write(RunUpdate(run=run_id, **changes))
+        store.write(RunUpdate(run_id=run_id, **changes))
     assert not lines
 
 
@@ -149,7 +149,7 @@ def test_full_local_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     run_id = store.create_run("7", "first", {})
     monkeypatch.setattr(store.client, "log_artifact", full)
     with pytest.raises(StoreError, match="No space left on device"):
-        store.write(RunUpdate(run=run_id, files={"one": b"content"}))
+        store.write(RunUpdate(run_id=run_id, files={"one": b"content"}))
 
 
 def test_late_request_creates_no_second_run() -> None:
@@ -158,10 +158,10 @@ def test_late_request_creates_no_second_run() -> None:
     for params in ({}, {"p": "1"}):
         store = study_store(fake)
         run_id = store.create_run("7", "first", {})
-        store.write(RunUpdate(run=run_id, params=params))
+        store.write(RunUpdate(run_id=run_id, params=params))
         store.client.create_run("7", 0, dict(fake.runs[run_id].tags), "first")
         if not params:
-            store.write(RunUpdate(run=run_id, state=State.COMPLETE))
+            store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
         assert len(fake.runs) == 2
         store.close_dead_runs()
         assert list(fake.runs) == [run_id]

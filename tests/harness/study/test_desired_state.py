@@ -155,7 +155,7 @@ def test_plan_counts_what_trials_cost_on_a_gpu(tmp_path: Path) -> None:
         for backbone in ("pocket", "ViT-B-16:openai")
     )
     (line,) = format_gpu_cost(Plan(rows, (), 0), prints)
-    assert line.startswith("counted for 1 trial on a GPU: ")
+    assert line.startswith("estimated cost of 1 trial on a GPU: ")
     cost = compute_trial_cost(rows[1].configuration.trial, n_seen=50, n_classes=100, n_seeds=2)
     assert f"{cost.operations / 1e15:.3g} PFLOP, {cost.launches / 1e6:.3g} million" in line
     assert format_gpu_cost(Plan(rows[:1], (), 0), prints) == []

@@ -21,7 +21,7 @@ from harness.study import features
 from harness.study.extraction import format_extraction
 from harness.study.features import (
     collect_needs,
-    fetch_features,
+    extract_missing_features,
     list_studied_labels,
     prepare_features,
 )
@@ -218,5 +218,5 @@ def test_node_without_gpu_extracts_on_its_cores(
     out = io.StringIO()
     prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")
     study, console = make_study(resources=resources), Console(file=out, width=200)
-    fetch_features(study, prints, console, verbose=False)
+    extract_missing_features(study, prints, console, verbose=False)
     assert (tmp_path / "log").read_text() == "extract photos\n"

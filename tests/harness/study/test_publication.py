@@ -10,8 +10,8 @@ import pytest
 import requests
 
 import harness.study.run
-from harness.recording import publish
-from harness.store import MAX_TAG, Publication, Store, Tag
+from harness.recording import publish_report, write_differences
+from harness.store import MAX_TAG, Kind, Publication, RunUpdate, Store, Tag, read_runs
 from harness.store.errors import StoreError
 from reports.cli import prepare
 from reports.errors import ReportError
@@ -47,7 +47,7 @@ def test_report_is_written_completely_and_once(
     store: Store, run_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Metrics, params, note and files; an unchanged report is not built again."""
-    assert publish(store, run_id, MADE)
+    assert publish_report(store, run_id, MADE)
     data = shown(store, run_id)
     (experiment,) = store.client.search_experiments(filter_string="name = 'small'")
     assert experiment.tags[Tag.RUN_NOTE] == MADE.answer
@@ -58,33 +58,51 @@ def test_report_is_written_completely_and_once(
     folder = Path(store.client.download_artifacts(run_id, "report", str(tmp_path)))
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == FILES
     monkeypatch.setattr(Store, "write", None)
-    assert not publish(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
+    assert not publish_report(store, run_id, replace(MADE, files=None))  # type: ignore[arg-type]
 
 
 def test_outdated_report_values_are_replaced(store: Store, run_id: str) -> None:
     """MLflow cannot delete metrics (they become NaN) or change params (the note has them)."""
-    publish(store, run_id, MADE)
+    publish_report(store, run_id, MADE)
     now: dict[str, Any] = {"params": {"shots": "16", "augmentations": "2"}, "stamp": "b"}
     later = replace(MADE, metrics={"headline/best/harmonic_mean": 72.0}, **now)
-    assert publish(store, run_id, later)
+    assert publish_report(store, run_id, later)
     data = shown(store, run_id)
     assert data.metrics["headline/best/harmonic_mean"] == 72.0
     assert math.isnan(data.metrics["headline/best/harmonic_mean_low"])
     assert data.params == {"shots": "4", "dataset": "emoji", "augmentations": "2"}
     words = "Current values: `dataset` is no longer a constant; `shots` = 16.\n"
     assert words in data.tags[Tag.RUN_NOTE]
-    assert not publish(store, run_id, later)
+    assert not publish_report(store, run_id, later)
 
 
 def test_long_note_ends_with_a_whole_line(store: Store, run_id: str) -> None:
     """It also says where the full report is."""
     line = "| a row of the table |\n"
-    publish(store, run_id, replace(MADE, note=line * 1000))
+    publish_report(store, run_id, replace(MADE, note=line * 1000))
     note = shown(store, run_id).tags[Tag.RUN_NOTE]
     assert MAX_TAG - 2 * len(line) < len(note) <= MAX_TAG
     rows, _, end = note.rpartition("\n\n")
     assert set(rows.splitlines()) == {line.strip()}
     assert end.startswith("Full report")
+
+
+def test_long_line_of_a_note_is_cut(store: Store, run_id: str) -> None:
+    """The note keeps the beginning of a line that does not fit."""
+    publish_report(store, run_id, replace(MADE, note="Title\n" + "x" * 2 * MAX_TAG))
+    assert len(shown(store, run_id).tags[Tag.RUN_NOTE]) == MAX_TAG
+
+
+def test_outdated_differences_are_removed(store: Store, run_id: str) -> None:
+    """A report without differences removes those of an older report."""
+
+    def note(differences: dict[str, str]) -> str:
+        write_differences(store, read_runs("small", store.uri), differences)
+        return str(shown(store, run_id).tags[Tag.RUN_NOTE])
+
+    store.write(RunUpdate(run_id=run_id, tags={Tag.KIND: Kind.TRIAL, Tag.RUN_NOTE: "H 70.0"}))
+    assert note({run_id: "ΔH 1.0"}) == "H 70.0; difference from the baseline: ΔH 1.0"
+    assert note({}) == "H 70.0"
 
 
 def test_report_stamp_is_written_last() -> None:
@@ -93,7 +111,7 @@ def test_report_stamp_is_written_last() -> None:
     store = study_store(fake, *["ok"] * (2 + len(FILES)), "crash before")
     run_id = store.create_run("7", "small", {})
     with pytest.raises(Crash):
-        publish(store, run_id, MADE)
+        publish_report(store, run_id, MADE)
     assert store.client.calls[1:] == [  # type: ignore[attr-defined]  # after the first write
         "get_run",
         "set_experiment_tag",
@@ -102,7 +120,7 @@ def test_report_stamp_is_written_last() -> None:
     ]
     (run,) = fake.runs.values()
     assert run.files and Tag.PUBLISHED not in run.tags
-    assert publish(study_store(fake), run_id, MADE)
+    assert publish_report(study_store(fake), run_id, MADE)
     assert Tag.PUBLISHED in run.tags
 
 
@@ -168,7 +186,7 @@ def test_failed_report_does_not_fail_the_study(
     words = "cannot write the report to MLflow: the store"
     advice = "Run the same command to try again"
     with monkeypatch.context() as patch:
-        patch.setattr(harness.study.run, "show_report", refuse)
+        patch.setattr(harness.study.run, "publish_report", refuse)
         assert unpublished(lambda _: MADE) == f"{words} is full. {advice}"
     assert unpublished(unread) == f"{words} gives nothing. {advice}"
     assert not unpublished(lambda _: None)

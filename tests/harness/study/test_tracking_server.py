@@ -156,6 +156,6 @@ def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: s
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
             metrics = [point._replace(timestamp=7) for point in make_points(values, step)]
             texts = {"params": {"p": "1"}, "tags": {"t": "u"}}
-            store.write(RunUpdate(run=run_id, metrics=metrics, **texts))
+            store.write(RunUpdate(run_id=run_id, metrics=metrics, **texts))
     for key in ("a", "nan", "inf"):
         assert [p.step for p in store.client.get_metric_history(run_id, key)] == list(range(5))

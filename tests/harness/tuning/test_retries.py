@@ -79,7 +79,7 @@ def test_out_of_memory_trial_is_retried_in_two_halves(
     whole = make_attempt(prints, seeds=5)
     left = died(whole, death, last)
     assert whole.state is State.INTERRUPTED
-    assert whole.reason.endswith("; retried in two halves of its seeds")
+    assert whole.reason.endswith("; retried as two trials with half of the seeds each")
     assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
     assert not any(half.work.may_stop for half in left)
     first, second = died(left[1], None, RAN_OUT)

@@ -12,7 +12,7 @@ import altair
 import pytest
 from PIL import Image
 
-from harness.store import get_runs_address, run_address
+from harness.store import get_run_address, get_runs_address
 from reports.charts import (
     Chart,
     adapt_style_to_page,
@@ -125,10 +125,10 @@ def test_the_address_of_a_run_has_no_secret(uri: str, base: str) -> None:
     """A run has its address in MLflow's UI, and an invalid run ID has none."""
     runs = get_runs_address(uri, "7")
     assert (
-        run_address(runs, "ab12")
+        get_run_address(runs, "ab12")
         == f"{base}/#/experiments/7/runs/ab12?workflowType=machine_learning"
     )
-    assert run_address(runs, "javascript:alert(1)") == run_address("", "ab12") == ""
+    assert get_run_address(runs, "javascript:alert(1)") == get_run_address("", "ab12") == ""
 
 
 def test_controls_are_drawn_at_the_levels_that_they_read() -> None:
