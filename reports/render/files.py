@@ -280,7 +280,7 @@ def make_publication(report: Report) -> Publication:
         page=f"{make_file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: make_report_files(report)),
-        differences=run_differences(study, report.metric),
+        differences=describe_run_differences(study, report.metric),
     )
 
 

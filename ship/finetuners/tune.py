@@ -18,7 +18,8 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.generators import Synthesizer
 from ship.methods import Finetuner, FixedRows, SeedTask
-from ship.methods.stack import ALL, BatchedTraining, require_settings
+from ship.methods.stack import ALL_SEEDS
+from ship.methods.training import BatchedTraining, require_settings
 from ship.seeds import gather_rows, to_device
 from ship.state import Part
 from ship.tasks import Task
@@ -67,7 +68,7 @@ class BatchedFinetuner(BatchedTraining):
             require_settings(config, "epochs", "batch_size")
             self.epochs = config.epochs
             if self.epochs:
-                self._train_by_steps(config, joint_task, seeds)
+                self._prepare_steps(config, joint_task, seeds)
                 self._schedule_lengths = (self.epochs,) * len(seeds)
 
     def set_schedule_lengths(self, lengths: Sequence[int]) -> None:
@@ -84,7 +85,7 @@ class BatchedFinetuner(BatchedTraining):
         features: Float[Tensor, "seed n feature"],
         labels: Int[Tensor, "seed n"],
         weights: Float[Tensor, "seed n"] | None,
-        seeds: slice = ALL,
+        seeds: slice = ALL_SEEDS,
     ) -> Float[Tensor, " seed"]:
         """Return the loss of each seed for its batch.
 

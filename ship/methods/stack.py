@@ -29,7 +29,7 @@ from ship.methods.batching import inside_vmap
 from ship.seeds import SeedOptimizer, to_device
 from ship.state import Part, State, capture, require_tensor, strip_prefix
 
-_ALL_SEEDS: Final = slice(None)
+ALL_SEEDS: Final = slice(None)
 _PLAIN_TYPES: Final = (bool, int, float, str, type(None))
 # Attributes of every nn.Module, which contain e.g. its parameters, buffers and submodules.
 _TORCH_ATTRIBUTES: Final = frozenset(vars(nn.Module()))
@@ -110,7 +110,7 @@ class Stack:
         name: str,
         *batched: Tensor | None,
         shared: Sequence[Any] = (),
-        seeds: slice = _ALL_SEEDS,
+        seeds: slice = ALL_SEEDS,
     ) -> Any:
         """Call a function of the method for all seeds at once.
 
@@ -136,7 +136,7 @@ class Stack:
             shared_by_seed = [[x] * n_seeds for x in shared]
             return self.call_one_by_one(name, *batched_by_seed, *shared_by_seed, seeds=seeds)
         state = self.state
-        if seeds != _ALL_SEEDS:  # slicing all seeds would add an operation to the autograd graph
+        if seeds != ALL_SEEDS:  # slicing all seeds would add an operation to the autograd graph
             state = {key: value[seeds] for key, value in state.items()}
 
         def call_for_one_seed(state: dict[str, Tensor], *inputs: Any) -> Any:
@@ -158,7 +158,7 @@ class Stack:
             ) from error
 
     def call_one_by_one(
-        self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = _ALL_SEEDS
+        self, name: str, *inputs: Sequence[Any] | Tensor, seeds: slice = ALL_SEEDS
     ) -> Any:
         """Call a function of the method for one seed after the other.
 

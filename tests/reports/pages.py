@@ -65,15 +65,15 @@ def render_terminal(tables: list[Table], width: int) -> str:
     return render_plain_text(make_terminal_view(shown_tables, width, legend=True), width)
 
 
-def page_of(tables: list[Table]) -> str:
-    """A page of some tables, without an answer and without figures."""
-    study = prompt_len().study()
+def render_page(tables: list[Table]) -> str:
+    """Return a page with these tables, and without an answer or figures."""
+    study = make_prompt_len().make_study()
     return render_report_page(Report(study, "harmonic_mean", Answer((), ()), tuple(tables)))
 
 
-def whole_page(builder: StoreBuilder) -> str:
-    """The page of a study as ship-report writes it."""
-    report = make_report(builder.study())
+def render_study_page(builder: StoreBuilder) -> str:
+    """Return the page of a study as ship-report writes it."""
+    report = make_report(builder.make_study())
     return render_report_page(report, make_study_charts(report))
 
 

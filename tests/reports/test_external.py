@@ -217,7 +217,7 @@ def test_a_file_that_is_no_table_is_a_one_line_error(
     path = tmp_path / "ours.csv"
     path.write_bytes(content)
     with pytest.raises(ReportError, match=expected):
-        add_external_results(prompt_len().study(), path)
+        add_external_results(make_prompt_len().make_study(), path)
 
 
 def make_dataset_csv(values: dict[tuple[str, int], tuple[float, float]], name: str = "fork") -> str:

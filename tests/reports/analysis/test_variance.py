@@ -78,20 +78,21 @@ def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     model, rng = build_model(make_two_factors(3, 4)), np.random.default_rng(8)
     n_significant = np.zeros(3)
     for _ in range(600):
-        values = unequal(kind, 5, rng)
-        called += [
+        values = simulate_unequal_noise(kind, 5, rng)
+        n_significant += [
             compute_block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms
         ]
-    assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
+    assert n_significant.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
 
 def test_epsilon_is_between_1_over_df_and_1() -> None:
     """Epsilon is 1 if all contrasts vary independently, and 1/df if they vary together."""
     rng = np.random.default_rng(2)
-    line = rng.normal(size=6)
-    assert compute_epsilon(np.outer([1.0, 2.0, -1.0], line)) == pytest.approx(1 / 3)
-    apart = np.linalg.qr(np.hstack([np.ones((6, 1)), rng.normal(size=(6, 3))]))[0][:, 1:].T
-    assert compute_epsilon(apart) == pytest.approx(1)
+    contrast = rng.normal(size=6)
+    assert compute_epsilon(np.outer([1.0, 2.0, -1.0], contrast)) == pytest.approx(1 / 3)
+    columns = np.hstack([np.ones((6, 1)), rng.normal(size=(6, 3))])
+    orthogonal = np.linalg.qr(columns)[0][:, 1:].T
+    assert compute_epsilon(orthogonal) == pytest.approx(1)
 
 
 def test_there_is_no_share_if_configurations_differ_only_by_noise() -> None:
@@ -121,11 +122,11 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
     rng, factors = np.random.default_rng(5), make_two_factors(*levels)
     model = build_model(factors)
     for _ in range(50):
-        of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
-        values = np.repeat(of_first, levels[1], axis=0)
-        total, _, _, *parts = compute_seed_products(values, model)
-        # the second factor, and its pair with the first
-        for term, part in zip(model.terms[1:], parts, strict=True):
+        first_effects = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
+        values = np.repeat(first_effects, levels[1], axis=0)
+        total, _, _, *products = compute_seed_products(values, model)
+        # These terms are the second factor and the interaction.
+        for term, product in zip(model.terms[1:], products, strict=True):
             assert compute_block_f(compute_term_contrasts(term, values)) == (
                 0.0,
                 term.degrees_of_freedom,

@@ -34,7 +34,7 @@ from tests.reports.answer.known_study import (
 _LEVEL = re.compile(rf"(?P<level>\d+)(?: \((?P<mean>{NUMBER})(?P<details>[^)]*)\))?")
 
 
-UNEVEN = ": intervals and verdicts assume normal noise of equal variance."
+UNEVEN_NOISE = ": intervals and verdicts assume normal noise of equal variance."
 
 
 def check_answer(known: KnownStudy, answer: Answer, claims: Claims) -> None:

@@ -48,8 +48,8 @@ def make_one_factor_report(levels: list[str], name: str = "study", reason: str =
 
 
 def test_no_cell_of_a_csv_is_a_formula() -> None:
-    """No cell or heading of a CSV file is one; the original text follows an apostrophe."""
-    report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
+    """Cells and headings that could be formulas begin with an apostrophe."""
+    report = make_one_factor_report([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [
         data.decode() for name, data in make_report_files(report).items() if name.endswith(".csv")
     ]
@@ -80,12 +80,12 @@ def test_a_page_has_no_control_characters() -> None:
     report = make_one_factor_report([text, "b", "c"], reason=text)
     report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
     specs = to_safe_json([adapt_style_to_page(chart.spec) for chart in make_study_charts(report)])
-    shown = render_report_page(report)
-    for where in (specs, shown, render_table(labeled(text, heading=text))):
-        assert not set("\x00\x1b\u202e") & set(where)
-        assert "\\u202ed" in where
-    assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
-    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # as JSON has it
+    page = render_report_page(report)
+    for output in (specs, page, render_table(make_table(text, heading=text))):
+        assert not set("\x00\x1b\u202e") & set(output)
+        assert "\\u202ed" in output
+    assert page.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
+    assert r"\\x00b\\x1b[2Jc\\u202ed" in specs  # escaped in JSON
 
 
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])

@@ -114,17 +114,19 @@ def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
 def test_a_page_lists_the_runs_of_the_best_configurations(
     monkeypatch: pytest.MonkeyPatch, max_runs: int
 ) -> None:
-    """If there are too many configurations, the page says so. Otherwise it lists all."""
-    monkeypatch.setattr("reports.render.page.MAX_CONFIGURATIONS", most)
+    """If there are too many configurations, the page gives the number of those it lists."""
+    monkeypatch.setattr("reports.render.page.MAX_CONFIGURATIONS", max_runs)
     study = replace(
         make_prompt_len().make_study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
-    (listed,) = re.findall(
+    (list_of_runs,) = re.findall(
         '<details id="runs">.*?</details>', render_report_page(make_report(study)), re.DOTALL
     )
-    assert ("the 1 of 5 configurations with the best selection scores" in listed) == (most == 1)
-    assert ("Every run" in listed) == (most == 9)
-    assert listed.count(">n_ctx") == min(most, 5)
+    assert ("the 1 of 5 configurations with the best selection scores" in list_of_runs) == (
+        max_runs == 1
+    )
+    assert ("Every run" in list_of_runs) == (max_runs == 9)
+    assert list_of_runs.count(">n_ctx") == min(max_runs, 5)
 
 
 def test_latex_escapes_every_special_character() -> None:
@@ -139,7 +141,7 @@ def test_latex_escapes_every_special_character() -> None:
 
 def test_latex_has_no_box_for_missing_notes() -> None:
     """A table without notes ends with its last row."""
-    table = eventful()[0]
+    table = make_tables_with_failures()[0]
     assert r"\parbox" in format_tables_as_latex([table])
     assert r"\parbox" not in format_tables_as_latex([replace(table, notes=())])
 

@@ -5,16 +5,16 @@ import pytest
 from harness.store import Tag
 from reports.formatting import format_number
 from reports.tables import describe_run_differences, get_first_family
-from tests.reports.builder import prompt_len
-from tests.reports.studies import over_datasets
+from tests.reports.builder import make_prompt_len
+from tests.reports.studies import make_multi_dataset_study
 
 METRIC = "harmonic_mean"
 
 
 def test_each_run_has_the_difference_of_its_table() -> None:
-    """It is that of its configuration or control to the baseline, over common seeds."""
-    builder = prompt_len()
-    study = builder.study()
+    """The difference is that of the run's configuration or control to the baseline."""
+    builder = make_prompt_len()
+    study = builder.make_study()
     texts = describe_run_differences(study, METRIC)
     expected = {
         run_id: f"ΔH {format_number(compared.difference.mean, signed=True)} ± "
@@ -28,7 +28,7 @@ def test_each_run_has_the_difference_of_its_table() -> None:
 
 
 def test_large_studies_and_averages_have_no_descriptions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each changed description is a request, and a run on one dataset is no average."""
-    assert describe_run_differences(over_datasets().study(), METRIC) == {}
+    """Each changed description needs a request, and a run on one dataset has no average."""
+    assert describe_run_differences(make_multi_dataset_study().make_study(), METRIC) == {}
     monkeypatch.setattr("reports.tables.run_descriptions.MAX_DESCRIBED", 3)
-    assert describe_run_differences(prompt_len().study(), METRIC) == {}
+    assert describe_run_differences(make_prompt_len().make_study(), METRIC) == {}
