@@ -139,7 +139,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
 
     Raises:
         UserError: The images or the models cannot be used; or some images could not be decoded. In
-            the second case the file contains the predictions for the others.
+            the second case the file contains the predictions for the other images.
     """
     from harness.cli.predictions import predict
     from ship.trial import TrainedError
@@ -156,7 +156,8 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
     classes = decoded["class"].n_unique()
     class_text = f"{classes} classes" if classes > 1 else "1 class"
-    agreement = f"; the models of all {seeds} seeds agree on {n_agreed} images" if seeds > 1 else ""
+    agreed_text = f"; the models of all {seeds} seeds agree on {count(n_agreed, 'image')}"
+    agreement = agreed_text if seeds > 1 else ""
     typer.echo(f"{path}: {count(len(decoded), 'image')} predicted as {class_text}{agreement}")
     if len(bad_images):
         lines = [f"not predicted: {line}" for line in bad_images["error"]]
@@ -191,7 +192,8 @@ class FinalReport:
 def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
     """Print the report of a study that has run, how to view its runs, and what is missing.
 
-    If the report cannot be written to MLflow, an error is printed, but the exit code is the same.
+    If the report cannot be written to MLflow, an error is printed. This does not change the exit
+    code.
 
     Raises:
         typer.Exit: The exit code is 130 after an interrupt, 3 if the study is incomplete, and 2 if
