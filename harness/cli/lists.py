@@ -70,7 +70,7 @@ def print_backbones(*, show_all: bool = False) -> None:
         show_all: Whether to include the architectures without published weights, and unsupported
             ones with the reason.
     """
-    # Narrow columns: every tag has to fit on a line of 80 characters, as a split one can't be copied.
+    # The columns are narrow, so that each tag fits on a line of 80 characters and can be copied.
     headings = ("size", "context", "cost")
     sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))

@@ -167,7 +167,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
 class FinalReport:
     """Report of a run. It is prepared while the study is locked, and printed afterwards."""
 
-    _prepared: report_cli.Prepared | None = None
+    _prepared: report_cli.PreparedReport | None = None
 
     def publication(self, outcome: StudyOutcome) -> Publication:
         """Prepare the report, and return the parts that the study's own MLflow run shows.
@@ -176,7 +176,7 @@ class FinalReport:
             ReportError: The report cannot be prepared. `show` tries again.
         """
         logged = outcome.history.logged
-        self._prepared = report_cli.prepare(outcome.experiment, outcome.tracking_uri, logged)
+        self._prepared = report_cli.prepare_report(outcome.experiment, outcome.tracking_uri, logged)
         return self._prepared.publication
 
     def show(self, outcome: StudyOutcome) -> None:
@@ -185,7 +185,9 @@ class FinalReport:
         Raises:
             ReportError: The report cannot be prepared or written.
         """
-        report = self._prepared or report_cli.prepare(outcome.experiment, outcome.tracking_uri)
+        report = self._prepared or report_cli.prepare_report(
+            outcome.experiment, outcome.tracking_uri
+        )
         report.show(Path(f"{outcome.experiment}-report"))
 
 

@@ -135,8 +135,8 @@ def _download_with_torchvision(source: Source, folder: Path) -> None:
     downloader = getattr(torchvision.datasets, source.torchvision)
     # Without the filter, a tar archive could use absolute names, `..` or links to write outside of
     # the folder. torchvision leaves this to tarfile, which filters by default only since Python
-    # 3.14. zipfile is safe without a filter. The filter has to be a staticmethod: otherwise it would
-    # be a method of TarFile, and get the archive as its first argument.
+    # 3.14. zipfile is safe without a filter. The function has to be a staticmethod: otherwise it
+    # would be a method of TarFile, and get the archive as its first argument.
     previous_filter = vars(tarfile.TarFile)["extraction_filter"]
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:

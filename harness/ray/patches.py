@@ -293,7 +293,8 @@ def find_last_error(text: str) -> str:
     """Return the last error in a text of Tune or Ray, in one line.
 
     If the text has an exception, this is the exception without its traceback. Otherwise it is Ray's
-    message about a dead worker: the last three lines that are not indented. IDs and the stack are.
+    message about a dead worker: the last three unindented lines, which contain neither IDs nor the
+    stack.
     """
     last_error = _ERROR_HEADING.split(text)[-1]
     lines = [line.rstrip() for line in last_error.splitlines() if line.strip()]

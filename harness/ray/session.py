@@ -197,8 +197,8 @@ def restore_signal_handlers() -> Iterator[None]:
     """Restore this process's signal handlers at the end of the context.
 
     ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its
-    default action, although signal.getsignal still returns the old handler (src/ray/util/logging.cc,
-    UninstallSignalAction). A SIGTERM would then end the process before the study has its report.
+    default action (src/ray/util/logging.cc, UninstallSignalAction), although signal.getsignal still
+    returns the old handler. A SIGTERM would then end the process before the report is written.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

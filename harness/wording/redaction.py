@@ -15,8 +15,8 @@ _MASK = "***"
 _LOGIN = re.compile(
     r"""
     (?:
-        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, unless they begin a path
-        |(?<=\w:)(?<!sqlite:)(?<!file:)/            # one slash after a scheme, unless it begins a path
+        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, unless of a path
+        |(?<=\w:)(?<!sqlite:)(?<!file:)/            # one slash after a scheme, unless of a path
     )
     \S*@                                            # up to the last @
     """,
