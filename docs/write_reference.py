@@ -142,7 +142,7 @@ def _datasets() -> dict[str, str]:
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
         description: str = getattr(spec, "description", "") or _first_line(type(spec))
-        where = f"{getattr(spec, 'classes', '')}, `{folder}`"
+        where = f"{getattr(spec, 'n_classes', '')}, `{folder}`"
         where += f"; `{spec.template}`" if spec.template != SENTENCE else ""
         lines[name] = description if folder is None else where
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}

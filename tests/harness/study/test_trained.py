@@ -200,7 +200,7 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
         (
             "over",
             ["dataset=moji"],
-            "no finished configuration that .*, got dataset=moji. .*choices: dataset emoji, n_ctx 2; ",
+            "no finished configuration .*got dataset=moji. .*choices: dataset emoji, n_ctx 2; ",
         ),
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: predict does not support cross_dataset .*target=NAME"),
