@@ -153,7 +153,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     bad_images = predictions.filter(predictions["error"].is_not_null())
     decoded = predictions.filter(predictions["error"].is_null())
     (seeds,) = decoded["seeds"].unique()
-    n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
+    n_agreed = int((decoded["seeds_agreeing"] == decoded["seeds"]).sum())
     classes = decoded["class"].n_unique()
     class_text = f"{classes} classes" if classes > 1 else "1 class"
     agreed_text = f"; the models of all {seeds} seeds agree on {count(n_agreed, 'image')}"

@@ -9,8 +9,8 @@ POWER = 0.80
 # Confidence of the standard deviation's interval in estimate_further_pairs.
 STD_CONFIDENCE = 0.80
 MAX_FURTHER_PAIRS = 500  # largest number of further pairs that is reported
-# Critical value of t above which special.nctdtrinc fails. Only tests of two pairs, and tests of three
-# pairs in a very large family, exceed it.
+# Critical value of t above which special.nctdtrinc fails. Only tests of two pairs exceed it, or of
+# three pairs in a very large family.
 MAX_CRITICAL = 1_000.0
 # Larger noncentralities are replaced by this one, because special.nctdtr returns NaN from 36 on.
 # The difference is negligible: with three or more pairs, a test at 5% misses a noncentrality of 30
