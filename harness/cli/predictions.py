@@ -84,9 +84,9 @@ def predict(
     if runs_without_models:
         # the study needs another name, because save_models does not cause finished runs to rerun
         raise UserError(
-            f"study {study}: no saved models of run {', '.join(runs_without_models)}. The study "
-            "ran without save_models: true, or the files have been moved. To save models, rerun "
-            "it with save_models=true under another name (name=...)"
+            f"study {study}: no saved models of run {', '.join(runs_without_models)}. A run has "
+            "none if it ran without save_models: true, or if its files have been moved. To save "
+            "models, rerun the study with save_models=true under another name (name=...)"
         )
     columns = {"image": names, **_predict_columns(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
@@ -98,7 +98,7 @@ def _find_images(root: Path) -> list[Path]:
     Hidden files, files in hidden folders and files of other types are skipped.
 
     Raises:
-        UserError: There is no such file or folder, or no image is left.
+        UserError: There is no such file or folder, or all of its files are skipped.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder")

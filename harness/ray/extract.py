@@ -50,7 +50,7 @@ itself encodes this many views (32 shards) with ViT-B/16 in a few minutes.
 MAX_TRIES: Final = 5
 """Maximum number of attempts to encode a split if actors die, including the first attempt."""
 START_SECONDS: Final = 60.0
-"""Time to wait for further actors once one has started. Others may lack resources for longer."""
+"""Time to wait for further actors once one has started: other users may occupy their resources."""
 GPU_SHARDS_PER_CALL: Final = 8
 """Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 

@@ -15,10 +15,10 @@ _MASK = "***"
 _LOGIN = re.compile(
     r"""
     (?:
-        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, unless of a path
-        |(?<=\w:)(?<!sqlite:)(?<!file:)/            # one slash after a scheme, unless of a path
+        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, unless they begin a path
+        |(?<=\w:)(?<!sqlite:)(?<!file:)/  # one slash after a scheme, unless it begins a path
     )
-    \S*@                                            # up to the last @
+    \S*@  # up to the last @
     """,
     re.VERBOSE,
 )
