@@ -12,7 +12,7 @@ CONTROLS_SECTION = "controls"
 EXTERNAL = "external"  # section and Row.control of results from outside the store
 OBJECTIVE = "objective"  # value of Column.metric for the selection score
 AVERAGE = "average"  # value of Column.dataset for the average over datasets
-# With more columns of means, intervals are printed below their means.
+# If a table has more columns of means than this, intervals are printed below their means.
 MAX_COLUMNS_WITH_INTERVALS = 6
 CLASSES = "classes"  # key of the column with the difference's interval over other test classes
 MARK = "†"  # after the label of a row with flags
@@ -20,12 +20,12 @@ EXTERNAL_MARK = "‡"  # after the label of an external row
 
 
 def make_versus_key(control: str) -> str:
-    """Return the key of the column with each row's difference to a control at the same levels."""
+    """Return the key of the column with the difference of each row to a control at its levels."""
     return f"vs_{control}"
 
 
 class Legend(str):
-    """A note that explains columns in the same way for all tables that have them.
+    """A note that explains columns. All tables that have these columns have the same note.
 
     Notes about a single table are plain strings.
     """
@@ -92,7 +92,7 @@ class Ranged:
     Attributes:
         estimate: The estimate.
         decimals: Number of decimals.
-        bare: Whether to show only the ends, if another column has the mean.
+        bare: Whether to show only the ends, because another column has the mean.
     """
 
     estimate: Estimate
@@ -160,7 +160,7 @@ class Column:
 
     key: str
     heading: str
-    cell: Callable[[Any], Cell | None] = field(default=lambda line: None, compare=False, repr=False)
+    cell: Callable[[Any], Cell | None] = field(default=lambda item: None, compare=False, repr=False)
     align: Literal["left", "right"] = "right"
     drop: int = 0
     csv_only: bool = False
@@ -199,8 +199,8 @@ class Row:
         association: In a table of ranks, the association of the metric with the row's factor; p is
             corrected over the table. None in other tables.
         name: Name in sentences: "n_ctx 4", the label of a control, or a factor in a table of ranks.
-        level: Name in sentences that already contain the label column's heading: "4". With several
-            label columns, every label with its heading: "n_ctx 4 with lr 0.01".
+        level: Name in sentences that already contain the heading of the label column: "4". If
+            there are several label columns: "n_ctx 4 with lr 0.01".
     """
 
     cells: dict[str, Cell]
@@ -295,14 +295,14 @@ class Table:
         yield from ((name, rows) for name, rows in sections if rows)
 
 
-def get_cells(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
+def get_cells(columns: Iterable[Column], item: Any) -> dict[str, Cell]:
     """Return the cells of a row by column key, without the columns whose cell is None.
 
     Args:
         columns: The columns.
-        line: Object that the row describes, such as a group. Passed to Column.cell.
+        item: Object that the row describes, such as a group. Passed to Column.cell.
     """
-    cells = {column.key: column.cell(line) for column in columns}
+    cells = {column.key: column.cell(item) for column in columns}
     return {key: cell for key, cell in cells.items() if cell is not None}
 
 

@@ -58,9 +58,9 @@ class Output:
     """Options for the output of a report.
 
     Attributes:
-        formats: Formats to print. If empty, the terminal format is printed, and files are written
-            to the default folder if `out` is None.
-        out: Folder of the files. If it is None and `formats` is not empty, no files are written.
+        formats: Formats to print. If empty, the terminal format is printed.
+        out: Folder of the files. If None, files are written to the default folder, but only if
+            `formats` is empty.
         notes: Whether to print the notes that explain the columns.
         width: Width of printed tables in characters. None for the terminal's width.
     """
@@ -134,7 +134,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
     Raises:
         ReportError: If the store cannot be read, a named study is unknown, or the folder cannot be
             written. The message is one line.
-        EmptyStudyError: If there is nothing to report. It is a ReportError.
+        EmptyStudyError: If no study has an ended run. It is a ReportError.
     """
     from harness.store import get_default_tracking_uri
     from reports.render import make_overview_files, write_files
@@ -155,7 +155,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
 
 
 @dataclass(frozen=True)
-class Prepared:
+class PreparedReport:
     """A report that has been computed, but not shown yet.
 
     Attributes:
@@ -179,9 +179,9 @@ class Prepared:
         print_report(self.report, f"report: {out} ({status})")
 
 
-def prepare(
+def prepare_report(
     study_name: str, tracking_uri: str | None = None, recent_runs: Sequence["Run"] = ()
-) -> Prepared:
+) -> PreparedReport:
     """Compute a study's report, to be shown later.
 
     Args:
@@ -200,7 +200,7 @@ def prepare(
     from reports.study import load_records
 
     report = make_report(load_records(study_name, tracking_uri, recent_runs))
-    return Prepared(report, make_publication(report))
+    return PreparedReport(report, make_publication(report))
 
 
 @app.command("ship-report", cls=ReportCommand, epilog=_EPILOG)
@@ -307,7 +307,7 @@ def report(
     With several names, or with --all, print and write an overview of the studies that links to a
     page per study. With --paired, compare two studies instead.
     """
-    # MLflow retries for minutes by default; a store that is down should fail within seconds.
+    # MLflow retries for minutes by default; a store that is down should be reported in seconds.
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     study_names = names or []

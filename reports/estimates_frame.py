@@ -1,6 +1,6 @@
 """All estimates of a report's tables as one data frame.
 
-The frame has one row per row of a table, metric and dataset. docs/report.md describes its columns.
+The frame has one row per (row of a table, metric, dataset). docs/report.md describes its columns.
 """
 
 from collections.abc import Iterator, Sequence
@@ -62,9 +62,9 @@ def make_estimates_frame(tables: Sequence[Table]) -> pl.DataFrame:
             rows.
 
     Returns:
-        One row per table row, metric and dataset. Comparisons with the baseline and with controls
-        are only in rows of the table's metric; for several datasets, only in those of its average.
-        Unknown numbers are null.
+        One row per (row of a table, metric, dataset). Only rows of the table's metric have
+        comparisons with the baseline and with controls. In a table over several datasets, only the
+        average has them. Unknown numbers are null.
     """
     rows = [
         row

@@ -18,7 +18,7 @@ class Dialect:
     """Separators of a mean, its half-width and a suffix in an output format."""
 
     plus_minus: str = " ± "
-    gap: str = " "  # before a suffix
+    gap: str = " "  # before a suffix, and before both ends of an interval
 
 
 PLAIN = Dialect()
@@ -26,10 +26,10 @@ STACKED = Dialect(plus_minus="\n±", gap="\n")  # intervals below their means
 
 
 def break_heading(heading: str) -> list[str]:
-    """Split a heading into short lines: between words, after underscores, and before a last number.
+    """Split a heading into short lines: at spaces, after underscores, and before a final number.
 
     For example, "oxford_pets" becomes "oxford_" and "pets", and "food101" becomes "food" and "101".
-    A slash between words is replaced by a line break and an indent.
+    A slash between words begins a line: "base / new" becomes "base" and "/ new".
     """
     text = heading.replace(" / ", " /\N{NO-BREAK SPACE}").replace(" ", "\n")
     return re.sub(r"_|(?<=[a-z])(?=\d+$)", r"\g<0>\n", text).split("\n")
@@ -90,7 +90,7 @@ def _format_value(value: Value, dialect: Dialect) -> str:
         return f"{mean}{dialect.plus_minus}{DASH}"
     lower_half, upper_half = estimate.mean - estimate.low, estimate.high - estimate.mean
     shorter, longer = sorted((lower_half, upper_half))
-    # one unit in the last decimal is not visible as asymmetry
+    # ends that differ from symmetric ones by one unit of the last decimal count as symmetric
     if longer <= MAX_ASYMMETRY * shorter + 10**-decimals:
         return f"{mean}{dialect.plus_minus}{format_number((upper_half + lower_half) / 2, decimals)}"
     return f"{mean}{dialect.gap}{_format_ends(estimate, decimals, signed=value.signed)}"

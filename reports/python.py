@@ -34,7 +34,7 @@ def load_study(
 
     Raises:
         ReportError: If the store cannot be read, if the study or the metric is unknown, or if
-            `name` or `metric` is no string (one line).
+            `name` or `metric` is not a string.
         EmptyStudyError: If the study has no ended run yet. It is a ReportError.
 
     Example:
@@ -61,7 +61,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         The studies by name.
 
     Raises:
-        ReportError: If the store cannot be read (one line).
+        ReportError: If the store cannot be read.
 
     Example:
         >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
@@ -116,10 +116,11 @@ class LoadedStudy:
 
     @property
     def estimates(self) -> pl.DataFrame:
-        """Data frame with one row per table line and metric; docs/report.md lists the columns.
+        """Data frame with one row per (row of a table, metric, dataset).
 
-        Each row has a mean, its interval and n. Rows of the report's metric also have the
-        difference to the baseline with its interval, p-values and verdict.
+        docs/report.md describes its columns. Each row has a mean, its interval and n. Rows of the
+        report's metric also have the difference to the baseline with its interval, p-values and
+        verdict.
         """
         return make_estimates_frame(self._report.all_tables)
 
@@ -135,7 +136,7 @@ class LoadedStudy:
             name: One of `tables`. Defaults to the first.
 
         Raises:
-            ReportError: If there is no such table (one line with the choices).
+            ReportError: If there is no such table. The message lists the tables.
         """
         by_name = {table.name: table for table in self._report.all_tables}
         table_name = next(iter(by_name)) if name is None else name
@@ -155,12 +156,12 @@ class LoadedStudy:
             name: One of `figures`. Defaults to the first.
 
         Raises:
-            ReportError: If there is no such chart (one line with the choices).
+            ReportError: If there is no such chart. The message lists the charts.
         """
         charts = self._charts
         figure_name = next(iter(charts), None) if name is None else name
         if figure_name not in charts:
-            choices = ", ".join(charts) or "none: nothing has finished"
+            choices = ", ".join(charts) or "none, because nothing has finished"
             raise ReportError(f"{self.name}: no figure {name!r} (choices: {choices})")
         return FigureView(charts[figure_name])
 
@@ -172,7 +173,7 @@ class LoadedStudy:
         type II ANOVA with seeds as blocks; their intervals are jackknife intervals over seeds.
 
         In sampled studies, a share is a part of the sum of PED-ANOVA importances
-        (arXiv:2304.10255). There are no pairs, intervals or tests.
+        (arXiv:2304.10255). Pairs have no shares, and there are neither intervals nor tests.
 
         Returns:
             Data frame with a row per factor or pair, the largest share first. Columns:

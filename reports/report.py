@@ -27,7 +27,7 @@ from reports.tables import (
     resolve_metric,
 )
 
-# Attributes of Study that are not in the description that Report.stamp hashes.
+# Attributes of Study that Report.stamp does not hash as JSON. It hashes `rows` as CSV.
 _NOT_STAMPED = ("rows", "by_configuration", "correct_predictions", "histories", "provenance")
 
 
@@ -79,7 +79,7 @@ class Report:
         return self.study.name
 
     @property
-    def main(self) -> tuple[Table, ...]:
+    def main_tables(self) -> tuple[Table, ...]:
         """The tables that compare levels, configurations, methods or factors."""
         return tuple(table for table in self.tables if table.kind)
 
@@ -91,7 +91,7 @@ class Report:
     @property
     def all_tables(self) -> tuple[Table, ...]:
         """All tables, the most important first."""
-        return (*self.main, *self.factor_tables, *self.other_tables)
+        return (*self.main_tables, *self.factor_tables, *self.other_tables)
 
 
 def make_report(study: Study, metric: str | None = None, *, published: bool = False) -> Report:
@@ -104,7 +104,7 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
         published: Whether to add a table that compares the results with those of papers.
 
     Raises:
-        ReportError: If the study has no such metric (one line with the choices).
+        ReportError: If the study has no such metric. The message lists the metrics.
 
     Example:
         >>> report = make_report(load_records("prompt_len"))  # doctest: +SKIP
@@ -155,7 +155,7 @@ def make_paired_report(study_a: Study, study_b: Study, metric: str | None = None
         metric: Metric of the differences. Defaults to the main metric of A's protocol.
 
     Raises:
-        ReportError: If the studies cannot be compared seed by seed (one line with all reasons).
+        ReportError: If the studies cannot be compared seed by seed. The message has all reasons.
     """
     paired = pair_studies(study_a, study_b, metric)
     average = pair_averages(paired)
@@ -170,8 +170,8 @@ def make_paired_report(study_a: Study, study_b: Study, metric: str | None = None
 def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:
     """Yield the report of each study, or the error that prevents it.
 
-    A study without an ended run yields an EmptyStudyError. Any other error is raised for a study in
-    `names`; without `names` it is yielded.
+    A study without an ended run yields an EmptyStudyError. Any other error is raised if `names` are
+    given, and is yielded if not.
 
     Args:
         tracking_uri: MLflow tracking URI of the store.
@@ -179,7 +179,7 @@ def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Repor
             first.
 
     Raises:
-        ReportError: If the store cannot be read, or if a named study cannot be read (one line).
+        ReportError: If the store cannot be read, or if a named study cannot be read.
     """
     for name in dict.fromkeys(names or load_study_names(tracking_uri)):
         try:

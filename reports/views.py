@@ -109,7 +109,7 @@ class FigureView:
             path: File whose name ends in .png, .svg or .pdf.
 
         Raises:
-            ReportError: If the name has another ending (one line).
+            ReportError: If the name has another ending.
             OSError: If the file cannot be written.
         """
         file_format = Path(path).suffix.removeprefix(".")

@@ -116,9 +116,10 @@ def prefetch_study(
         str,
         typer.Argument(
             metavar="WHAT",
-            help="downloads: download the weights of the study's backbones, and missing images of "
-            "datasets that ship-data get can download; print which files have to be downloaded by "
-            "hand. features: do the same, and then extract the features into the cache.",
+            help="downloads: download the weights of the study's backbones, and the images of its "
+            "datasets if they are missing and ship-data get can download them; print which files "
+            "have to be downloaded by hand. features: do the same, and then extract the features "
+            "into the cache.",
         ),
     ],
     *,
@@ -131,7 +132,7 @@ def prefetch_study(
 ) -> None:
     """Prepare a study: download its weights and images, and optionally extract its features.
 
-    If the nodes of a cluster have no network access, run this first on a machine with access.
+    If the nodes of a cluster have no network access, run this first on a machine that has it.
     """
     import harness.study
     from harness.cli.exits import require_choice
@@ -177,8 +178,9 @@ def predict_images(
 
     Probabilities are averaged over the models of all seeds. The file STUDY-predictions.csv in the
     working directory is written or replaced. It has a row per image, with the class, its
-    probability, the second class, and the number of seeds that agree. The exit code is 2 if an
-    image cannot be decoded; the file then contains the predictions for the other images.
+    probability, the second class, and the number of seeds whose models predict the class. The exit
+    code is 2 if an image cannot be decoded; the file then contains the predictions for the other
+    images.
     """
     from harness.cli.run import run_predict
     from harness.config import load_plugins

@@ -1,4 +1,4 @@
-"""Lines of the dry run about the smallest difference that a study's seeds can detect."""
+"""The lines of a dry run about the smallest difference that a study's seeds can detect."""
 
 import statistics
 from bisect import bisect_left
@@ -8,16 +8,17 @@ from harness.config import MAX_SEEDS, StudyConfig
 from harness.store import Run
 from harness.wording import count, format_duration
 from reports.errors import ReportError
+from reports.formatting import format_points
 from reports.stats import compute_minimum_detectable
 from reports.tables import Family, make_families_of_runs
 
-MIN_PAIRS = 3  # pairs that are needed to estimate a standard deviation
+MIN_PAIRS = 3  # minimum number of pairs from which a standard deviation is estimated
 
 
 def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
     """Return lines about the smallest difference that a study's seeds can detect.
 
-    The lines also give the number of seeds that smaller differences need, and their time.
+    The lines also give the number of seeds that other differences need, and the additional time.
 
     Args:
         study: The study.
@@ -51,20 +52,21 @@ def list_deviations(differences: Sequence[Mapping[int, float]]) -> list[float]:
     """Return the positive standard deviations of comparisons with at least MIN_PAIRS pairs.
 
     Args:
-        differences: Seed -> difference, for each comparison.
+        differences: One mapping seed -> difference per comparison.
     """
     samples = [list(pairs.values()) for pairs in differences if len(pairs) >= MIN_PAIRS]
     return [deviation for values in samples if (deviation := statistics.stdev(values)) > 0]
 
 
 def _format_family(family: Family, n_seeds: int, smallest_effect: float) -> str:
-    """Return a family's line: the detectable difference, and the seeds that other ones need.
+    """Return the line about a family of comparisons.
 
-    The others are half of the detectable difference, and `smallest_effect`.
+    It gives the difference that `n_seeds` can detect, and the numbers of seeds needed to detect
+    half of this difference, and to detect `smallest_effect`.
     """
     deviations = list_deviations(family.differences_by_seed)
     n_tests = len(family.differences_by_seed)
-    # the detectable difference is proportional to the deviation, so this gives its median
+    # detectable differences are proportional to deviations: the median one gives their median
     deviation = statistics.median(deviations)
     targets = {smallest_effect}
     detectable = compute_minimum_detectable(deviation, n_seeds, n_tests)
@@ -81,8 +83,7 @@ def _format_family(family: Family, n_seeds: int, smallest_effect: float) -> str:
             needed_text = f"about {count(n_needed, 'seed')}"
         extra_seconds = ((n_needed or 0) - n_seeds) * family.seconds_per_extra_seed
         cost = f" (+{format_duration(extra_seconds)} of computing)" if extra_seconds > 0 else ""
-        points = "point" if effect == 1 else "points"
-        statements.append(f"{effect:g} {points} need {needed_text}{cost}")
+        statements.append(f"detecting {format_points(effect)} needs {needed_text}{cost}")
     return "; ".join(statements)
 
 
@@ -94,7 +95,7 @@ def count_needed_seeds(deviation: float, n_tests: int, effect: float) -> int | N
         n_tests: Number of comparisons in the family.
         effect: The difference.
     """
-    # `compute_minimum_detectable` returns None for one seed, which counts as 0 here: starts at 2
+    # starts at 2: for one seed `compute_minimum_detectable` is None, which the key turns into 0
     n_seeds = bisect_left(
         range(MAX_SEEDS + 1),
         True,

@@ -28,8 +28,8 @@ _DEPENDENT_DEFAULTS = {
     "dataset": f"default below for backbone {config.BACKBONE}, else required",
 }
 _BACKBONE_NOTES = (
-    "backbone: pocket, NAME:PRETRAINED, where PRETRAINED is a tag from the table or the path of a "
-    "checkpoint, or hf-hub:ORG/MODEL for an open_clip repository on the Hugging Face Hub, e.g. "
+    "backbone: pocket; NAME:PRETRAINED, where PRETRAINED is a tag from the table or the path of a "
+    "checkpoint; or hf-hub:ORG/MODEL for an open_clip repository on the Hugging Face Hub, e.g. "
     "hf-hub:imageomics/bioclip.",
     "size: dimension of a feature. context: maximum number of tokens in a prompt; n_ctx is at most "
     "3 less, because of the start token, the end token and the class name. cost: floating-point "
@@ -70,7 +70,7 @@ def print_backbones(*, show_all: bool = False) -> None:
         show_all: Whether to include the architectures without published weights, and unsupported
             ones with the reason.
     """
-    # so narrow that every tag fits on a line of 80 characters, because a split tag cannot be copied
+    # The columns are narrow, so that each tag fits on a line of 80 characters and can be copied.
     headings = ("size", "context", "cost")
     sizes = [Column(heading, justify="right", no_wrap=True) for heading in headings]
     columns = (Column("backbone", no_wrap=True), *sizes, Column("pretrained", overflow="fold"))

@@ -92,8 +92,8 @@ def sweep(
             "--store-timeout",
             metavar="SECONDS",
             help="How long a running study waits for an MLflow store that has stopped responding, "
-            "before it exits with 3. A store that does not respond at the start is reported within "
-            "seconds. Defaults to 1800 (30 minutes).",
+            "before it exits with code 3. A store that does not respond at the start is reported "
+            "within seconds. Defaults to 1800 (30 minutes).",
         ),
     ] = None,
     dry_run: Annotated[
@@ -102,9 +102,9 @@ def sweep(
             "--dry-run",
             help="Run nothing. Print the state of each configuration (done, to run, pruned or "
             "failed), the seeds to run, the smallest difference that the seeds can detect, and the "
-            "remaining time. Difference and time are estimated from finished trials. Before the "
-            "first has finished, the time and memory that the trials need on a GPU are printed as "
-            "well (not for the packaged backbone).",
+            "remaining time. Difference and time are estimated from finished trials. Until the "
+            "first trial has finished, the time and memory that the trials need on a GPU are "
+            "printed as well (not for the packaged backbone).",
         ),
     ] = False,
     no_reuse: Annotated[
@@ -116,7 +116,8 @@ def sweep(
         typer.Option(
             "--accept-changes",
             help="Rerun configurations whose constants, data or weights changed, and drop their "
-            "old results from the report. Without it, such a study is refused.",
+            "old results from the report. Without this option, a study with such changes is "
+            "refused.",
         ),
     ] = False,
     retry_non_finite: Annotated[
@@ -130,7 +131,7 @@ def sweep(
     verbose: Verbose = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
 ) -> None:
-    """Run a study: train each configuration and seed without a result, and print a report.
+    """Run a study: train each configuration under the seeds without a result, and print a report.
 
     The report's files are written to the folder NAME-report in the working directory, where NAME is
     the study's name.

@@ -39,16 +39,17 @@ def predict(
     Args:
         study: Name of the study.
         images: An image file, or a folder that is searched for images at any depth.
-        config: Levels of factors as KEY=VALUE, which select one configuration. A factor whose
-            levels have different classes, such as the dataset, requires a level. If there are no
-            levels of other factors, the configuration with the best selection score is used.
+        config: Levels of factors as KEY=VALUE, which select one configuration. A level is required
+            for each factor whose levels have different classes, such as the dataset. If only
+            required levels are given, the matching configuration with the best selection score is
+            used.
         tracking_uri: Address of the MLflow store. Defaults to MLFLOW_TRACKING_URI, or to
             ./mlflow.db.
 
     Returns:
         One row per image, ordered by path: image (path, relative to the folder), class,
         probability (0 to 1), second_class, second_probability, seeds (number of models),
-        seeds_agreeing (number of models that predict this class), error (null, or why the image
+        seeds_agreeing (number of models that predict `class`), error (null, or why the image
         could not be decoded; then all other columns except image are null).
 
     Raises:
@@ -83,21 +84,21 @@ def predict(
     if runs_without_models:
         # the study needs another name, because save_models does not cause finished runs to rerun
         raise UserError(
-            f"study {study}: no saved models of run {', '.join(runs_without_models)}, which ran "
-            "without save_models: true, or whose files have been moved. To save models, rerun with "
-            "save_models=true under another name (name=...)"
+            f"study {study}: no saved models of run {', '.join(runs_without_models)}. A run has "
+            "none if it ran without save_models: true, or if its files have been moved. To save "
+            "models, rerun the study with save_models=true under another name (name=...)"
         )
     columns = {"image": names, **_predict_columns(runs, files, uri)}
     return pl.DataFrame(columns, schema_overrides={"error": pl.String})
 
 
 def _find_images(root: Path) -> list[Path]:
-    """Return the image files in a folder, sorted by path, or the file if the path is an image file.
+    """Return the path itself if it is an image file, or a folder's image files, sorted by path.
 
     Hidden files, files in hidden folders and files of other types are skipped.
 
     Raises:
-        UserError: There is no such file or folder, or it has no images.
+        UserError: There is no such file or folder, or all of its files are skipped.
     """
     if not root.exists():
         raise UserError(f"{root}: no such file or folder")
@@ -116,8 +117,7 @@ def _find_images(root: Path) -> list[Path]:
 def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     """Return the key of the configuration with the given levels and the best selection score.
 
-    The score is only used if `assignments` has no levels other than required ones, see
-    `_parse_levels`.
+    The score is only used if all of these levels are required ones (see `_parse_levels`).
 
     Raises:
         UserError: No configuration matches, or several do. The message lists the choices.
@@ -138,10 +138,15 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
     labels = tables.make_label_columns(study)
     names = [tables.format_group_name(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
-    criterion = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
-    matches = "several configurations" if best else "no finished configuration"
+    if best:
+        criterion = "match the levels" if assignments else "have the best selection score"
+        fault = f"several configurations {criterion}"
+    else:
+        criterion = " that matches the levels" if assignments else ""
+        fault = f"no finished configuration{criterion}"
+    levels_text = f", got {' '.join(assignments)}" if assignments else ""
     advice = f"Select one with config (--config) KEY=VALUE (choices: {choices or 'none'})"
-    raise UserError(f"study {study.name}: {criterion} {matches}. {advice}")
+    raise UserError(f"study {study.name}: {fault}{levels_text}. {advice}")
 
 
 def _list_unscored(study: Study) -> list[tuple[float, tables.Group]]:
@@ -188,7 +193,7 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
 def _predict_columns(
     runs: Mapping[int, str], files: Sequence[Path], uri: str
 ) -> dict[str, list[Any]]:
-    """Return all columns of `predict` except `image`.
+    """Return all columns of the result of `predict` except `image`.
 
     Args:
         runs: Seed -> ID of the run with its model.

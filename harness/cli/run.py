@@ -139,7 +139,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
 
     Raises:
         UserError: The images or the models cannot be used; or some images could not be decoded. In
-            the second case the file contains the predictions for the others.
+            the second case the file contains the predictions for the other images.
     """
     from harness.cli.predictions import predict
     from ship.trial import TrainedError
@@ -153,10 +153,11 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
     bad_images = predictions.filter(predictions["error"].is_not_null())
     decoded = predictions.filter(predictions["error"].is_null())
     (seeds,) = decoded["seeds"].unique()
-    n_agreed = (decoded["seeds_agreeing"] == decoded["seeds"]).sum()
+    n_agreed = int((decoded["seeds_agreeing"] == decoded["seeds"]).sum())
     classes = decoded["class"].n_unique()
     class_text = f"{classes} classes" if classes > 1 else "1 class"
-    agreement = f"; the models of all {seeds} seeds agree on {n_agreed} images" if seeds > 1 else ""
+    agreed_text = f"; the models of all {seeds} seeds agree on {count(n_agreed, 'image')}"
+    agreement = agreed_text if seeds > 1 else ""
     typer.echo(f"{path}: {count(len(decoded), 'image')} predicted as {class_text}{agreement}")
     if len(bad_images):
         lines = [f"not predicted: {line}" for line in bad_images["error"]]
@@ -166,7 +167,7 @@ def run_predict(study: str, images: Path, config: Sequence[str]) -> None:
 class FinalReport:
     """Report of a run. It is prepared while the study is locked, and printed afterwards."""
 
-    _prepared: report_cli.Prepared | None = None
+    _prepared: report_cli.PreparedReport | None = None
 
     def publication(self, outcome: StudyOutcome) -> Publication:
         """Prepare the report, and return the parts that the study's own MLflow run shows.
@@ -175,7 +176,7 @@ class FinalReport:
             ReportError: The report cannot be prepared. `show` tries again.
         """
         logged = outcome.history.logged
-        self._prepared = report_cli.prepare(outcome.experiment, outcome.tracking_uri, logged)
+        self._prepared = report_cli.prepare_report(outcome.experiment, outcome.tracking_uri, logged)
         return self._prepared.publication
 
     def show(self, outcome: StudyOutcome) -> None:
@@ -184,14 +185,17 @@ class FinalReport:
         Raises:
             ReportError: The report cannot be prepared or written.
         """
-        report = self._prepared or report_cli.prepare(outcome.experiment, outcome.tracking_uri)
+        report = self._prepared or report_cli.prepare_report(
+            outcome.experiment, outcome.tracking_uri
+        )
         report.show(Path(f"{outcome.experiment}-report"))
 
 
 def print_outcome(outcome: StudyOutcome, report: FinalReport) -> None:
     """Print the report of a study that has run, how to view its runs, and what is missing.
 
-    If the report cannot be written to MLflow, an error is printed, but the exit code is the same.
+    If the report cannot be written to MLflow, an error is printed. This does not change the exit
+    code.
 
     Raises:
         typer.Exit: The exit code is 130 after an interrupt, 3 if the study is incomplete, and 2 if

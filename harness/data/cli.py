@@ -50,7 +50,7 @@ DataRoot = Annotated[
 def list_datasets(*, data_root: DataRoot = None) -> None:
     """List all datasets with their state on disk, and how to get the missing ones.
 
-    Without --data-root, the state of most datasets is unknown (?).
+    Without --data-root, the state of most datasets is shown as ? (unknown).
     """
     if data_root is not None and not data_root.is_dir():
         refuse([f"--data-root must be a folder, got {data_root}"])
@@ -107,7 +107,7 @@ def check(
             "--class-names",
             metavar="FILE",
             help="For image_folder:NAME: file with the class names. Defaults to class_names.csv or "
-            "class_names.txt in the folder, or else to the names of the class directories.",
+            "class_names.txt in the folder, or else to the names of the class folders.",
         ),
     ] = None,
     split: Annotated[

@@ -32,19 +32,19 @@ from ship.datasets.lists import find_repeated
 Hashes = tuple[bytes, bytes]
 """Hash of an image's file, and hash of its decoded pixels."""
 _COLUMN_NOTE: Final = (
-    "images: published numbers of train/val/test images; of trainval/test_seen/test_unseen images "
-    "for datasets below xlsa17/"
+    "images: published numbers of train/val/test images. For datasets below xlsa17/, the numbers "
+    "are those of trainval/test_seen/test_unseen images"
 )
 
 
 def print_list(data_root: Path | None) -> None:
-    """Print a table of the named datasets, the first fault of each, and how to get missing ones.
+    """Print a table of the datasets, the first fault of faulty ones, and how to get missing ones.
 
     Images are not decoded.
 
     Args:
-        data_root: Folder of the datasets. If None, only packaged datasets are read, the state of
-            the others is "?", and the output says how to get all of them.
+        data_root: Folder of the datasets. If None, only packaged datasets are read. The others have
+            the state "?", and the output says how to get each of them.
     """
     table = Table(box=None, header_style="bold")
     table.add_column("dataset", no_wrap=True)
@@ -116,8 +116,8 @@ def check_everything(
             find_copies(label, _group_hashes(by_split, hashes, index), scan.custom_labels)
             for index in range(2)
         )
-        # Faults are what ship-sweep refuses: copied files in a custom folder. It does not look for
-        # equal pixels, or for copies in other datasets.
+        # Copied files in a custom folder are faults, because ship-sweep refuses them. It looks
+        # neither for equal pixels nor for copies in other datasets: these are warnings.
         if scan.custom_split:
             faults += same_bytes
         warnings += [line for line in same_pixels if line not in faults]
@@ -152,7 +152,10 @@ def _group_hashes(
 
 
 def _describe_split(scan: DatasetScan) -> list[str]:
-    """Return lines with a custom folder's number of images per class and split, else []."""
+    """Return lines with a custom folder's numbers of images per class and split.
+
+    For other datasets, return [].
+    """
     if not scan.custom_split or not scan.class_names:
         return []
     n_classes = len(scan.class_names)
@@ -168,7 +171,7 @@ def _describe_split(scan: DatasetScan) -> list[str]:
 
 
 def _hash_images(images: Iterable[ImageFile]) -> dict[str, Hashes | None]:
-    """Decode images in threads, and return the name of each -> its hashes.
+    """Decode images in threads, and return image name -> hashes.
 
     The value is None for an image that cannot be decoded. Missing and empty files are left out,
     because the scan reports them. A progress bar is shown if standard error is a terminal.
@@ -203,8 +206,8 @@ def _has_content(image: ImageFile) -> bool:
 def _find_untrained_classes(scan: DatasetScan) -> list[str]:
     """Return the names of seen classes that have no training images.
 
-    Classes that the published split defines as unseen are not considered. A dataset without any
-    training images can only be a target, and gets an empty list.
+    Classes that the published split defines as unseen are not considered. The list is empty for a
+    dataset without any training images, which can only be a target.
     """
     trained_labels = set(scan.splits["train"].labels.tolist())
     if not trained_labels:

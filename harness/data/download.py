@@ -1,4 +1,4 @@
-"""Download datasets with torchvision, and move their files into CoOp's folder layout."""
+"""Download the images of datasets with torchvision, and move them into CoOp's folder layout."""
 
 import tarfile
 import tempfile
@@ -41,8 +41,8 @@ def download_dataset(name: str, data_root: Path) -> list[str]:
     """Download a dataset's images below the data root.
 
     Files are downloaded to a hidden folder in the data root, and moved into place once the download
-    is complete. The hidden folder is removed in any case, so a failed download leaves no files. If
-    moving the files fails, some of them may be left in the dataset's folder.
+    is complete. The hidden folder is always removed, so a failed download leaves no files. If the
+    move fails, some of the files may be left in the dataset's folder.
 
     Args:
         name: Name of the dataset.
@@ -53,8 +53,8 @@ def download_dataset(name: str, data_root: Path) -> list[str]:
         says where to download it by hand.
 
     Raises:
-        UserError: There is no such dataset, nothing to download, or no torchvision class for it;
-            its image folder already exists; Python is older than 3.11.4; or the download fails.
+        UserError: There is no such dataset; it is packaged; torchvision has no class for it; its
+            image folder already exists; Python is older than 3.11.4; or the download fails.
     """
     if name not in SOURCES:
         suggestion = find_nearest_dataset(name)
@@ -100,11 +100,13 @@ def download_dataset(name: str, data_root: Path) -> list[str]:
     return lines
 
 
-def fetch_missing(names: Iterable[str], data_root: Path, print_line: Callable[[str], None]) -> None:
-    """Download the missing images of datasets.
+def download_missing(
+    names: Iterable[str], data_root: Path, print_line: Callable[[str], None]
+) -> None:
+    """Download the images of the datasets that have no image folder yet.
 
     Args:
-        names: Names of datasets. Unknown ones and those that torchvision cannot download are
+        names: Names of datasets. Unknown ones, and those that torchvision cannot download, are
             skipped.
         data_root: Folder of the datasets.
         print_line: Function that prints a line. Called with each line of `download_dataset`.
@@ -131,10 +133,10 @@ def _download_with_torchvision(source: Source, folder: Path) -> None:
     import torchvision.datasets
 
     downloader = getattr(torchvision.datasets, source.torchvision)
-    # The filter prevents tar archives from writing outside of their folder by names or links.
-    # torchvision leaves this to tarfile, which filters by default only since Python 3.14. Zip files
-    # need no filter. The function has to be a staticmethod: otherwise it would be a method of
-    # TarFile, and get the archive as its first argument.
+    # Without the filter, a tar archive could use absolute names, `..` or links to write outside of
+    # the folder. torchvision leaves this to tarfile, which filters by default only since Python
+    # 3.14. zipfile is safe without a filter. The function has to be a staticmethod: otherwise it
+    # would be a method of TarFile, and get the archive as its first argument.
     previous_filter = vars(tarfile.TarFile)["extraction_filter"]
     tarfile.TarFile.extraction_filter = staticmethod(tarfile.data_filter)
     try:
@@ -146,9 +148,9 @@ def _download_with_torchvision(source: Source, folder: Path) -> None:
 
 
 def _move_into_place(unpacked: Path, destination: Path, images: str) -> None:
-    """Move unpacked files into the dataset's folder, except archives and files that exist there.
+    """Move unpacked files into the dataset's folder. Skip archives, and files that exist there.
 
-    The folder of images is moved last: if it exists, all other files have been moved.
+    The folder of images is moved last: once it exists, all other files have been moved.
 
     Args:
         unpacked: Folder that torchvision created. It is itself moved if it is the folder of images.

@@ -1,7 +1,7 @@
 """Start or join Ray, and extract features on its nodes.
 
-Responsible for a private Ray that listens only on loopback and has its own token, for Ray's output,
-and for all uses of private names of Ray. Importing this package imports Ray, which takes 2 s.
+A Ray that is started here is private: it listens only on loopback and requires its own token. All
+uses of private names of Ray are in this package. Importing it imports Ray, which takes 2 s.
 """
 
 from harness.ray.extract import ClusterEncoder

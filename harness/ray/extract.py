@@ -45,12 +45,12 @@ MIN_VIEWS: Final = 16_384
 """If trials use no GPU, actors are started only to encode at least this many views.
 
 A view is an image or one of its augmented copies. Starting actors takes about 15 s. The driver
-itself encodes this many views (32 shards) with ViT-B/16 in minutes.
+itself encodes this many views (32 shards) with ViT-B/16 in a few minutes.
 """
 MAX_TRIES: Final = 5
-"""Maximum number of attempts at a split if actors die, including the first attempt."""
+"""Maximum number of attempts to encode a split if actors die, including the first attempt."""
 START_SECONDS: Final = 60.0
-"""Time to wait for the other actors once one has started. Other users may occupy resources."""
+"""Time to wait for further actors once one has started: other users may occupy their resources."""
 GPU_SHARDS_PER_CALL: Final = 8
 """Shards in one call of an actor with a GPU: enough to keep all of its threads busy."""
 
@@ -104,9 +104,9 @@ class EncodeActor:
 
         Args:
             backbone: Name and fingerprint of the backbone, and precision of its image encoder.
-            split: Key of the split. If it differs from the previous call, the images are fetched.
-            images: Reference to all images of the split, in a tuple: Ray would fetch the images of
-                a bare reference at every call.
+            split: Key of the split. The images are fetched if it differs from the previous call's.
+            images: Tuple with a reference to all images of the split. If the reference itself were
+                the argument, Ray would fetch the images at every call.
             views: Number of augmented views of each image, in addition to the image itself.
             shards: Indices of the images to encode.
 
@@ -147,13 +147,13 @@ class EncodeActor:
 
 
 class ClusterEncoder(ExitStack):
-    """Function (ship.features.Encode) and context manager that encodes shards on Ray actors.
+    """Context manager that encodes shards on Ray actors when it is called (ship.features.Encode).
 
     The actors start with the first split that needs them and stay until the context ends. Images
     are read on the actors' nodes, so the data root has to exist on every node.
 
-    If trials use GPUs, actors encode small splits, too: the driver may have no GPU, and the memory
-    of a GPU that it has is needed by trials.
+    If trials use GPUs, actors encode small splits, too: the driver may have no GPU, and if it has
+    one, trials need its memory.
 
     Attributes:
         device: torch device that encodes.
@@ -173,7 +173,7 @@ class ClusterEncoder(ExitStack):
             load_backbone: Function that loads a backbone. Called once per actor and backbone.
             accelerator: torch device of an actor that has a GPU.
             session: Function that returns the context in which actors run, such as a Ray session.
-                By default the process must have an open session.
+                By default no session is opened: the process must already have an open one.
         """
         super().__init__()
         self._resources, self._load_backbone = resources, load_backbone
@@ -203,7 +203,7 @@ class ClusterEncoder(ExitStack):
             done: Function that is called after each shard with the shard's number of views.
 
         Raises:
-            DatasetError: An image cannot be decoded, or not on every node.
+            DatasetError: An image cannot be decoded on at least one node.
             ClusterError: Actors cannot start, or die repeatedly.
         """
         if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
@@ -255,8 +255,8 @@ class ClusterEncoder(ExitStack):
             shards: Shards of one split.
 
         Raises:
-            RayError: No actor can start, or the actors died. The iterator raises it if an actor
-                dies or raises an error later.
+            RayError: No actor can start, or the actors have died. If an actor dies or raises an
+                error later, the iterator raises it.
         """
         if not self._actors:
             self._start_actors()

@@ -47,7 +47,8 @@ NODE_DIED: Final = "its node has died"
 # The connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
 # sooner than a node: when a link was cut for 20 s, the connection was lost and Ray kept the node.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
-# Tune's file of a trial's errors: the line above each error, and the line with an error's type.
+# Lines of the file in which Tune collects a trial's errors: the heading of each error, and the line
+# with the error's type.
 _ERROR_HEADING = re.compile(r"^Failure # .*$", re.MULTILINE)
 _ERROR_LINE = re.compile(r"\S+(Error|Exception)\b.*: ")
 _DAEMONS: Final = ("raylet", "gcs_server")
@@ -86,7 +87,8 @@ def private_ray() -> Iterator[None]:
     the umask (python/ray/_private/authentication/authentication_token_setup.py,
     generate_and_save_token). Ray has environment variables for both, but no arguments. The
     variables work only if they are set before Ray is imported, and a notebook may have imported it.
-    The constant that is replaced here is the one that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 sets.
+    Therefore the constant that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 would set is replaced here, and
+    Ray's core is made to read the variables of the token again.
 
     The token has 256 random bits. It is only in the environment, which other users cannot read, and
     in no file. A token or RAY_AUTH_MODE=disabled that the user has set is kept. No token is set if
@@ -146,7 +148,7 @@ def _has_token() -> bool:
 
 
 def make_token_hint() -> str:
-    """Return advice to set RAY_AUTH_MODE, if the driver may have failed to join for lack of it.
+    """Return advice to set RAY_AUTH_MODE, if this may be why the driver could not join.
 
     Returns:
         Text to append to a message. "" if the user has no token file or has set RAY_AUTH_MODE.
@@ -170,7 +172,7 @@ def _make_authentication_reader() -> Callable[[], None] | None:
         return None
 
     def reread() -> None:
-        # in this order: a core that still requires a token must find one
+        # first the mode, then the token: while the mode requires a token, there must be one
         reset = loader().reset_cache
         initialize("")
         reset()
@@ -182,8 +184,8 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
     """Make ray.shutdown send SIGKILL to Ray's processes and their children.
 
     By default it sends SIGTERM, which is blocked in them (harness.ray.session.block_sigterm), and
-    waits a second for each. The children of a raylet that was killed notice its death only after a
-    minute (python/ray/_private/node.py, kill_all_processes).
+    waits a second for each. The children have to be killed as well: they would notice the death of
+    their raylet only after a minute (python/ray/_private/node.py, kill_all_processes).
     """
 
     def kill_all(original: Callable[..., Any], node: Any, **_: Any) -> None:
@@ -291,7 +293,8 @@ def find_last_error(text: str) -> str:
     """Return the last error in a text of Tune or Ray, in one line.
 
     If the text has an exception, this is the exception without its traceback. Otherwise it is Ray's
-    message about a dead worker: its last three lines, without indented ones (IDs and the stack).
+    message about a dead worker: the last three unindented lines, which contain neither IDs nor the
+    stack.
     """
     last_error = _ERROR_HEADING.split(text)[-1]
     lines = [line.rstrip() for line in last_error.splitlines() if line.strip()]

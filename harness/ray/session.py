@@ -28,7 +28,8 @@ from harness.wording import describe_error, format_error_text, mask_secrets
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
 MIN_OBJECT_STORE_BYTES = 200 * 2**20
-# Longest path of a Ray socket below RAY_TMPDIR, and the maximum length of its whole path in bytes.
+# Longest path of a Ray socket, relative to RAY_TMPDIR. Its absolute path may have at most
+# MAX_SOCKET_PATH bytes.
 RAY_SOCKET_PATH = "/ray/session_2026-01-31_23-59-59_123456_4194304/sockets/plasma_store"
 MAX_SOCKET_PATH = 103 if sys.platform == "darwin" else 107
 # Variables that Ray and Tune read in the driver.
@@ -45,7 +46,7 @@ DRIVER_ENVIRONMENT = {
     "TUNE_MAX_PENDING_TRIALS_PG": "10000",  # the searcher limits pending trials
     "TUNE_WARN_THRESHOLD_S": "10",
 }
-# Environment variables of torch's GPU memory allocator. All releases read the first.
+# Environment variables of torch's GPU memory allocator. All releases of torch read the first one.
 ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 
 
@@ -53,10 +54,11 @@ ALLOCATOR = ("PYTORCH_CUDA_ALLOC_CONF", "PYTORCH_ALLOC_CONF")
 def ray_session(
     resources: Resources, address: str | None, object_bytes: int, verbose: bool
 ) -> Iterator[bool]:
-    """Start Ray on this machine or join a cluster, and shut it down or leave after the context.
+    """Open a Ray session for the context: start Ray on this machine, or join a cluster.
 
-    If this process already has an open session, that session is used unchanged and stays open. A
-    Ray that is started here is private (see harness.ray.patches.private_ray).
+    At the end of the context, Ray is shut down, or this process leaves the cluster. If this process
+    already has an open session, that session is used unchanged and stays open. A Ray that is
+    started here is private (see harness.ray.patches.private_ray).
 
     Args:
         resources: Resources of a trial.
@@ -65,7 +67,7 @@ def ray_session(
         verbose: Whether Ray and its workers print their messages.
 
     Yields:
-        True if this process has started or joined the session, False if it was open before.
+        True if the session was opened here, False if it was already open.
 
     Raises:
         ClusterError: There is no cluster at the address, or Ray cannot start.
@@ -195,8 +197,8 @@ def restore_signal_handlers() -> Iterator[None]:
     """Restore this process's signal handlers at the end of the context.
 
     ray.init replaces them, and its handler of SIGTERM exits. ray.shutdown sets SIGTERM to its
-    default action, although signal.getsignal still returns the old handler: the signal would end
-    the process before the study has its report (src/ray/util/logging.cc, UninstallSignalAction).
+    default action (src/ray/util/logging.cc, UninstallSignalAction), although signal.getsignal still
+    returns the old handler. A SIGTERM would then end the process before the report is written.
     """
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -226,5 +228,5 @@ def make_worker_environment(resources: Resources) -> dict[str, str]:
 
 
 def get_cluster_resources() -> Nodes:
-    """Return the total resources of each node of the session: CPU, GPU, memory in bytes."""
+    """Return the total resources of each alive node of the session: CPU, GPU, memory in bytes."""
     return [node["Resources"] for node in patches.list_alive_nodes()]

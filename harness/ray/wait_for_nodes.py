@@ -1,4 +1,4 @@
-"""Wait until COUNT nodes of a Ray cluster are alive: a command for job scripts that start one.
+"""Wait until COUNT nodes of a Ray cluster are alive: for job scripts that start a cluster.
 
 python -m harness.ray.wait_for_nodes HOST:PORT COUNT [SECONDS]
 """

@@ -256,7 +256,7 @@ def prefetch_features(
         weights of pocket: available
         images of photos: available
     """
-    from harness.data.download import fetch_missing
+    from harness.data.download import download_missing
 
     study, console = load_study(space, overrides, data_root, check_existence=False), SteadyConsole()
     print_line = make_line_printer(console)
@@ -267,7 +267,7 @@ def prefetch_features(
         print_line(f"weights of {name}: available")
     datasets = list(dict.fromkeys(need.dataset for need in needs))
     if data_root is not None:
-        fetch_missing(datasets, data_root, print_line)
+        download_missing(datasets, data_root, print_line)
     study = load_study(space, overrides, data_root)
     print_line(f"images of {', '.join(datasets)}: available")
     if to == "features":

@@ -9,40 +9,42 @@ from collections.abc import Iterator
 from urllib.parse import quote, unquote
 
 _MASK = "***"
-# The login of an address, with the slashes before it and the @ after it. http:///me:x@host and
-# http:/me:x@host have one, too; sqlite:///a@b and file:/a@b are paths.
+# The login of an address, with the slashes before it and the @ after it. The malformed addresses
+# http:///me:x@host and http:/me:x@host contain a login, too. sqlite:///a@b and file:/a@b contain
+# none, because they are paths.
 _LOGIN = re.compile(
     r"""
     (?:
-        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, except of a path
-        |(?<=\w:)(?<!sqlite:)(?<!file:)/            # one slash after a scheme, except of a path
+        (?<!/)(?!(?:(?<=sqlite:)|(?<=file:))///)//  # two slashes, unless they begin a path
+        |(?<=\w:)(?<!sqlite:)(?<!file:)/  # one slash after a scheme, unless it begins a path
     )
-    \S*@                                            # up to the last @
+    \S*@  # up to the last @
     """,
     re.VERBOSE,
 )
 # The query string of an address: ?a=1&token=x becomes ?a=***. Punctuation after the address stays.
 _QUERY = re.compile(r"(\?[^\s=?]*=)\S+?(?=[:)'\"]?(?:\s|$))")
-# Scheme and login (user:password) of an address. A password may contain @, and a text may contain
-# several addresses, so there is a pattern for the longest match and one for the shortest.
+# Scheme and login (user:password) of an address with one to three slashes. A password may contain
+# @, and a text may contain several addresses, so there is a pattern for the longest match and one
+# for the shortest.
 _SCHEME_AND_LOGIN = tuple(
-    re.compile(rf"\b(\w+)(?<!sqlite)(?<!file)://(\S+{end})@") for end in ("", "?")
+    re.compile(rf"\b(\w+)(?<!sqlite)(?<!file):/{{1,3}}(\S+{end})@") for end in ("", "?")
 )
 _SECRET_PARAMETER = re.compile(
     r"(?i)[?&][^\s=&]*(?:pass|pwd|token|key|secret)[^\s=&]*=([^\s&'\"]+)"
 )
 _MIN_SUBSTRING_LENGTH = 4  # shorter secrets are masked only as whole words
-_MIN_TOKEN_LENGTH = 16  # a user of at least this length may be a token, despite a password
-# Schemes whose user may be a token.
+# A user name of at least this length may be a token, even if a password follows it.
+_MIN_TOKEN_LENGTH = 16
+# Schemes of addresses in which the user name may be a token.
 _TOKEN_SCHEMES = ("http", "https", "databricks")
 
 
 def mask_secrets(text: str, *addresses: str) -> str:
     """Mask the logins and query strings of all addresses in a text.
 
-    The result looks like
-    postgresql://***@host/mlflow?password=***. Passwords and tokens are also masked in the rest of
-    the text, because some errors quote parts of an address.
+    The result looks like postgresql://***@host/mlflow?password=***. Passwords and tokens are also
+    masked in the rest of the text, because some errors quote parts of an address.
 
     Args:
         text: Text to show.
@@ -66,8 +68,8 @@ def mask_secrets(text: str, *addresses: str) -> str:
 def _iter_secrets(text: str) -> Iterator[str]:
     """Yield the passwords and tokens of the addresses in a text.
 
-    With one of _TOKEN_SCHEMES, the user may itself be a token: if there is no password, or if it
-    has at least _MIN_TOKEN_LENGTH characters.
+    In an address with one of _TOKEN_SCHEMES, the user name counts as a token if no password follows
+    it, or if the user name has at least _MIN_TOKEN_LENGTH characters.
     """
     for pattern in _SCHEME_AND_LOGIN:
         for scheme, login in pattern.findall(text):

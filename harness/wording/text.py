@@ -14,7 +14,7 @@ _DIRECTIONAL = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI"
 
 
 def escape_controls(text: str) -> str:
-    """Escape the characters of a text that control a terminal or the text's direction."""
+    """Escape characters that control a terminal or the text's direction, or that XML forbids."""
     if text.isprintable():  # true for most texts, and 25 times as fast as the loop
         return text
     return "".join(
@@ -28,7 +28,7 @@ def escape_controls(text: str) -> str:
 
 
 def escape_controls_in_lines(text: str) -> str:
-    """Escape each line of a text as `printable` does."""
+    """Escape each line of a text as `escape_controls` does, and keep the line breaks."""
     return "\n".join(map(escape_controls, text.split("\n")))
 
 
@@ -86,7 +86,7 @@ def find_closest(word: str, choices: Iterable[str]) -> str | None:
 
 
 def describe_error(error: BaseException) -> str:
-    """Return the first line of an error's text for a message: secrets masked, 300 characters."""
+    """Return at most 300 characters of an error's first line, with secrets masked."""
     return mask_secrets(get_first_error_line(error))[:300]
 
 

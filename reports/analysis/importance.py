@@ -12,7 +12,7 @@ from reports.analysis.contrasts import Term, build_model
 from reports.analysis.design import Design, Unavailable, VariedFactor, make_design
 from reports.analysis.ped_anova import compute_ped_anova_shares
 from reports.cells import format_level
-from reports.stats import Estimate, holm, is_rounding, scale_of
+from reports.stats import Estimate, adjust_by_holm, is_rounding, scale_of
 from reports.study import Study
 from reports.tables import compute_interval
 
@@ -149,7 +149,7 @@ def _analyze_grid(design: Design) -> Importance:
         """Return the effects of the terms that have `n_factors` factors, the largest first."""
         entries = zip(model.terms, tests, parts, strict=True)
         family = [entry for entry in entries if len(entry[0].factors) == n_factors]
-        p_values = holm([test.p for _, test, _ in family])
+        p_values = adjust_by_holm([test.p for _, test, _ in family])
         squares_and_effects = []
         for (term, test, part), p in zip(family, p_values, strict=True):
             factors = [design.factors[position] for position in term.factors]

@@ -286,6 +286,6 @@ def make_publication(report: Report) -> Publication:
 
 def _make_run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
-    main_report = replace(report, tables=report.main[:1], factor_tables=())
+    main_report = replace(report, tables=report.main_tables[:1], factor_tables=())
     text, description = report_text("markdown", main_report), report.study.description
     return f"{description}\n\n{text}" if description else text

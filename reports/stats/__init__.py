@@ -1,6 +1,6 @@
 """Intervals, paired comparisons and rank tests of a study, as pure functions over numpy arrays.
 
-Values are sampled over seeds. A seed sets the few-shot draw, the pseudo-new split and the
+Values are sampled over seeds. A seed determines the few-shot images, the pseudo-new split and the
 initialization, so an interval shows how far the mean would move with other seeds. It does not cover
 other test images; for other test classes see classes.py.
 
@@ -31,17 +31,17 @@ from reports.stats.paired import (
     Compared,
     Verdict,
     add_verdicts,
+    adjust_by_holm,
     compare_paired,
     compute_one_sample_p,
-    holm,
     is_significant,
 )
 from reports.stats.power import MAX_FURTHER_PAIRS, compute_minimum_detectable
 from reports.stats.ranks import (
     MIN_RANKED,
     Association,
-    correlation,
-    rank_correlation,
-    rank_groups,
+    compute_group_association,
+    compute_rank_correlation,
+    compute_spearman_rho,
 )
 from reports.stats.residuals import compute_additive_residuals

@@ -27,8 +27,9 @@ def resample_accuracy(
     on the same classes therefore have the same samples, and their differences are paired.
 
     With k classes, the percentile interval of a plain bootstrap is narrower than a t-interval: it
-    lacks the factor sqrt(k / (k - 1)) and uses the normal quantile instead of Student's. The
-    deviations of the samples from the accuracy are multiplied to make up for both.
+    lacks the factor sqrt(k / (k - 1)) and corresponds to the normal quantile instead of Student's.
+    To correct both, the deviations of the samples from the accuracy are multiplied by the ratio of
+    the widths.
 
     Args:
         eval_set: Name of the evaluation set.
@@ -47,20 +48,20 @@ def resample_accuracy(
     return np.asarray(100 * (accuracy + _compute_widening(len(ids)) * (samples - accuracy)))
 
 
-def compute_interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
+def compute_interval_over_classes(mean: float, samples: Sequence[Array]) -> Estimate:
     """Return a mean, or a mean difference, with its percentile interval over other test classes.
 
     Args:
         mean: Mean over the tested classes and the seeds.
-        draws: Bootstrap samples of each seed, (DRAWS,), see resample_accuracy. Differences of
-            samples for a mean difference.
+        samples: Bootstrap samples of each seed's accuracy, (DRAWS,), as from resample_accuracy. For
+            a mean difference, differences of such samples.
 
     Returns:
         The estimate. Its n is the number of seeds.
     """
     tail = (1 - CONFIDENCE) / 2
-    low, high = np.quantile(np.mean(draws, axis=0), [tail, 1 - tail])
-    return Estimate(mean, float(low), float(high), len(draws))
+    low, high = np.quantile(np.mean(samples, axis=0), [tail, 1 - tail])
+    return Estimate(mean, float(low), float(high), len(samples))
 
 
 def compute_max_correct_by_guessing(n_images: int, n_classes: int) -> int:
@@ -78,7 +79,7 @@ def compute_max_correct_by_guessing(n_images: int, n_classes: int) -> int:
 
 
 def _compute_widening(k: int) -> float:
-    """Return the ratio of a t-interval's width to that of a percentile interval of k classes."""
+    """Return the width of a t-interval relative to a percentile interval, both of k classes."""
     from scipy import special
 
     normal = -float(special.ndtri((1 - CONFIDENCE) / 2))

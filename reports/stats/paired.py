@@ -40,13 +40,13 @@ class Verdict(StrEnum):
 
     @property
     def reversed(self) -> "Verdict":
-        """The verdict with both sides of the comparison exchanged."""
+        """The verdict after exchanging both sides of the comparison."""
         return {Verdict.HIGHER: Verdict.LOWER, Verdict.LOWER: Verdict.HIGHER}.get(self, self)
 
 
 @dataclass(frozen=True)
 class Compared:
-    """A difference to a baseline with its tests.
+    """The difference of a configuration to a baseline, with tests of this difference.
 
     Attributes:
         difference: Mean difference over pairs; n is the number of pairs. There is one pair per
@@ -58,20 +58,20 @@ class Compared:
         holm_p: p with Holm's correction over the family: the comparisons that add_verdicts tests
             together. None if p is None, or if all differences are 0.
         mde: Minimum detectable effect of a test with this many pairs. None if std is None.
-        verdict: Verdict against the smallest effect of interest. None if there is no such effect,
-            if all results are unchanged, or if the difference is the same under each seed.
+        verdict: Verdict relative to the smallest effect of interest. None if there is no such
+            effect, if is_unchanged, or if is_constant.
         effect: Smallest effect of interest. None without one.
         beyond_p: p-value of the null hypothesis that the true difference is within ±effect, with
             Holm's correction over the family. None if std or effect is None.
         within_p: p-value of the null hypothesis that the true difference is outside ±effect: the
-            larger of two one-sided p-values, uncorrected. EQUIVALENT requires one below 2.5%. None
-            if std or effect is None.
+            larger of two one-sided p-values, uncorrected. EQUIVALENT requires that it is below
+            2.5%. None if std or effect is None.
         more_seeds: Estimated number of further pairs for a verdict other than INCONCLUSIVE with 80%
             power, as (fewest, most), see estimate_further_pairs. None unless the verdict is
             INCONCLUSIVE and std is known.
-        classes: Interval of the difference over other test classes. None if unknown.
-        n_classes: Number of classes in that interval; for a harmonic mean, that of the smaller
-            half. 0 without an interval.
+        classes: The difference with its interval over other test classes. None if unknown.
+        n_classes: Number of test classes behind that interval. For a harmonic mean or an average,
+            the smallest such number among its parts. 0 without an interval.
         is_unchanged: Whether every compared result equals the baseline's.
         datasets: Number of datasets in the difference, and the total number. None if the difference
             is not an average over datasets, or averages all of them.
@@ -96,7 +96,7 @@ class Compared:
 
     @property
     def is_constant(self) -> bool:
-        """Whether there are several seeds, and the difference is the same under all and not 0."""
+        """Whether the difference is the same under several seeds, but not 0."""
         difference = self.difference
         return difference.n > 1 and difference.low is None and difference.mean != 0
 
@@ -143,7 +143,10 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
 
 
 def compute_one_sample_p(values: Sequence[float]) -> float | None:
-    """Return the two-sided p of the t-test that the mean is 0; None for one value or equal ones."""
+    """Return the two-sided p of the t-test that the mean is 0.
+
+    Return None for a single value, or if all values are equal.
+    """
     if mean_interval(values).low is None:
         return None
     return _compute_t_test_p(
@@ -163,7 +166,7 @@ def _compute_t_test_p(distance: float, std: float, n: int) -> float:
     return min(1.0, 2 * t_tail(distance / (std / math.sqrt(n)), n - 1))
 
 
-def holm(p_values: Sequence[float | None]) -> list[float | None]:
+def adjust_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
     """Adjust the p-values of one family by Holm's step-down method (Holm, 1979).
 
     Args:
@@ -173,7 +176,7 @@ def holm(p_values: Sequence[float | None]) -> list[float | None]:
         The adjusted p-values in the same order, with None in the same positions.
 
     Example:
-        >>> holm([0.01, None, 0.04])
+        >>> adjust_by_holm([0.01, None, 0.04])
         [0.02, None, 0.04]
     """
     order = sorted((p, i) for i, p in enumerate(p_values) if p is not None)
@@ -202,11 +205,13 @@ def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compa
             verdicts.
 
     Returns:
-        The comparisons in the same order, with mde, holm_p, and unless `effect` is None the fields
-        that depend on it.
+        The comparisons in the same order, with mde and holm_p. If there is an `effect`, the fields
+        that depend on it are set as well.
     """
     # comparisons whose differences are all 0 are not counted as tests
-    holm_ps = holm([None if _is_zero(comparison) else comparison.p for comparison in family])
+    holm_ps = adjust_by_holm(
+        [None if _is_zero(comparison) else comparison.p for comparison in family]
+    )
     n_tests = max(1, sum(p is not None for p in holm_ps))
     tested_family = [
         replace(
@@ -218,7 +223,9 @@ def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compa
     ]
     if effect is None:
         return tested_family
-    beyond_ps = holm([_compute_beyond_p(comparison, effect) for comparison in tested_family])
+    beyond_ps = adjust_by_holm(
+        [_compute_beyond_p(comparison, effect) for comparison in tested_family]
+    )
     n_tests = sum(p is not None for p in beyond_ps)
     return [
         _add_verdict(comparison, p, effect, n_tests)

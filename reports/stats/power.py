@@ -9,8 +9,8 @@ POWER = 0.80
 # Confidence of the standard deviation's interval in estimate_further_pairs.
 STD_CONFIDENCE = 0.80
 MAX_FURTHER_PAIRS = 500  # largest number of further pairs that is reported
-# Critical value of t above which special.nctdtrinc fails. Only two pairs, or three in a very large
-# family, exceed it.
+# Critical value of t above which special.nctdtrinc fails. Only tests of two pairs exceed it, or of
+# three pairs in a very large family.
 MAX_CRITICAL = 1_000.0
 # Larger noncentralities are replaced by this one, because special.nctdtr returns NaN from 36 on.
 # The difference is negligible: with three or more pairs, a test at 5% misses a noncentrality of 30
@@ -22,7 +22,7 @@ def compute_minimum_detectable(std: float | None, n: int, comparisons: int = 1) 
     """Return the true mean difference that a paired t-test of n pairs detects with 80% power.
 
     The test is two-sided, at 5% divided by the number of comparisons. This is the strictest step of
-    Holm's method, so the result does not depend on the other comparisons.
+    Holm's method, so the result does not depend on the p-values of the other comparisons.
 
     Args:
         std: Standard deviation of the paired differences. If it was observed with small n, it is
@@ -31,7 +31,7 @@ def compute_minimum_detectable(std: float | None, n: int, comparisons: int = 1) 
         comparisons: Number of comparisons in the family, at least 1.
 
     Returns:
-        None with fewer than two pairs, or if the differences do not vary.
+        The difference. None with fewer than two pairs, or if the differences do not vary.
     """
     if n < 2 or not std:
         return None
@@ -108,9 +108,9 @@ def _find_further(n: int, mean: float, std: float, effect: float, family: int) -
 
 
 def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> bool:
-    """Return True if n pairs, at least 3, lead to a verdict with 80% power.
+    """Return True if n >= 3 pairs lead to a verdict with 80% power.
 
-    The verdict in question is HIGHER or LOWER if the mean is beyond the effect, else EQUIVALENT.
+    The verdict is HIGHER or LOWER if the mean is beyond the effect, else EQUIVALENT.
     """
     from scipy import special
 
@@ -118,7 +118,8 @@ def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> b
     if mean > effect:
         return (mean - effect) * root >= _find_noncentrality(n - 1, (1 - CONFIDENCE) / family)
     critical_t = critical(n - 1)
-    # Probability that a one-sided test fails. It is a sum, because both hardly ever fail together.
+    # Probability that one of the two one-sided tests fails: nearly the sum of their probabilities,
+    # because both hardly ever fail together.
     miss_probability = sum(
         float(special.nctdtr(n - 1, min(distance * root, MAX_NONCENTRALITY), critical_t))
         for distance in (effect - mean, effect + mean)

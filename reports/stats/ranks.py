@@ -9,8 +9,8 @@ import numpy as np
 
 from harness.intervals import CONFIDENCE, ROUNDING, Array, Estimate, Whole
 
-# Number of random permutations. With up to 7 configurations, all of them (at most 5,040) are used
-# instead.
+# Number of random permutations. With up to 7 configurations, all permutations (at most 5,040) are
+# used instead.
 RESAMPLES = 9_999
 DRAWS = 2_000  # bootstrap samples
 # Maximum number of values in a batch of resamples. With 2 million, which exceed the CPU's caches, a
@@ -24,13 +24,13 @@ class Association:
     """Rank association of a factor with a metric over n configurations.
 
     Attributes:
-        rho: Spearman's rho with its interval. None for categorical factors, and if there is no p.
+        rho: Spearman's rho with its interval. None for categorical factors, or if p is None.
         p: p-value of the null hypothesis of no association. None with fewer than MIN_RANKED
             configurations, or if the factor or the metric does not vary.
         n: Number of configurations.
         min_p: Smallest p that any order of these configurations could have. With few configurations
             or many ties it may exceed 0.05, so that no association can be significant. None if
-            there is no p.
+            p is None.
     """
 
     rho: Estimate | None
@@ -39,7 +39,7 @@ class Association:
     min_p: float | None = None
 
 
-def rank_correlation(
+def compute_rank_correlation(
     factor: Sequence[float], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:
     """Return Spearman's rho over configurations with its bootstrap interval and permutation p.
@@ -56,7 +56,7 @@ def rank_correlation(
         The association. It has neither rho nor p with fewer than MIN_RANKED configurations, or if
         the factor or the metric is constant.
     """
-    n, rho = len(factor), _rank_interval(factor, metric, rng)
+    n, rho = len(factor), _compute_rank_interval(factor, metric, rng)
     if rho is None:
         return Association(None, None, n)
     x, y = _compute_ranks(factor), _compute_ranks(metric)
@@ -70,7 +70,7 @@ def rank_correlation(
     return Association(rho, p, n, min_p)
 
 
-def _rank_interval(
+def _compute_rank_interval(
     x: Sequence[float], y: Sequence[float], rng: np.random.Generator
 ) -> Estimate | None:
     """Return Spearman's rho over pairs with its percentile bootstrap interval, without a test.
@@ -81,28 +81,28 @@ def _rank_interval(
         rng: Generator of the bootstrap samples.
 
     Returns:
-        None with fewer than three pairs, or if one side is constant.
+        The estimate. None with fewer than MIN_RANKED pairs, or if one side is constant.
     """
     sides = [_compute_dense_ranks(values) for values in (x, y)]
     if len(x) < MIN_RANKED or any(map(_is_constant, sides)):
         return None
     samples = []
-    for size in _batch_sizes(DRAWS, len(x)):
+    for size in _iter_batch_sizes(DRAWS, len(x)):
         positions = rng.integers(0, len(x), (size, len(x)))
         ranks = [np.apply_along_axis(_average_ties, -1, side[positions]) for side in sides]
         samples.append(_correlate(*ranks))
     tail = (1 - CONFIDENCE) / 2
     # samples in which a side is constant have no correlation (NaN) and are ignored
     low, high = np.nanquantile(np.concatenate(samples), [tail, 1 - tail])
-    return Estimate(correlation(x, y), float(low), float(high), len(x))
+    return Estimate(compute_spearman_rho(x, y), float(low), float(high), len(x))
 
 
-def correlation(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
+def compute_spearman_rho(x: Sequence[float] | Array, y: Sequence[float] | Array) -> float:
     """Return Spearman's rho of pairs; NaN if a side is constant."""
     return float(_correlate(_compute_ranks(x), _compute_ranks(y)))
 
 
-def rank_groups(
+def compute_group_association(
     levels: Sequence[str], metric: Sequence[float], rng: np.random.Generator
 ) -> Association:
     """Test a categorical factor over configurations by the Kruskal-Wallis test.
@@ -113,8 +113,8 @@ def rank_groups(
         rng: Generator of the permutations. Unused with up to 7 configurations.
 
     Returns:
-        The association, with a permutation p and without rho. It has no p either with fewer than
-        MIN_RANKED configurations, or if the factor or the metric is constant.
+        The association, with a permutation p and without rho. With fewer than MIN_RANKED
+        configurations, or if the factor or the metric is constant, p is None as well.
     """
     n, names = len(levels), sorted(set(levels))
     ranks = _compute_ranks(metric)
@@ -176,7 +176,7 @@ def _compute_permutation_p(
 
     Returns:
         p, the share of orders whose statistic is at least the observed one, up to rounding; and
-        min_p, the same share for the largest statistic of all orders.
+        min_p, the share of orders whose statistic is the largest one.
     """
     observed = compute_statistic(ranks)
     statistics = np.concatenate([*map(compute_statistic, _draw_orders(ranks, rng))])
@@ -197,14 +197,14 @@ def _draw_orders(ranks: Array, rng: np.random.Generator) -> Iterator[Array]:
     if math.factorial(len(ranks)) < RESAMPLES:
         yield np.array([*permutations(ranks)])
         return
-    for size in _batch_sizes(RESAMPLES, len(ranks)):
+    for size in _iter_batch_sizes(RESAMPLES, len(ranks)):
         yield rng.permuted(np.tile(ranks, (size, 1)), axis=-1)
 
 
-def _batch_sizes(count: int, n: int) -> Iterator[int]:
-    """Yield the sizes of batches of `count` resamples of n values (see MAX_BATCH_VALUES).
+def _iter_batch_sizes(count: int, n: int) -> Iterator[int]:
+    """Yield the sizes of the batches into which `count` resamples of n values are divided.
 
-    The batch size does not affect any result.
+    They depend on MAX_BATCH_VALUES. No result depends on them.
     """
     max_size = max(1, MAX_BATCH_VALUES // n)
     yield from (min(max_size, count - first) for first in range(0, count, max_size))

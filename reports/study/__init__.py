@@ -1,8 +1,8 @@
 """Read a study's MLflow runs into a tidy polars frame with one row per (configuration, seed).
 
-The store's content is untrusted input, which this package validates. If several runs have a seed,
-it selects the one that counts. It also determines which metrics a study has. It computes no
-statistics.
+The store's content is untrusted input, which this package validates. If several runs have the same
+configuration and seed, it selects the run that counts. It also determines which metrics a study
+has. It computes no statistics.
 """
 
 from reports.study.load import (

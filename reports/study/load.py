@@ -101,12 +101,12 @@ class Study:
         histories: Metric histories of the runs.
         smallest_effect: Smallest effect of interest, in percentage points.
         description: Description from the YAML.
-        runs_address: URL of a run in MLflow's UI, without the run ID. "" if unknown.
+        runs_address: URL of the runs in MLflow's UI, to which a run ID is appended. "" if unknown.
         config: Content of the YAML with its defaults, from the last time the study was run.
         versions: Versions of the code and of the packages that produced the results.
         reused: Name of another study -> number of finished rows that were reused from it.
-        provenance: Params and tags of a run of each configuration, by config_key. Configurations
-            without a run are absent.
+        provenance: Params and tags of each configuration's newest run, by config_key.
+            Configurations without a run are absent.
         external: External results, which tables show next to the study's own.
     """
 
@@ -149,7 +149,7 @@ class Study:
 
     @cached_property
     def by_configuration(self) -> dict[str, list[dict[str, Any]]]:
-        """`rows` by config_key, as dictionaries: faster than filtering the frame for few rows."""
+        """`rows` as dictionaries, by config_key. For few rows, faster than filtering the frame."""
         rows: dict[str, list[dict[str, Any]]] = {}
         for row in self.rows.iter_rows(named=True):
             rows.setdefault(row["config_key"], []).append(row)
@@ -169,8 +169,7 @@ def load_records(
             runs.
 
     Raises:
-        ReportError: If the store cannot be read, the study is unknown, or its records are damaged
-            (one line).
+        ReportError: If the store cannot be read, the study is unknown, or its records are damaged.
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     with _as_report_errors():
@@ -196,7 +195,7 @@ def load_study_names(tracking_uri: str) -> list[str]:
     """Return the names of a store's studies, newest first.
 
     Raises:
-        ReportError: If the store cannot be read (one line).
+        ReportError: If the store cannot be read.
     """
     with _as_report_errors():
         return list_study_names(tracking_uri)
@@ -219,7 +218,7 @@ def build_study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         runs: Runs of the experiment, oldest first.
 
     Raises:
-        ReportError: If the study's own run is missing or damaged (one line).
+        ReportError: If the study's own run is missing or damaged.
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     study_runs = [
@@ -253,7 +252,7 @@ def build_study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     n_reused = Counter(
         source_studies[row["run_id"]] for row in table_rows if row["state"] == COMPLETE
     )
-    # record.configurations, in which a configuration that was proposed twice counts twice
+    # a configuration that was proposed twice counts twice here
     n_tried = sum(not configuration.control for configuration in record.configurations)
     planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
     protocol = get_study_protocol(
@@ -308,7 +307,7 @@ def _get_shared_params(runs: Sequence[Run]) -> dict[str, str]:
 def _warn_of_unfinished_seeds(
     trials: Iterable[RunRecord], rows: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
-    """Yield a warning for each row whose run is COMPLETE but lacks required metrics of the seed.
+    """Yield a warning for each row whose run is COMPLETE, but lacks required metrics of its seed.
 
     Args:
         trials: Records of the study's trials.
@@ -337,8 +336,8 @@ def _warn_of_missing_metrics(
         metrics: Metrics of the protocol.
     """
     finished_rows = rows.filter(state=COMPLETE)
-    # If a control has the key of a configuration, the configuration, which is later in this order,
-    # determines the name.
+    # If a control and a configuration have the same key, the name is that of the configuration:
+    # it comes later, and replaces the control.
     controls_first = sorted(configurations, key=lambda configuration: not configuration.control)
     names = {
         configuration.key: format_configuration(configuration.assignment, configuration.control)
@@ -349,4 +348,4 @@ def _warn_of_missing_metrics(
         is_partial = (column.null_count() > 0) & (column.count() > 0)
         gaps = finished_rows.filter(is_partial.over("config_key") & column.is_null())
         for key, seed in gaps.select("config_key", "seed").rows():
-            yield f"{names[key]}, seed {seed}: no test/{metric}, which its other seeds have"
+            yield f"{names[key]}, seed {seed}: no test/{metric}, unlike other seeds"

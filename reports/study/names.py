@@ -98,7 +98,7 @@ def _add_plugin_metrics(protocol: ProtocolMetrics, runs: Iterable[Run]) -> Proto
 
 
 def _list_names(runs: Iterable[Run], param: str) -> dict[str, None]:
-    """Return the names in a param of any run, as keys in the order of the runs."""
+    """Return the names that a param lists in any run, as keys in the order of the runs."""
     names: dict[str, None] = {}
     for text in dict.fromkeys(run.params.get(param, "[]") for run in runs):
         with contextlib.suppress(ValidationError):
@@ -108,6 +108,6 @@ def _list_names(runs: Iterable[Run], param: str) -> dict[str, None]:
 
 def get_metric_heading(protocol: ProtocolMetrics, metric: str) -> str:
     """Return the column heading of a metric, from any protocol; else the metric's name."""
-    # a metric of selection may have a heading only in another protocol
+    # selection may use the metric of another protocol, which then has its heading
     protocols = (protocol, *PROTOCOLS.values())
     return next((p.headings[metric] for p in protocols if metric in p.headings), metric)

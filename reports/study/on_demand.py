@@ -21,7 +21,7 @@ from harness.store import (
 )
 
 MAX_IMAGES = 1_000_000  # files of correct answers with more images are ignored
-MAX_VALUES = 1_000_000  # values of a metric that are kept, over all runs
+MAX_VALUES = 1_000_000  # values of a metric that are kept, in all runs together
 MAX_HISTORIES = 300  # runs whose history of a metric is read, with one request per run
 
 # (step, value) pairs of a metric, with ascending steps.
@@ -140,8 +140,8 @@ class CorrectFiles:
 
 def _count_answers(content: bytes) -> pl.DataFrame:
     """Return the counts of a file (see CorrectFiles.load); no rows if the content is invalid."""
-    # pyarrow, because polars' reader aborts the process on some damaged files. Imported here,
-    # because that is slow.
+    # pyarrow, because polars' reader aborts the process on some damaged files. Its import is slow,
+    # so it is imported here.
     from pyarrow.parquet import ParquetFile
 
     try:

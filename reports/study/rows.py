@@ -27,8 +27,9 @@ from harness.store import (
     replaces,
     split_seed,
 )
+from harness.wording import count
 
-# First and last columns of the frame, which all studies have.
+# Columns that the frames of all studies have: those before the metrics, and those after them.
 _COLUMNS: dict[str, Any] = {
     "config_key": pl.String,
     "seed": pl.Int64,
@@ -68,8 +69,8 @@ def make_seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     """Return one row per seed of a trial.
 
     Seconds and text tokens of the trial are divided equally among its seeds. If a COMPLETE run
-    lacks a metric that the protocol requires, for any seed, that seed's row has state FAIL with a
-    reason; `ship-sweep` will train the seed again.
+    lacks a required metric of a seed, the row of this seed has state FAIL and a reason;
+    `ship-sweep` will train the seed again.
     """
     run, seeds = record.logged, record.seeds
     shared_fields: dict[str, Any] = {
@@ -106,8 +107,8 @@ def _get_finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     classes, are dropped.
 
     The flag for collapsed diversity is dropped if no generator could collapse: for the controls in
-    _WITHOUT_DIVERSITY_FLAG, and for configurations with the same features (real images, or text
-    features without noise).
+    _WITHOUT_DIVERSITY_FLAG, and for configurations that have the same features as these controls
+    (real images, or text features without noise).
     """
     run = record.logged
     metrics: dict[int, dict[str, float]] = {seed: {} for seed in record.seeds}
@@ -145,7 +146,7 @@ def select_planned_rows(
 ) -> tuple[list[dict[str, Any]], int]:
     """Select the row of every planned (configuration, seed).
 
-    If several runs have the seed, harness.store.replaces determines which one counts. If no run has
+    If several runs have the pair, harness.store.replaces determines which one counts. If no run has
     it, the row has state MISSING.
 
     Args:
@@ -181,9 +182,8 @@ def select_planned_rows(
         elif previous_state == MISSING or (previous_state and replaces(state, previous_state)):
             selected_rows[key] = row
     if repeated_keys:
-        warnings.append(
-            f"{len(repeated_keys)} (configuration, seed) finished more than once: first kept"
-        )
+        pairs_text = count(len(repeated_keys), "(configuration, seed) pair")
+        warnings.append(f"{pairs_text} finished more than once; the first result is used")
     return list(selected_rows.values()), len(stale_keys)
 
 
@@ -216,8 +216,8 @@ def make_study_frame(
     }
     rows = sorted(rows, key=lambda row: (positions[row["config_key"]], row["seed"]))
     frame = pl.DataFrame(rows, schema=columns, strict=False)
-    # If a control is the same as a configuration, their row has the levels of the configuration,
-    # which is after the controls in this order.
+    # If a control and a configuration have the same key, the levels are those of the configuration:
+    # it comes later, and replaces the control.
     assignments = {
         configuration.key: configuration.assignment
         for configuration in sorted(

@@ -47,8 +47,8 @@ def make_rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) 
         metric: Name of the test metric. The value of a configuration is its mean over seeds.
     """
     associations = [_associate(study, factor, metric) for factor in factors]
-    p_values = stats.holm([association.p for association in associations])
-    min_p_values = stats.holm([association.min_p for association in associations])
+    p_values = stats.adjust_by_holm([association.p for association in associations])
+    min_p_values = stats.adjust_by_holm([association.min_p for association in associations])
     is_unbiased = study.sampler in UNBIASED
     ranks = [
         _FactorRank(factor.key, replace(association, p=p if is_unbiased else None, min_p=min_p))
@@ -112,8 +112,8 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     rng = np.random.default_rng(0)
     numbers = as_numbers(levels)
     if numbers is not None:
-        return stats.rank_correlation(numbers, values, rng)
-    return stats.rank_groups([make_level_id(level) for level in levels], values, rng)
+        return stats.compute_rank_correlation(numbers, values, rng)
+    return stats.compute_group_association([make_level_id(level) for level in levels], values, rng)
 
 
 # make_response_tables leaves out seeds with fewer finished configurations than this.
@@ -191,7 +191,7 @@ def make_response_tables(study: Study, metric: str) -> list[Table]:
     trends = [trend for trend in all_trends if trend.responses]
     if not trends:
         return []
-    p_values = stats.holm([stats.compute_one_sample_p(trend.slopes) for trend in trends])
+    p_values = stats.adjust_by_holm([stats.compute_one_sample_p(trend.slopes) for trend in trends])
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
     heading = get_metric_heading(study.protocol, metric)
     columns = [
@@ -241,7 +241,7 @@ def _compute_responses_by_seed(study: Study, measure: Measure, metric: str) -> l
         if len(seed_rows) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):
             standardized_x = (x - x.mean()) / x.std(ddof=1)
             slope = float(standardized_x @ (y - y.mean()) / (standardized_x @ standardized_x))
-            responses.append(_Response(stats.correlation(x, y), slope, len(seed_rows)))
+            responses.append(_Response(stats.compute_spearman_rho(x, y), slope, len(seed_rows)))
     return responses
 
 

@@ -19,12 +19,12 @@ from reports.stats import (
     Compared,
     Verdict,
     add_verdicts,
+    adjust_by_holm,
     compare_paired,
     compute_interval_over_classes,
-    holm,
+    compute_rank_correlation,
     is_significant,
     mean_interval,
-    rank_correlation,
     resample_accuracy,
 )
 from tests.bench.noise import LOSS, RARE, SD, Array, Shape
@@ -191,10 +191,10 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
         drawn, values = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
         # the study has the results that the sampler saw, and some noise more
         seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
-        builder = make_planted_study(
-            factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe"
+        builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
+        ranked = adjust_by_holm(
+            [compute_rank_correlation([s[key] for s in drawn], values, rng).p for key in keys]
         )
-        ranked = holm([rank_correlation([s[key] for s in drawn], values, rng).p for key in keys])
         by_ranks = any(is_significant(p) for p in ranked[1:])
         largest = compute_importance(builder.make_study(), METRIC).factors[0]
         called += (by_ranks, largest.factors != ("x0",))

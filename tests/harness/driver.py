@@ -30,7 +30,7 @@ from harness.store.errors import StoreAway
 from harness.store.lease import StudyLost, Timing
 from harness.store.study_store import STORE_TIMEOUT
 from harness.study.run import StudyOutcome, run_study
-from reports.cli import prepare
+from reports.cli import prepare_report
 from tests.harness import fakes
 from tests.harness.fakes import trial_lines
 
@@ -100,7 +100,7 @@ def study(**keys: Any) -> StudyConfig:
 
 def published(outcome: StudyOutcome) -> Publication:
     """Return the report for the study's own run, as the command line builds it."""
-    return prepare(outcome.experiment, outcome.tracking_uri).publication
+    return prepare_report(outcome.experiment, outcome.tracking_uri).publication
 
 
 def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reports.cells import Value
-from reports.cli import prepare
+from reports.cli import prepare_report
 from reports.render import make_publication
 from reports.report import Report, make_report
 from reports.tables import make_headline
@@ -107,17 +107,17 @@ def test_the_stamp_depends_on_all_inputs(change: str) -> None:
 def test_an_unchanged_report_is_not_written_again(
     store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The files keep their modification times, and the tables are printed as always."""
-    uri, out = make_prompt_len().write(store_uri), tmp_path / "out"
-    prepare("prompt_len", uri).show(out)
+    """Its files keep their times, and the tables are printed nevertheless."""
+    uri, out = prompt_len().write(store_uri), tmp_path / "out"
+    prepare_report("prompt_len", uri).show(out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert capsys.readouterr().out.endswith(f"report: {out} ({len(first)} files)\n")
-    prepare("prompt_len", uri).show(out)
+    prepare_report("prompt_len", uri).show(out)
     assert {path: path.stat().st_mtime_ns for path in out.iterdir()} == first
     printed = capsys.readouterr().out
     assert printed.startswith("prompt_len: the answer")
     assert printed.endswith(f"report: {out} (unchanged)\n")
-    (out / "prompt_len.html").write_text("edited", encoding="utf-8")
-    prepare("prompt_len", uri).show(out)
+    (out / "prompt_len.html").write_text("somebody's", encoding="utf-8")
+    prepare_report("prompt_len", uri).show(out)
     assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")
     assert (out / "prompt_len.html").stat().st_mtime_ns != first[out / "prompt_len.html"]

@@ -46,5 +46,5 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
         return SimpleNamespace(publication="publication", show=show)
 
     monkeypatch.setattr(harness.study, "run_study", run_study)
-    monkeypatch.setattr(reports.cli, "prepare", prepare)
+    monkeypatch.setattr(reports.cli, "prepare_report", prepare)
     return seen

@@ -75,7 +75,7 @@ def test_a_report_that_cannot_be_written_is_one_line(
 ) -> None:
     """The command of MLflow's UI is printed nevertheless."""
     error = ReportError("cannot write prompt_len-report")
-    monkeypatch.setattr(reports.cli, "prepare", Mock(side_effect=error))
+    monkeypatch.setattr(reports.cli, "prepare_report", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (2, f"{error}\n")
     assert "mlflow ui" in result.stdout

@@ -13,7 +13,7 @@ import harness.study.run
 from harness.recording import publish_report, write_differences
 from harness.store import MAX_TAG, Kind, Publication, RunUpdate, Store, Tag, read_runs
 from harness.store.errors import StoreError
-from reports.cli import prepare
+from reports.cli import prepare_report
 from reports.errors import ReportError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, truth
@@ -129,7 +129,7 @@ def test_study_run_shows_report_and_rerun_writes_nothing(bench: Bench) -> None:
     study = make_study(description="a line", seeds=3, space={"generator.n_ctx": [1, 4, 8]})
 
     def report(outcome: Any) -> Publication:
-        return prepare(outcome.experiment, outcome.tracking_uri).publication
+        return prepare_report(outcome.experiment, outcome.tracking_uri).publication
 
     assert bench.run(study, publish=report).complete
     data = bench.parent().data
@@ -148,7 +148,7 @@ def test_run_descriptions_have_difference_from_baseline(bench: Bench) -> None:
 
     def notes(seeds: int) -> list[str]:
         study = make_study(seeds=seeds, space={"generator.n_ctx": [4, 8]}, controls=False)
-        bench.run(study, publish=lambda out: prepare("small", out.tracking_uri).publication)
+        bench.run(study, publish=lambda out: prepare_report("small", out.tracking_uri).publication)
         return [run.data.tags[Tag.RUN_NOTE] for run in bench.trials()]
 
     against = "difference from the baseline: ΔH +4.0"

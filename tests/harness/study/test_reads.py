@@ -8,7 +8,7 @@ import pytest
 import harness.store.history
 from harness.cli.run import FinalReport, print_dry_run
 from harness.store.runs import Run, list_runs
-from reports.cli import prepare
+from reports.cli import prepare_report
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
@@ -43,7 +43,7 @@ def test_command_reads_its_study_at_most_twice(
 
     assert [read_by(2), read_by(2), read_by(3)] == [2, 1, 2]
     reads.clear()
-    prepare("small", bench.uri)
+    prepare_report("small", bench.uri)
     assert len(reads) == 1
 
 
@@ -72,9 +72,9 @@ def test_report_of_runs_in_memory_equals_report_of_store(
         report = FinalReport()
         outcome = bench.run(make_study(space=space), publish=report.publication)
         report.show(outcome)
-        prepared = prepare("small", bench.uri, outcome.history.logged).report
+        prepared = prepare_report("small", bench.uri, outcome.history.logged).report
         assert outcome.history.logged and prepared.study.rows.equals(
-            prepare("small", bench.uri).report.study.rows
+            prepare_report("small", bench.uri).report.study.rows
         )
         assert report._prepared is not None
         assert report._prepared.report.study.rows.equals(prepared.study.rows)

@@ -163,7 +163,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
     for wrong, message in (
-        ({"config": ["kl_weight=7"]}, "no finished configuration. .*choices: kl_weight "),
+        ({"config": ["kl_weight=7"]}, "no finished configuration that .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "contains no images"),
         ({"images": folder / "none"}, "no such file or folder"),
         (
@@ -200,7 +200,7 @@ def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
         (
             "over",
             ["dataset=moji"],
-            "no finished configuration. .*choices: dataset emoji, n_ctx 2; ",
+            "no finished configuration .*got dataset=moji. .*choices: dataset emoji, n_ctx 2; ",
         ),
         ("over", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: predict does not support cross_dataset .*target=NAME"),
@@ -232,7 +232,7 @@ def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureS
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
-    message = r"no saved models of run \w{32}, which ran without .* save_models=true under"
+    message = r"no saved models of run \w{32}. .* ran without .* save_models=true under"
     with pytest.raises(UserError, match=message):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri

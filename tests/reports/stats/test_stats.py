@@ -10,15 +10,15 @@ from hypothesis import strategies as st
 from scipy import stats as reference
 
 from reports.stats import (
+    adjust_by_holm,
     compare_paired,
+    compute_group_association,
     compute_minimum_detectable,
     compute_one_sample_p,
     compute_percent_interval,
-    correlation,
-    holm,
+    compute_rank_correlation,
+    compute_spearman_rho,
     mean_interval,
-    rank_correlation,
-    rank_groups,
 )
 
 percent = st.floats(0, 100, allow_nan=False)
@@ -120,16 +120,16 @@ def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> No
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
-    """A level has the same adjusted p at any position."""
-    order = list(range(len(values)))
-    random.shuffle(order)  # type: ignore[attr-defined]
-    shuffled = holm([values[i] for i in order])
-    assert [shuffled[order.index(i)] for i in range(len(values))] == holm(values)
+    """A level's adjusted p is the same at any position."""
+    places = list(range(len(values)))
+    random.shuffle(places)  # type: ignore[attr-defined]
+    shuffled = adjust_by_holm([values[i] for i in places])
+    assert [shuffled[places.index(i)] for i in range(len(values))] == adjust_by_holm(values)
 
 
 def test_holm_equals_a_calculation_by_hand() -> None:
-    """The adjusted p are 4 * .01, 3 * .02 and 2 * .03, and never less than the one before."""
-    assert holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
+    """It is 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
+    assert adjust_by_holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
 @pytest.mark.parametrize(("n", "comparisons"), [(6, 1), (6, 8), (2, 200), (2, 5_000)])
@@ -153,7 +153,7 @@ def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> 
 
 def test_rank_correlation_of_few_configurations_is_exact() -> None:
     """For four configurations in perfect order, rho is 1, and 2 of 24 orders are as extreme."""
-    result = rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
+    result = compute_rank_correlation([1, 2, 3, 4], [5, 6, 7, 9], np.random.default_rng(0))
     assert result.rho is not None
     assert (result.rho.mean, result.p) == pytest.approx((1.0, 2 / 24))
 
@@ -171,9 +171,9 @@ def test_rank_correlation_of_few_configurations_is_exact() -> None:
 def test_min_p_is_that_of_the_most_extreme_order(
     x: list[float], y: list[float], min_p: float
 ) -> None:
-    """With many configurations, the minimum is based on random orders."""
-    result = rank_correlation(x, y, np.random.default_rng(0))
-    assert result.min_p == pytest.approx(min_p, abs=0 if len(x) < 8 else 0.02)
+    """It does not depend on the results. With many configurations it is based on random orders."""
+    result = compute_rank_correlation(x, y, np.random.default_rng(0))
+    assert result.min_p == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
     assert result.p is not None and result.min_p is not None and result.p >= result.min_p - 1e-12
 
 
@@ -182,7 +182,7 @@ def test_rank_correlation_agrees_with_scipy() -> None:
     rng = np.random.default_rng(3)
     x = rng.integers(0, 10, 40).astype(float)
     y = x + rng.normal(0, 6, 40)
-    result = rank_correlation(list(x), list(y), np.random.default_rng(0))
+    result = compute_rank_correlation(list(x), list(y), np.random.default_rng(0))
     expected = reference.spearmanr(x, y)
     assert result.rho is not None and result.p is not None
     assert result.rho.mean == pytest.approx(expected.statistic)
@@ -195,8 +195,8 @@ def test_rank_correlation_agrees_with_scipy() -> None:
 def test_rank_correlation_needs_three_configurations_that_vary(
     x: list[float], y: list[float]
 ) -> None:
-    """Two configurations, and constant values, have no correlation."""
-    result = rank_correlation(x, y, np.random.default_rng(0))
+    """Two configurations, or a constant side, have no correlation."""
+    result = compute_rank_correlation(x, y, np.random.default_rng(0))
     assert (result.rho, result.p, result.n) == (None, None, len(x))
 
 
@@ -204,11 +204,15 @@ def test_ranks_of_numbers_that_differ_by_rounding_are_tied() -> None:
     """Rounding errors of results have no order. Small levels of a logarithmic factor have one."""
     levels = [1e-12, 1e-6, 1e-3, 1.0]
     rounded = [60.0, 60.0 + 7e-15, 60.0 + 1.4e-14, 60.0 + 2.1e-14]
-    assert rank_correlation(levels, rounded, np.random.default_rng(0)).p is None
-    assert rank_groups(["a", "a", "b", "b"], rounded, np.random.default_rng(0)).p is None
-    assert correlation(levels, [1.0, 2.0, 3.0, 4.0]) == 1
+    assert compute_rank_correlation(levels, rounded, np.random.default_rng(0)).p is None
+    assert (
+        compute_group_association(["a", "a", "b", "b"], rounded, np.random.default_rng(0)).p is None
+    )
+    assert compute_spearman_rho(levels, [1.0, 2.0, 3.0, 4.0]) == 1
     tied = [60.0, 60.0 + 7e-15, 61.0, 62.0]
-    assert correlation(levels, tied) == correlation(levels, [60.0, 60.0, 61.0, 62.0])
+    assert compute_spearman_rho(levels, tied) == compute_spearman_rho(
+        levels, [60.0, 60.0, 61.0, 62.0]
+    )
 
 
 def test_rank_groups_agrees_with_scipy() -> None:
@@ -217,5 +221,5 @@ def test_rank_groups_agrees_with_scipy() -> None:
     groups = {"coop": rng.normal(0, 1, 15), "tip_adapter": rng.normal(0.8, 1, 15)}
     levels = [name for name in groups for _ in range(15)]
     values = [float(v) for group in groups.values() for v in group]
-    result = rank_groups(levels, values, np.random.default_rng(0))
+    result = compute_group_association(levels, values, np.random.default_rng(0))
     assert result.p == pytest.approx(reference.kruskal(*groups.values()).pvalue, abs=0.01)

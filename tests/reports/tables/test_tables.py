@@ -11,7 +11,7 @@ from scipy import stats as reference
 from harness.store import FLAGS
 from reports.errors import ReportError
 from reports.report import make_report
-from reports.stats import compute_minimum_detectable, holm
+from reports.stats import adjust_by_holm, compute_minimum_detectable
 from reports.tables import build_tables
 from reports.tables.group import Group
 from reports.tables.metric import resolve_metric
@@ -44,7 +44,7 @@ def test_a_table_is_one_family() -> None:
     values = [rows_of_level["test/harmonic_mean"].to_numpy() for rows_of_level in compared]
     raw = [reference.ttest_rel(value, base).pvalue for value in values]
     row_cells = [row.cells for row in table.rows if not row.is_baseline]
-    assert [cells["p"].p for cells in row_cells] == pytest.approx(holm(raw))
+    assert [cells["p"].p for cells in row_cells] == pytest.approx(adjust_by_holm(raw))
     for cells, value in zip(row_cells, values, strict=True):
         expected = compute_minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
         assert cells["mde"].number == pytest.approx(expected)
