@@ -191,7 +191,9 @@ def under_tpe(configurations: int, studies: int) -> list[float]:
         drawn, values = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
         # the study has the results that the sampler saw, and some noise more
         seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
-        builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
+        builder = make_planted_study(
+            factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe"
+        )
         ranked = adjust_by_holm(
             [compute_rank_correlation([s[key] for s in drawn], values, rng).p for key in keys]
         )

@@ -107,8 +107,8 @@ def test_the_stamp_depends_on_all_inputs(change: str) -> None:
 def test_an_unchanged_report_is_not_written_again(
     store_uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Its files keep their times, and the tables are printed nevertheless."""
-    uri, out = prompt_len().write(store_uri), tmp_path / "out"
+    """The files keep their modification times, and the tables are printed as always."""
+    uri, out = make_prompt_len().write(store_uri), tmp_path / "out"
     prepare_report("prompt_len", uri).show(out)
     first = {path: path.stat().st_mtime_ns for path in out.iterdir()}
     assert capsys.readouterr().out.endswith(f"report: {out} ({len(first)} files)\n")
@@ -117,7 +117,7 @@ def test_an_unchanged_report_is_not_written_again(
     printed = capsys.readouterr().out
     assert printed.startswith("prompt_len: the answer")
     assert printed.endswith(f"report: {out} (unchanged)\n")
-    (out / "prompt_len.html").write_text("somebody's", encoding="utf-8")
+    (out / "prompt_len.html").write_text("edited", encoding="utf-8")
     prepare_report("prompt_len", uri).show(out)
     assert capsys.readouterr().out.endswith(f"({len(first)} files)\n")
     assert (out / "prompt_len.html").stat().st_mtime_ns != first[out / "prompt_len.html"]

@@ -60,7 +60,8 @@ def test_no_pilot_is_advised_to_a_pilot() -> None:
         (make_prompt_len(), "generator.n_ctx: 10 seeds can detect differences in H of {shown:.2g} "
          "points or more (with 80% power; median of 8 comparisons); ",
          "detecting 0.5 points needs about {needed} seeds (+{minutes:.1f} min of computing)"),
-        (prompt_len(seeds=range(2)), "the difference that 10 seeds can detect", "--set seeds=3"),
+        (make_prompt_len(seeds=range(2)), "the difference that 10 seeds can detect",
+         "--set seeds=3"),
         (None, "the difference that 10 seeds can detect", "--set seeds=3"),
         (equal(), "the difference that 10 seeds can detect", "--set seeds=3"),
     ],

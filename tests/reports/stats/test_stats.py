@@ -120,15 +120,15 @@ def test_constant_difference_falls_back_to_the_sign_test(n: int, p: float) -> No
 
 @given(p_values, st.randoms(use_true_random=False))
 def test_holm_does_not_depend_on_the_order_of_levels(values: list[float], random: object) -> None:
-    """A level's adjusted p is the same at any position."""
-    places = list(range(len(values)))
-    random.shuffle(places)  # type: ignore[attr-defined]
-    shuffled = adjust_by_holm([values[i] for i in places])
-    assert [shuffled[places.index(i)] for i in range(len(values))] == adjust_by_holm(values)
+    """A level has the same adjusted p at any position."""
+    order = list(range(len(values)))
+    random.shuffle(order)  # type: ignore[attr-defined]
+    shuffled = adjust_by_holm([values[i] for i in order])
+    assert [shuffled[order.index(i)] for i in range(len(values))] == adjust_by_holm(values)
 
 
 def test_holm_equals_a_calculation_by_hand() -> None:
-    """It is 4 * .01, 3 * .02, 2 * .03, then the running maximum."""
+    """The adjusted p are 4 * .01, 3 * .02 and 2 * .03, and never less than the one before."""
     assert adjust_by_holm([0.04, 0.01, 0.03, 0.02]) == pytest.approx([0.06, 0.04, 0.06, 0.06])
 
 
@@ -171,9 +171,9 @@ def test_rank_correlation_of_few_configurations_is_exact() -> None:
 def test_min_p_is_that_of_the_most_extreme_order(
     x: list[float], y: list[float], min_p: float
 ) -> None:
-    """It does not depend on the results. With many configurations it is based on random orders."""
+    """With many configurations, the minimum is based on random orders."""
     result = compute_rank_correlation(x, y, np.random.default_rng(0))
-    assert result.min_p == pytest.approx(least, abs=0 if len(x) < 8 else 0.02)
+    assert result.min_p == pytest.approx(min_p, abs=0 if len(x) < 8 else 0.02)
     assert result.p is not None and result.min_p is not None and result.p >= result.min_p - 1e-12
 
 
@@ -195,7 +195,7 @@ def test_rank_correlation_agrees_with_scipy() -> None:
 def test_rank_correlation_needs_three_configurations_that_vary(
     x: list[float], y: list[float]
 ) -> None:
-    """Two configurations, or a constant side, have no correlation."""
+    """Two configurations, and constant values, have no correlation."""
     result = compute_rank_correlation(x, y, np.random.default_rng(0))
     assert (result.rho, result.p, result.n) == (None, None, len(x))
 

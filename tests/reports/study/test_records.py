@@ -103,7 +103,7 @@ def test_a_seed_that_lacks_a_metric_of_its_other_seeds_is_named() -> None:
     del builder.runs[0].metrics["test/joint_new/seed_1"]
     for seed in (0, 1, 2):
         del builder.runs[1].metrics[f"test/joint_base/seed_{seed}"]
-    study = builder.study()
+    study = builder.make_study()
     warning = f"{N_CTX}=1, seed 1: no test/joint_new, unlike other seeds"
     assert study.warnings == (warning,)
     assert any(warning in note for note in build_tables(study)[0].notes)
