@@ -25,7 +25,7 @@ from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import EpochMetrics, Selection, SyntheticConfig, TrialConfig
-from tests.case_files import load_cases, some_quick
+from tests.case_files import load_cases, mark_slow_cases
 from tests.emulated import EmulatedDevice
 
 SEEDS = (7, 2)
@@ -99,7 +99,7 @@ def numbers(items: Sequence[EpochMetrics]) -> dict[tuple[Any, ...], float]:
 TRIALS = [*methods(), *inference_grid(), *protocols()]
 
 
-@pytest.mark.parametrize("settings", some_quick(TRIALS, TRIALS[::9]), ids=str)
+@pytest.mark.parametrize("settings", mark_slow_cases(TRIALS, TRIALS[::9]), ids=str)
 def test_trial_on_the_device_equals_the_cpu(
     settings: dict[str, Any], host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:

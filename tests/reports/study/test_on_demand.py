@@ -20,7 +20,7 @@ from pyarrow.parquet import write_table
 from harness.store import CORRECT_FILE, RunFiles
 from reports.study import on_demand
 from reports.study.on_demand import CorrectFiles, Histories
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.reports.builder import empty_store
 
 SOUND: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_damaged_files_have_no_rows(tmp_path: Path, damage: Damage) -> None:
     """Bytes of the file are changed, or it is cut at any position."""
     file = tmp_path / CORRECT_FILE
     pl.DataFrame(SOUND).write_parquet(file)
-    file.write_bytes(damaged(file.read_bytes(), damage))
+    file.write_bytes(apply_damage(file.read_bytes(), damage))
     read(tmp_path)
 
 

@@ -18,7 +18,7 @@ from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
 from tests.case_files import load_cases, put
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import MANIFEST, SEED, Sound, small, write
 
@@ -124,7 +124,7 @@ def test_damaged_trained_files_are_rejected(
 ) -> None:
     """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
-    manifest_bytes, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
+    manifest_bytes, seed = (apply_damage(whole[name], damage) + behind for name in (MANIFEST, SEED))
     use(write(tmp_path, manifest_bytes, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
