@@ -170,7 +170,7 @@ def test_a_plugins_methods_can_be_used_in_the_yaml(calls: dict[str, Any]) -> Non
     assert result.exit_code == 0, result.output
     assert calls["study"].base.finetuner.step == 0.5
     listed = invoke("options", "--plugin", str(PLUGIN))
-    assert listed.exit_code == 0 and "part of the way that the first step goes" in listed.stdout
+    assert listed.exit_code == 0 and "step size, as a part of the distance" in listed.stdout
 
 
 @pytest.mark.usefixtures("restore_registries")

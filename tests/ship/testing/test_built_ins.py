@@ -41,7 +41,8 @@ def test_every_generator_meets_the_requirements(case: str, example: None, bench:
 
 
 @pytest.mark.parametrize(
-    "case", mark_slow_cases([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean"))
+    "case",
+    mark_slow_cases([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean")),
 )
 def test_every_finetuner_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
     """All checks pass without and with synthetic features."""

@@ -17,7 +17,9 @@ from tests.ship.trial.cases import COOP, SETTINGS, VAE, config
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 
 
-@pytest.mark.parametrize("changes", mark_slow_cases(SETTINGS["fused"], SETTINGS["fused"][:2]), ids=str)
+@pytest.mark.parametrize(
+    "changes", mark_slow_cases(SETTINGS["fused"], SETTINGS["fused"][:2]), ids=str
+)
 def test_seed_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
     """Every metric of seed 2 is the same with seeds 7 and 0 and without them."""
     setting = config(**changes)
