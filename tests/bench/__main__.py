@@ -23,7 +23,7 @@ from tests.bench import (
     bench_statistics,
     bench_trial,
 )
-from tests.bench.bench_configurations import fill, space_file
+from tests.bench.bench_configurations import fill_store, write_space_file
 from tests.bench.bench_launches import BACKBONE, show
 from tests.bench.steps import Sizes
 
@@ -45,7 +45,7 @@ def main() -> None:
         bench.main(["--smoke"])
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        seconds = fill(load_study(space_file(40, Path(name))), Path(name))
+        seconds = fill_store(load_study(write_space_file(40, Path(name))), Path(name))
     print(f"reading the run history of 40 configurations: {seconds:.3f} s")
     show(BACKBONE, TINY)  # the number of launches does not depend on the sizes
 

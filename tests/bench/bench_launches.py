@@ -83,8 +83,8 @@ def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tu
     configurations = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
     chosen = BatchedFinetuner(CoOp, configurations, eval_set.task, None, clip, ours.seeds)
     taken: dict[str, Callable[[], object]] = {
-        "generator step": ours.generator_step,
-        "CoOp step with synthesis": ours.coop_step,
+        "generator step": ours.take_generator_step,
+        "CoOp step with synthesis": ours.take_coop_step,
         "evaluation": lambda: evaluate_choices(chosen, eval_set, ours.protocol),
     }
     for name, step in taken.items():

@@ -32,7 +32,7 @@ from ship.protocols import EvalSet, Protocol, build_protocol
 from ship.subsets import FeatureSet, select_studied_classes
 from ship.tasks import Task
 from ship.trial_config import TrialConfig
-from tests.bench.steps import Sizes, random_features
+from tests.bench.steps import Sizes, make_random_features
 
 Scores = npt.NDArray[np.float64]
 Epochs = npt.NDArray[np.int64]
@@ -232,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--methods", nargs="+", choices=[*METHODS], default=[*METHODS])
     options = parser.parse_args(arguments)
     clip = FrozenCLIP.load("pocket")
-    features = random_features(clip, SMALL) if options.smoke else photos(clip)
+    features = make_random_features(clip, SMALL) if options.smoke else photos(clip)
     seeds = range(options.first_seed, options.first_seed + (2 if options.smoke else options.seeds))
     runs = {}
     for name in options.methods[: 1 if options.smoke else None]:

@@ -57,8 +57,8 @@ def test_a_step_launches_and_waits_as_often_as_on_the_emulated_device(cuda: str)
     backbone, sizes, counts = count_emulated()
     steps = Steps(FrozenCLIP.load(backbone, device=cuda), sizes)
     steps_by_name = {
-        "generator step": steps.generator_step,
-        "CoOp step with synthesis": steps.coop_step,
+        "generator step": steps.take_generator_step,
+        "CoOp step with synthesis": steps.take_coop_step,
     }
     for name, step in steps_by_name.items():
         step()

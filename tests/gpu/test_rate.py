@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from tests.bench.bench_trial import BACKBONE, SIDE_ON_GPU, share
+from tests.bench.bench_trial import BACKBONE, SIDE_ON_GPU, measure_share
 from tests.bench.steps import Sizes
 
 SIDES = {"cpu": 64, "cuda": SIDE_ON_GPU}
@@ -24,7 +24,7 @@ def test_a_trial_reports_its_share_of_the_rate_of_products(
     if device == "cuda":
         sizes, backbone = Sizes(shots=4, batch=64, seeds=5), BACKBONE
     clip = FrozenCLIP.load(backbone, device=device)
-    measured = share(clip, sizes, epochs=1, side=SIDES[device])
+    measured = measure_share(clip, sizes, epochs=1, side=SIDES[device])
     label = torch.cuda.get_device_name() if device == "cuda" else device
     with capsys.disabled() if device == "cuda" else nullcontext():
         print(f"\na whole trial on {label}: {measured:.1%} of the rate of products")
