@@ -1,10 +1,10 @@
 """Cost of thousands of configurations: `python -m tests.bench.bench_configurations [COUNT ...]`.
 
-For each number of configurations, a grid is planned by `ship-sweep --dry-run`, its store is filled
-with a finished run per configuration, and the grid is planned again and shown by `ship-report`.
-Measurement are wall-clock seconds and peak memory of each command, and CPU seconds of the report, on
-which other work has less influence. Nothing is trained: the recorder writes runs of a method that
-does nothing (tests.bench.idle_parts), 40 per second.
+For each number of configurations, `ship-sweep --dry-run` plans a grid, a finished run is written
+for each configuration, `ship-sweep --dry-run` plans the grid again, and `ship-report` writes its
+report. The benchmark measures wall-clock time and peak memory of each command, and the CPU time of
+the report, on which other processes have less influence. Nothing is trained: the recorder writes 40
+runs per second of a method that does nothing (tests.bench.idle_parts).
 """
 
 import os

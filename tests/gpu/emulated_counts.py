@@ -6,7 +6,7 @@ It runs in a process of its own: torch prefers the emulated device to CUDA when 
 import json
 from typing import Final
 
-from tests.bench.bench_launches import counted
+from tests.bench.bench_launches import count_steps
 from tests.bench.steps import Sizes
 
 BACKBONE: Final = "ViT-B-16-quickgelu:random"
@@ -18,7 +18,7 @@ def main() -> None:
 
     It is {} if torch has no such device.
     """
-    steps = counted(BACKBONE, SIZES)
+    steps = count_steps(BACKBONE, SIZES)
     print(json.dumps({step.name: [step.counts.n_launches, step.counts.n_syncs] for step in steps}))
 
 

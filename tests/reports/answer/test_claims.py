@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.answer import Answer
-from tests.bench.bench_answers import SHAPES, answered, judged
+from tests.bench.bench_answers import SHAPES, make_answer, count_wrong_answers
 from tests.reports.answer.claims import check
 from tests.reports.answer.known_study import UNTRUE, Claims, Known
 
@@ -14,7 +14,7 @@ from tests.reports.answer.known_study import UNTRUE, Claims, Known
 @pytest.mark.parametrize("shape", SHAPES)
 def test_answers_to_simulated_studies_contain_no_false_claim(shape: str) -> None:
     """Ties, counts, differences and unchanged results are those of the runs."""
-    wrong, claims = judged(shape, 8, 100)
+    wrong, claims = count_wrong_answers(shape, 8, 100)
     assert (wrong, claims.facts) == (0, [])
 
 
@@ -23,7 +23,7 @@ def altered(shape: str, pattern: str, other: str) -> list[str]:
     rng = np.random.default_rng(100)
     for _ in range(200):
         known: Known = SHAPES[shape](rng)
-        answer = answered(known)
+        answer = make_answer(known)
         if any(pattern in line for line in answer.lines):
             break
     else:
