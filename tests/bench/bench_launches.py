@@ -23,7 +23,7 @@ from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import BatchedFinetuner
 from ship.trial.selection import evaluate_choices
 from tests.bench.steps import Sizes, Steps
-from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
+from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, explain_absence
 
 BACKBONE: Final = "ViT-B-16-quickgelu:random"
 # Maximum numbers of launches and waits per step, with twelve transformer blocks.
@@ -60,7 +60,7 @@ def count_steps(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> l
         sizes: Sizes of data and batches.
         precision: Precision of the text encoder.
     """
-    reason = why_missing()
+    reason = explain_absence()
     if reason is not None:
         Console().print(reason)
         return []

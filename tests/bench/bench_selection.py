@@ -43,8 +43,8 @@ VAE: Final = {
     "name": "vae", "latent_dim": 128, "encoder_hidden": 512, "generator_hidden": 1024,
     "kl_weight": 0.001, "epochs": 20, "batch_size": 64,
 }  # fmt: skip
-# Shots and settings. Batches are half as large as in the packaged studies, because there are half as
-# many classes.
+# Shots and settings. Batches are half as large as in the packaged studies, because there are half
+# as many classes.
 METHODS: Final[Mapping[str, tuple[int, dict[str, Any]]]] = {
     "clip_adapter": (4, {"lr": 0.003, "epochs": 60, "batch_size": 16}),
     "tip_adapter_f": (4, {"lr": 0.001, "epochs": 20, "batch_size": 32}),
@@ -151,8 +151,8 @@ class MethodScores:
         return float(scores[choice, seed])
 
 
-# The tested model has as many epochs, or steps, as in selection. Its learning rate has the schedule of
-# the whole training, or one that ends there.
+# The tested model has as many epochs, or steps, as in selection. Its learning rate has the schedule
+# of the whole training, or one that ends there.
 TRANSFERS: Final = ("epochs", "steps", "epochs, schedule cut", "steps, schedule cut")
 
 

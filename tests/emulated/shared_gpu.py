@@ -1,9 +1,9 @@
 """python -m tests.emulated.shared_gpu FOLDER: a study whose trials share one emulated GPU.
 
-Runs the same study on the CPU ("plain") and through Ray with half of an emulated GPU per trial
-("shared"), in a store in the folder. The file `processes` gets a line per trial of the latter: its
-process, the kind of device of its weights, and its kernel launches. A process of its own, because
-Ray's workers must import this module, and Ray must be told that there is a GPU.
+It runs the same study on the CPU ("plain") and with Ray and half of an emulated GPU per trial
+("shared"), in a store in the folder. For each trial of the second study, a line with process ID,
+device type of the weights and number of kernel launches is appended to the file `processes`. This
+is a separate program, because Ray's workers import this module, and Ray is started with a fake GPU.
 """
 
 import os
