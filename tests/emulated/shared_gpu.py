@@ -23,7 +23,7 @@ from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.emulated import emulated_device
 from tests.emulated.execution import NAME
-from tests.gpu.conftest import few_photos
+from tests.gpu.conftest import load_few_photos
 from tests.gpu.test_determinism import CONFIG
 from tests.harness.fakes import fake_images, make_study
 
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     """Run both studies."""
     harness.resources.count_visible_gpus = lambda: 1  # type: ignore[attr-defined]
     harness.resources.find_gpu_fault = lambda: None  # type: ignore[attr-defined]
-    features = extract_features(FrozenCLIP.load("pocket"), few_photos(), 1, folder)
+    features = extract_features(FrozenCLIP.load("pocket"), load_few_photos(), 1, folder)
     plain = replace(MethodFunctions(), extract=lambda *_: features, load_dataset=fake_images)
     shared = replace(
         plain,
