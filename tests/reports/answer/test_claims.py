@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.answer import Answer
-from tests.bench.bench_answers import SHAPES, make_answer, count_wrong_answers
+from tests.bench.bench_answers import SHAPES, count_wrong_answers, make_answer
 from tests.reports.answer.claims import check
 from tests.reports.answer.known_study import UNTRUE, Claims, Known
 
