@@ -13,12 +13,20 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
-from docs.absolute_links import absolute_links
-from docs.cli_reference import CLI_PAGE, cli_reference
-from docs.draw_diagrams import IMAGES, RESULT, STEPS, concepts, layers, result, trial
-from docs.draw_readme import IMAGE, first_table, with_table
+from docs.absolute_links import make_links_absolute
+from docs.cli_reference import CLI_PAGE, make_cli_reference
+from docs.draw_diagrams import (
+    IMAGES,
+    RESULT,
+    STEPS,
+    draw_concepts,
+    draw_layers,
+    draw_result,
+    draw_trial,
+)
+from docs.draw_readme import IMAGE, read_first_table, replace_first_table
 from docs.draw_readme import PAGES as PAGES_WITH_TABLE
-from docs.write_reference import PAGE, reference
+from docs.write_reference import PAGE, make_reference
 from harness.cli.main import app as sweep
 from harness.config import STUDY_KEYS
 from harness.data.cli import app as data
@@ -156,13 +164,13 @@ def test_keys_exist() -> None:
 
 def test_generated_pages_are_up_to_date() -> None:
     """If this fails, run python -m docs.write_reference."""
-    assert PAGE.read_text("utf-8") == reference()
-    assert CLI_PAGE.read_text("utf-8") == cli_reference()
+    assert PAGE.read_text("utf-8") == make_reference()
+    assert CLI_PAGE.read_text("utf-8") == make_cli_reference()
 
 
 def test_command_line_reference_has_every_option() -> None:
     """Each command has a section, which contains all of its options."""
-    sections = dict(re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", cli_reference(), re.MULTILINE))
+    sections = dict(re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", make_cli_reference(), re.MULTILINE))
     for name, options in list_commands().items():
         missing = [
             option
@@ -174,10 +182,10 @@ def test_command_line_reference_has_every_option() -> None:
 
 def test_diagrams_are_up_to_date() -> None:
     """If this fails, run python -m docs.draw_diagrams. The files in the diagrams exist."""
-    assert (IMAGES / "concepts.svg").read_text("utf-8") == concepts()
-    assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
-    assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
-    assert (IMAGES / "result.svg").read_text("utf-8") == result()
+    assert (IMAGES / "concepts.svg").read_text("utf-8") == draw_concepts()
+    assert (IMAGES / "layers.svg").read_text("utf-8") == draw_layers()
+    assert (IMAGES / "trial.svg").read_text("utf-8") == draw_trial()
+    assert (IMAGES / "result.svg").read_text("utf-8") == draw_result()
     files = [file for package, _, file in (*STEPS, *RESULT) if package]
     assert files and not [file for file in files if not (ROOT / file).exists()]
 
@@ -202,12 +210,17 @@ def test_tables_of_the_pages_equal_the_table_in_the_image() -> None:
     with Image.open(IMAGE) as image:
         table = json.loads(image.info["table"])
     texts = [path.read_text("utf-8") for path in PAGES_WITH_TABLE]
-    assert all(first_table(text) and with_table(text, table) == text for text in texts)
+    assert texts
+    assert all(
+        read_first_table(text) and replace_first_table(text, table) == text for text in texts
+    )
 
 
 def test_readme_for_a_package_index_has_no_relative_link() -> None:
     """Links to pages and images become absolute. Links to other sites are unchanged."""
-    text = absolute_links((ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1")
+    text = make_links_absolute(
+        (ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1"
+    )
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert targets and all(target.startswith("https://") for target in targets)
     assert "![The report page" in text and "(https://host/project/raw/v1/docs/images/" in text

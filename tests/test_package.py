@@ -53,8 +53,8 @@ def test_package_of_another_distribution_is_reported(tmp_path: Path) -> None:
 
 def test_windows_is_refused() -> None:
     """The message names alternatives. The platform of the tests is accepted."""
-    assert "Use Linux, macOS or WSL" in ship_sweep.installation_fault("win32")
-    assert ship_sweep.installation_fault() == ""
+    assert "Use Linux, macOS or WSL" in ship_sweep.find_installation_fault("win32")
+    assert ship_sweep.find_installation_fault() == ""
 
 
 def test_workflows_run_existing_scripts() -> None:
