@@ -21,13 +21,13 @@ All commands and options, as `--help` prints them. Options of a subcommand come 
 
 def make_cli_reference() -> str:
     """Return the whole page as Markdown."""
-    parts = [_HEAD]
+    sections = [_HEAD]
     for root in map(get_command, (sweep, report, data)):
-        parts += _make_section(f"## {root.name}", root, root.name)
+        sections += _make_section(f"## {root.name}", root, root.name)
         root_options = _format_options(root)
         for name, command in getattr(root, "commands", {}).items():
-            parts += _make_section(f"### {root.name} {name}", command, root.name, root_options)
-    return "\n".join(parts)
+            sections += _make_section(f"### {root.name} {name}", command, root.name, root_options)
+    return "\n".join(sections)
 
 
 def _make_section(

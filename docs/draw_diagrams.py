@@ -83,13 +83,13 @@ RESULT: tuple[tuple[str, str, str], ...] = (
 def draw_steps(steps: Sequence[tuple[str, str, str]], title: str) -> str:
     """Return steps from top to bottom as SVG."""
     width, height, gap = 640, 52, 16
-    parts: list[str] = []
+    elements: list[str] = []
     for index, (package, step, file) in enumerate(steps):
         top = 20 + index * (height + gap)
-        parts += _box(20, top, width - 40, height, package, step, file)
+        elements += _box(20, top, width - 40, height, package, step, file)
         if index + 1 < len(steps):
-            parts.append(_arrow(width / 2, top + height, gap))
-    return _svg(width, 20 + len(steps) * (height + gap), title, parts)
+            elements.append(_arrow(width / 2, top + height, gap))
+    return _svg(width, 20 + len(steps) * (height + gap), title, elements)
 
 
 def draw_trial() -> str:
@@ -107,54 +107,56 @@ def draw_concepts() -> str:
     width, label, cell, height = 900, 260, 90, 34
     left, top = 150, 84
     right = left + label + SEEDS * cell
-    parts = [_text(width / 2, 32, "Study: factor generator.n_ctx, three levels", size=19)]
+    elements = [_text(width / 2, 32, "Study: factor generator.n_ctx, three levels", size=19)]
     for seed in range(SEEDS):
-        parts.append(_text(left + label + (seed + 0.5) * cell, top - 14, f"seed {seed}", size=14))
+        elements.append(
+            _text(left + label + (seed + 0.5) * cell, top - 14, f"seed {seed}", size=14)
+        )
     for index, (name, is_control) in enumerate(ROWS):
         y = top + index * (height + 6)
-        parts += _box(left, y, label - 10, height, "reports" if is_control else "harness", name)
+        elements += _box(left, y, label - 10, height, "reports" if is_control else "harness", name)
         for seed in range(SEEDS):
             x = float(left + label + seed * cell)
-            parts += _box(x + 3, y, cell - 6, height, "ship", "result")
+            elements += _box(x + 3, y, cell - 6, height, "ship", "result")
     n_controls = sum(is_control for _, is_control in ROWS)
     for text, middle in (
         ("configurations", (len(ROWS) - n_controls) / 2),
         ("controls", len(ROWS) - n_controls / 2),
     ):
-        parts.append(_text(left - 70, top + middle * (height + 6), text, size=15, weight="bold"))
-    parts.append(_text(right + 62, top + 22, "one row: a trial", size=14))
+        elements.append(_text(left - 70, top + middle * (height + 6), text, size=15, weight="bold"))
+    elements.append(_text(right + 62, top + 22, "one row: a trial", size=14))
     bottom = top + len(ROWS) * (height + 6)
     note = "one column: the same images, splits and noise, so that rows are compared seed by seed"
-    parts.append(_text(width / 2, bottom + 18, note, size=14))
+    elements.append(_text(width / 2, bottom + 18, note, size=14))
     part_width = (width - 40) / len(PARTS)
     for index, (package, name, purpose) in enumerate(PARTS):
         x, y = 20 + index * part_width, bottom + 44
-        parts += _box(x, y, part_width - 20, 52, package, name)
-        parts.append(_text(x + (part_width - 20) / 2, y + 70, purpose, size=12))
+        elements += _box(x, y, part_width - 20, 52, package, name)
+        elements.append(_text(x + (part_width - 20) / 2, y + 70, purpose, size=12))
         if index + 1 < len(PARTS):
-            parts.append(_arrow_right(x + part_width - 20, y + 26, 20))
-    return _svg(width, bottom + 132, "A study, its trials, and what runs them", parts)
+            elements.append(_arrow_right(x + part_width - 20, y + 26, 20))
+    return _svg(width, bottom + 132, "A study, its trials, and what runs them", elements)
 
 
 def draw_layers() -> str:
     """Return the layers of the three packages as SVG; each imports only those below it."""
     packages = read_layers()
     box_width, height, gap = 300, 40, 12
-    parts: list[str] = []
+    elements: list[str] = []
     for column, (package, rows) in enumerate(packages.items()):
         left = 20 + column * (box_width + 24)
         middle = left + box_width / 2
-        parts.append(_text(middle, 34, package, size=19, weight="bold"))
+        elements.append(_text(middle, 34, package, size=19, weight="bold"))
         for index, row in enumerate(rows):
             top = 52 + index * (height + gap)
-            parts += _box(left, top, box_width, height, package, row)
+            elements += _box(left, top, box_width, height, package, row)
             if index + 1 < len(rows):
-                parts.append(_arrow(middle, top + height, gap))
+                elements.append(_arrow(middle, top + height, gap))
     n_rows = max(len(rows) for rows in packages.values())
     bottom = 52 + n_rows * (height + gap) + 18
     width = 40 + len(packages) * (box_width + 24) - 24
-    parts += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
-    return _svg(width, bottom + 40, "Layers of harness, ship and reports", parts)
+    elements += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
+    return _svg(width, bottom + 40, "Layers of harness, ship and reports", elements)
 
 
 def read_layers() -> dict[str, list[str]]:
@@ -210,7 +212,7 @@ def _style(scheme: int) -> str:
     return f"{lines}{''.join(fills)}.paper{{fill:{PAPER[scheme]};stroke:none}}"
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+def _svg(width: float, height: float, title: str, elements: Sequence[str]) -> str:
     """Return a drawing in the colors of a light or a dark page.
 
     The drawing has its own background, so it is legible if the browser's color scheme differs from
@@ -223,7 +225,7 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     dark = f"@media (prefers-color-scheme: dark){{{_style(1)}}}"
     style = f"<style>path{{fill:none}}{_style(0)}{dark}</style>"
     paper = f'<rect width="{width:g}" height="{height:g}" rx="10" class="paper"/>'
-    return "\n".join([head, style, paper, *parts, "</svg>", ""])
+    return "\n".join([head, style, paper, *elements, "</svg>", ""])
 
 
 def main() -> None:

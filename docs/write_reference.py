@@ -90,7 +90,7 @@ _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
 def make_reference() -> str:
     """Return the whole page as Markdown."""
     study = {key: StudyConfig.model_fields[key] for key in STUDY_KEYS}
-    parts = [
+    sections = [
         HEAD,
         "## Keys of a study\n",
         _keys(study),
@@ -127,7 +127,7 @@ def make_reference() -> str:
             f"that is not `{SENTENCE}`",
         ),
     ]
-    return "\n".join(parts)
+    return "\n".join(sections)
 
 
 def _backbone_defaults() -> str:

@@ -85,8 +85,8 @@ def test_store_has_the_protocols_of_ship() -> None:
     are not objectives, too.
     """
     assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
-    seen = torch.tensor([[True, False]])
-    predictions = Predictions(torch.eye(2)[None], torch.tensor([0, 1]), seen)
+    is_seen = torch.tensor([[True, False]])
+    predictions = Predictions(torch.eye(2)[None], torch.tensor([0, 1]), is_seen)
     open_world_metrics = set(score_open_world(predictions))
     for name, objectives in OBJECTIVES.items():
         selected = "base_to_new" if name == "cross_dataset" else name

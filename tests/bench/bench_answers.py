@@ -66,14 +66,14 @@ def make_grid(
     if tied:
         sources = [np.maximum(levels - 1, 0) for levels in sources]
     effects = effects[sources[-1]]
-    drawn = noise(rng, (*sizes, seeds)) + rng.normal(60, SEED_SD, seeds)
+    results = noise(rng, (*sizes, seeds)) + rng.normal(60, SEED_SD, seeds)
     factors = [
         {"key": key, "levels": list(range(n)), "log": False, "baseline": int(rng.integers(n))}
         for key, n in zip(keys, sizes, strict=True)
     ]
     builder = StoreBuilder(name="made", factors=factors, seeds=range(seeds), n_trials=None)
     for cell in product(*map(range, sizes)):
-        values = drawn[tuple(levels[i] for levels, i in zip(sources, cell, strict=True))]
+        values = results[tuple(levels[i] for levels, i in zip(sources, cell, strict=True))]
         values = values + effects[cell[-1]]
         finished_seeds = [s for s in range(seeds) if rng.random() >= lost]
         state = "FAIL" if rng.random() < lost / 2 else "COMPLETE"
@@ -94,7 +94,7 @@ def make_grid(
         }
         for control, gap in controls.items():
             base = [factor["baseline"] for factor in factors]
-            values = drawn.mean(axis=tuple(range(len(sizes)))) + effects[base[-1]] + gap
+            values = results.mean(axis=tuple(range(len(sizes)))) + effects[base[-1]] + gap
             values = values + noise(rng, (seeds,)) - noise(rng, (4_000,)).mean()
             _add_run(builder, {}, values, range(seeds), control=control)
 
@@ -115,14 +115,14 @@ def make_pruned_study(rng: np.random.Generator) -> Known:
         name="made", factors=factors, seeds=range(seeds), sampler="tpe", n_trials=configurations
     )
     seed_effects = rng.normal(60, SEED_SD, seeds)
-    drawn = rng.random((configurations, ranges))
-    values = slope * drawn[:, :1] + seed_effects + draw_normal(rng, (configurations, seeds))
+    points = rng.random((configurations, ranges))
+    values = slope * points[:, :1] + seed_effects + draw_normal(rng, (configurations, seeds))
     finish = int(rng.integers(1, configurations + 1 if rng.random() < 0.3 else 7))
     best = np.argsort(-values.mean(axis=1) - rng.normal(0, 1, configurations))[:finish]
-    for place, row in enumerate(drawn):
-        state = "COMPLETE" if place in best else "PRUNED"
-        assignment = {f"x{i}": float(x) for i, x in enumerate(row)}
-        _add_run(builder, assignment, values[place], range(seeds), state=state)
+    for index, point in enumerate(points):
+        state = "COMPLETE" if index in best else "PRUNED"
+        assignment = {f"x{i}": float(x) for i, x in enumerate(point)}
+        _add_run(builder, assignment, values[index], range(seeds), state=state)
     _add_run(builder, {}, seed_effects, range(seeds), state="PRUNED", control="real_images")
     return Known(builder, lambda assignment: slope * assignment.get("x0", 0.0))
 

@@ -42,7 +42,7 @@ def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
     def draws_at(number: int) -> SeedDraws:
         return SeedDraws(range(n_seeds), f"noise/{number}", torch.float32)
 
-    def launch_only(number: int) -> Tensor:
+    def draw_nothing(number: int) -> Tensor:
         return torch.empty(0)
 
     def draw_in_step(number: int) -> Tensor:
@@ -53,7 +53,7 @@ def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
     def draw_ahead(number: int) -> Tensor:
         return prefetcher.at(number)(request)
 
-    steps = (launch_only, draw_in_step, draw_ahead)
+    steps = (draw_nothing, draw_in_step, draw_ahead)
     times = [[measure_step(step, n_steps) for step in steps] for _ in range(rounds)]
     without, before, after = (1000 * median(column) for column in zip(*times, strict=True))
     ratios = sorted(thread / in_step for _, in_step, thread in times)

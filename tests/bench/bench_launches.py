@@ -106,43 +106,45 @@ def make_table(counts: list[StepCounts], title: str) -> Table:
     return result
 
 
-def make_line_table(counted: StepCounts, most: int) -> Table:
+def make_line_table(step: StepCounts, max_lines: int) -> Table:
     """Return a table of the lines of code with most launches, and of all lines that wait.
 
     Args:
-        counted: Counts of a step.
-        most: Maximum number of lines with launches.
+        step: Counts of a step.
+        max_lines: Maximum number of lines with launches.
     """
-    result = Table("line", "launches", "of which", title=counted.name)
+    result = Table("line", "launches", "of which", title=step.name)
     by_line: dict[str, Counter[str]] = {}
-    for event, n in counted.counts.launches.items():
+    for event, n in step.counts.launches.items():
         by_line.setdefault(event.where, Counter())[event.what] += n
-    for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:most]:
+    for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:max_lines]:
         operators_text = ", ".join(f"{n} {operator}" for operator, n in operators.most_common(6))
         result.add_row(line, f"{operators.total():,}", operators_text)
     result.add_section()
-    waits: list[tuple[Event, int]] = counted.counts.syncs.most_common()
+    waits: list[tuple[Event, int]] = step.counts.syncs.most_common()
     for event, n in waits:
         result.add_row(event.where, "", f"{n} waits: {event.what}")
     return result
 
 
-def print_counts(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int = 0) -> None:
+def print_counts(
+    backbone: str, sizes: Sizes, precision: Precision = "fp32", max_lines: int = 0
+) -> None:
     """Print the table of counts.
 
     Args:
         backbone: See count_steps.
         sizes: See count_steps.
         precision: See count_steps.
-        most: Maximum number of lines of code per step; 0 prints none.
+        max_lines: Maximum number of lines of code per step; 0 prints none.
 
     Raises:
         SystemExit: A count exceeds its budget.
     """
     counts, console = count_steps(backbone, sizes, precision), Console()
     console.print(make_table(counts, f"{backbone}, {precision}, {sizes.seeds} seeds"))
-    for row in counts if most else ():
-        console.print(make_line_table(row, most))
+    for row in counts if max_lines else ():
+        console.print(make_line_table(row, max_lines))
     if messages := [message for row in counts if (message := row.describe_excess())]:
         raise SystemExit("\n".join(messages))
 

@@ -211,12 +211,15 @@ def measure_tpe_studies(configurations: int, studies: int) -> list[float]:
             trial = search.ask()
             x = [trial.suggest_float(key, 0, 1) for key in keys]
             search.tell(trial, 8 * x[0] + rng.normal(0, SD / math.sqrt(3)))
-        drawn, values = [t.params for t in search.trials], [t.value or 0.0 for t in search.trials]
+        points = [trial.params for trial in search.trials]
+        values = [trial.value or 0.0 for trial in search.trials]
         # the results of the study are those that the sampler received, plus noise between seeds
-        seen = dict(zip((s["x0"] for s in drawn), values, strict=True))
-        builder = planted(factors, drawn, lambda s, of=seen: of[s["x0"]], 3, rng, sampler="tpe")
-        ranked = holm([rank_correlation([s[key] for s in drawn], values, rng).p for key in keys])
-        by_ranks = any(is_significant(p) for p in ranked[1:])
+        value_of = dict(zip((point["x0"] for point in points), values, strict=True))
+        builder = planted(
+            factors, points, lambda point, of=value_of: of[point["x0"]], 3, rng, sampler="tpe"
+        )
+        p_values = [rank_correlation([s[key] for s in points], values, rng).p for key in keys]
+        by_ranks = any(is_significant(p) for p in holm(p_values)[1:])
         largest = compute_importance(builder.study(), METRIC).factors[0]
         n_false += (by_ranks, largest.factors != ("x0",))
     return (n_false / studies).tolist()

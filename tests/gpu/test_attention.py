@@ -22,7 +22,7 @@ from tests.gpu.rounding import (
 from tests.ship.clip.test_text_tower import names_of
 from tests.ship.conftest import build_clip
 
-LENGTHS = tuple(3 + place % 7 for place in range(40))
+LENGTHS = tuple(3 + index % 7 for index in range(40))
 CONTEXT, SEEDS, HEADS, HEAD_WIDTH, BLOCKS = 5, 2, 2, 64, 2
 # Scores, softmax and mixture.
 OPERATIONS = 3
@@ -44,11 +44,11 @@ def run_attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple
     rng = torch.Generator().manual_seed(0)
     shape = (4, SEEDS * n, HEADS, t, HEAD_WIDTH)
     # the inputs are exact in every precision, so that only attention is rounded
-    drawn = torch.randn(shape, generator=rng).bfloat16().to(device, dtype)
-    q, k, v = leaves = [x.clone().requires_grad_() for x in drawn[:3]]
+    normal = torch.randn(shape, generator=rng).bfloat16().to(device, dtype)
+    q, k, v = leaves = [x.clone().requires_grad_() for x in normal[:3]]
     with sdpa_kernel(backend):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        gradients = torch.autograd.grad((mixed * drawn[3]).sum(), leaves)
+        gradients = torch.autograd.grad((mixed * normal[3]).sum(), leaves)
     return mixed, concatenate(gradients)
 
 
@@ -68,15 +68,17 @@ def test_kernels_accept_the_mask_of_packed_prompts(device: str, precision: str, 
 def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> list[Tensor]:
     """Return features and gradients of names packed after contexts, and of separate prompts."""
     names = names_of(40)
-    parts = make_class_prompts(clip, names, context.shape[1])
+    prompts = make_class_prompts(clip, names, context.shape[1])
     ids = torch.arange(len(names), device=clip.device).repeat(len(context))
     results = []
     with clip.arithmetic():
         with sdpa_kernel(backend):
-            packed = clip.text.encode_shared(parts.prefix(context), parts.names, parts.host_lengths)
+            packed = clip.text.encode_shared(
+                prompts.prefix(context), prompts.names, prompts.host_lengths
+            )
             results.append(packed.flatten(0, 1))
             results += torch.autograd.grad(packed.square()[..., :3].sum(), context)
-        whole = parts.assemble(context.repeat_interleave(len(names), 0), ids)
+        whole = prompts.assemble(context.repeat_interleave(len(names), 0), ids)
         plain = clip.text.encode(*whole)
         results.append(plain)
         results += torch.autograd.grad(plain.square()[..., :3].sum(), context)
@@ -90,8 +92,8 @@ def test_packed_prompts_equal_separate_ones_in_the_fused_kernel(
     """Names after a shared context do not see each other, and heads are as wide as CLIP's."""
     width = HEADS * HEAD_WIDTH
     clip = build_clip(width=width, layers=BLOCKS, device=device, precision=precision)
-    drawn = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))
-    context = drawn.to(device).requires_grad_()
+    normal = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))
+    context = normal.to(device).requires_grad_()
     packed, of_packed, plain, of_plain = encode_both_ways(
         clip, context, get_backend("fused", device)
     )

@@ -34,14 +34,16 @@ def compute_prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     """Return features of learned prompts, packed and separate, and their gradients."""
     dtype = next(clip._model.parameters()).dtype
     rng = torch.Generator().manual_seed(0)
-    drawn = torch.randn(2, 4, clip.text_width, generator=rng)
+    normal = torch.randn(2, 4, clip.text_width, generator=rng)
     target = torch.randn(clip.feature_dim, generator=rng).to(clip.device, dtype)
-    context = drawn.to(clip.device, dtype).requires_grad_()
-    parts = make_class_prompts(clip, names_of(9), 4)
+    context = normal.to(clip.device, dtype).requires_grad_()
+    prompts = make_class_prompts(clip, names_of(9), 4)
     with clip.arithmetic():
-        packed = clip.text.encode_shared(parts.prefix(context), parts.names, parts.host_lengths)
+        packed = clip.text.encode_shared(
+            prompts.prefix(context), prompts.names, prompts.host_lengths
+        )
         ids = torch.arange(9, device=clip.device).repeat(2)
-        plain = clip.text.encode(*parts.assemble(context.repeat_interleave(9, 0), ids))
+        plain = clip.text.encode(*prompts.assemble(context.repeat_interleave(9, 0), ids))
         ways = [packed.flatten(0, 1), plain]
         gradients = [torch.autograd.grad((way @ target).sum(), context)[0] for way in ways]
     return concatenate(ways), concatenate(gradients)
