@@ -33,7 +33,7 @@ from tests.bench.bench_launches import BACKBONE, print_counts
 from tests.bench.steps import Sizes
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
-IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
+IDLE = "--search 20 --suggestions 5 --store 20 --epochs 3"
 
 
 def main() -> None:

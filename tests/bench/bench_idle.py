@@ -104,7 +104,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=int, help="trials of a study through Ray")
     parser.add_argument("--search", type=int, nargs="*", default=(), help="earlier trials")
-    parser.add_argument("--asked", type=int, default=20, help="trials that the searcher suggests")
+    parser.add_argument(
+        "--suggestions", type=int, default=20, help="trials that the searcher suggests"
+    )
     parser.add_argument("--store", type=int, help="runs to write")
     parser.add_argument("--epochs", type=int, default=200, help="selection epochs of a trial")
     options = parser.parse_args(words)
@@ -113,7 +115,7 @@ def main(words: Sequence[str] | None = None) -> None:
         if options.search:
             samplers = ("grid", "random", "tpe")
             rows = [
-                measure_searcher(sampler, known, options.asked, folder)
+                measure_searcher(sampler, known, options.suggestions, folder)
                 for known in options.search
                 for sampler in samplers
             ]

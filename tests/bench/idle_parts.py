@@ -59,13 +59,13 @@ class SearcherCost:
     complete: float
 
 
-def measure_searcher(sampler: str, known: int, n_asked: int, folder: Path) -> SearcherCost:
+def measure_searcher(sampler: str, known: int, n_suggestions: int, folder: Path) -> SearcherCost:
     """Measure a searcher that suggests trials and receives their results.
 
     Args:
         sampler: grid, tpe or random.
-        known: Number of known trials; a multiple of 20, at least `n_asked`.
-        n_asked: Number of trials to suggest.
+        known: Number of known trials; a multiple of 20, at least `n_suggestions`.
+        n_suggestions: Number of trials to suggest.
         folder: Folder for fingerprints.
     """
     prints = Fingerprints(make_idle_method(folder / "log", 1), None, folder / "cache")
@@ -81,21 +81,23 @@ def measure_searcher(sampler: str, known: int, n_asked: int, folder: Path) -> Se
                 for place, trial in enumerate(every)
             )
         )
-        study = make_sampled_study(sampler, known + n_asked)
+        study = make_sampled_study(sampler, known + n_suggestions)
     maker = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
     before = time.process_time()
-    searcher = StudySearcher(study, plan, history, maker, lambda: n_asked)
+    searcher = StudySearcher(study, plan, history, maker, lambda: n_suggestions)
     start = time.process_time() - before
     suggest = complete = 0.0
-    for number in range(n_asked):
+    for number in range(n_suggestions):
         name, before = str(number), time.process_time()
         assert isinstance(searcher.suggest(name), dict)
         between = time.process_time()
         searcher.on_trial_complete(name, _make_final_result())
         suggest += between - before
         complete += time.process_time() - between
-    return SearcherCost(sampler, known, start, 1e3 * suggest / n_asked, 1e3 * complete / n_asked)
+    return SearcherCost(
+        sampler, known, start, 1e3 * suggest / n_suggestions, 1e3 * complete / n_suggestions
+    )
 
 
 def _make_final_result() -> dict[str, Any]:
