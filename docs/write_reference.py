@@ -31,7 +31,7 @@ from harness.config import (
 from harness.wording import show
 from ship.configs import FINETUNERS, GENERATORS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 PAGE = Path(__file__).with_name("yaml-reference.md")

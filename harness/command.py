@@ -13,7 +13,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from harness.removed import REMOVED
-from harness.wording import find_closest, mask_secrets, printable_lines, show
+from harness.wording import escape_controls_in_lines, find_closest, mask_secrets, show
 
 # Exit codes. Python also exits with 1 after an unexpected error.
 CHECK_FAILED, USER_MISTAKE, INCOMPLETE, INTERRUPTED, READER_GONE = 1, 2, 3, 130, 141
@@ -100,7 +100,7 @@ def refuse(lines: Iterable[str]) -> NoReturn:
         typer.Exit: Always, with exit code 2.
     """
     for line in lines:
-        typer.echo(printable_lines(line), err=True)
+        typer.echo(escape_controls_in_lines(line), err=True)
     raise typer.Exit(USER_MISTAKE)
 
 

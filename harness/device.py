@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness.wording import error_text
+from harness.wording import format_error_text
 
 MIB = 2**20
 MEGABYTE = 1e6  # unit of MLflow's system metrics
@@ -65,12 +65,12 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Return True if an exception of Python, torch or a library is caused by lack of memory."""
     class_names = {error_class.__name__ for error_class in type(error).__mro__}
     is_memory_error = class_names & {"MemoryError", "OutOfMemoryError"}
-    return bool(is_memory_error or _OUT_OF_MEMORY.search(error_text(error)))
+    return bool(is_memory_error or _OUT_OF_MEMORY.search(format_error_text(error)))
 
 
 def breaks_device(error: BaseException) -> bool:
     """Return True if an error leaves CUDA unusable for the rest of this process."""
-    return "CUDA error" in error_text(error) and not is_out_of_memory(error)
+    return "CUDA error" in format_error_text(error) and not is_out_of_memory(error)
 
 
 class PeakMemory:

@@ -6,7 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from harness.wording import find_closest, mask_secrets, printable, printable_lines, show
+from harness.wording import (
+    escape_controls,
+    escape_controls_in_lines,
+    find_closest,
+    mask_secrets,
+    show,
+)
 
 _HOST_AND_PORT = re.compile(r"[^\s:/]+:\d+")
 
@@ -24,7 +30,7 @@ class UserError(ValueError):
         Args:
             message: Message. Control characters other than line breaks are escaped.
         """
-        super().__init__(printable_lines(mask_secrets(message)))
+        super().__init__(escape_controls_in_lines(mask_secrets(message)))
 
 
 class SingleLineError(UserError):
@@ -36,7 +42,7 @@ class SingleLineError(UserError):
         Args:
             message: Message. Control characters, including line breaks, are escaped.
         """
-        super().__init__(printable(message))
+        super().__init__(escape_controls(message))
 
 
 class ConfigError(UserError):
@@ -123,10 +129,10 @@ class Fault:
         reason = f": {self.reason}" if self.reason else ""
         advice = f". {self.advice}" if self.advice and not suggestion else ""
         text = f"{self.path} {self.problem}{self.detail}{value}{reason}{note}{advice}"
-        return printable(" ".join(text.strip().splitlines()))
+        return escape_controls(" ".join(text.strip().splitlines()))
 
 
-def ray_address_fault(address: str) -> str | None:
+def find_ray_address_fault(address: str) -> str | None:
     """Return what is wrong with the address of a Ray cluster, or None if it is valid.
 
     For `auto`, the environment variable RAY_ADDRESS is checked as well, unless it is empty.

@@ -39,7 +39,7 @@ def scale_of(values: npt.ArrayLike) -> float:
     return float(np.abs(values).max(initial=0.0))
 
 
-def without_rounding(differences: npt.ArrayLike, scale: float) -> Array:
+def remove_rounding_errors(differences: npt.ArrayLike, scale: float) -> Array:
     """Replace differences or contrasts that are only rounding errors by 0.
 
     Otherwise a factor without effect could look significant: its contrasts are about 1e-14, and
@@ -60,7 +60,7 @@ def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
         differences: Differences or contrasts, of any shape.
         scale: Scale of the values that were subtracted, see `scale_of`.
     """
-    return not without_rounding(differences, scale).any()
+    return not remove_rounding_errors(differences, scale).any()
 
 
 def mean_interval(values: Sequence[float]) -> Estimate:
@@ -89,7 +89,7 @@ def mean_interval(values: Sequence[float]) -> Estimate:
     return Estimate(mean, mean - half_width, mean + half_width, n)
 
 
-def percent_interval(values: Sequence[float]) -> Estimate:
+def compute_percent_interval(values: Sequence[float]) -> Estimate:
     """Compute the mean of percentages and its 95% t-interval on the logit scale.
 
     With m the mean and s the standard deviation, the logit of m/100 has the standard error

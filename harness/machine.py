@@ -90,7 +90,7 @@ def hold_lock(name: str, *, wait: bool) -> Iterator[str]:
             flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
             file = os.open(f"{digest}.lock", flags, 0o600, dir_fd=folder)
     except OSError as error:
-        raise temporary_folder_error(error) from error
+        raise make_temporary_folder_error(error) from error
     try:
         status = os.fstat(file)
         boot = BOOT_ID.read_text(encoding="ascii").strip() if BOOT_ID.exists() else ""
@@ -159,7 +159,7 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
         try:
             folder = Path(tempfile.mkdtemp(prefix=SCRATCH_PREFIX, dir=parent))
         except OSError as error:  # e.g. a full disk, or no writable folder
-            raise temporary_folder_error(error) from error
+            raise make_temporary_folder_error(error) from error
         descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         with suppress(OSError):  # without file locks, remove_stale_folders keeps the folder
             fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -173,7 +173,7 @@ def scratch_folder(max_length: int | None = None) -> Iterator[Path]:
         os.close(descriptor)
 
 
-def temporary_folder_error(error: OSError) -> UserError:
+def make_temporary_folder_error(error: OSError) -> UserError:
     """Return the error for the user if a temporary file or folder cannot be created."""
     path = error.filename or "temporary files"
     reason = error.strerror or error

@@ -20,8 +20,8 @@ from harness.store import (
     OBJECTIVE,
     SEEN,
     Failure,
-    curve_metric,
-    seed_metric,
+    name_curve_metric,
+    name_seed_metric,
     stage_metric,
 )
 from harness.wording import describe_error
@@ -116,7 +116,7 @@ def make_epoch_message(epoch: EpochMetrics, seeds: Sequence[int] = ()) -> dict[s
     for name, values in epoch.per_seed.items():
         for seed, value in zip(seeds, values, strict=False):
             if value is not None:
-                metrics[curve_metric(seed, stage_metric(epoch.stage, name))] = value
+                metrics[name_curve_metric(seed, stage_metric(epoch.stage, name))] = value
     return {
         "stage": epoch.stage,
         "epoch": epoch.epoch,
@@ -169,7 +169,7 @@ def make_final_numbers(
     if objective and scores is None:
         raise RuntimeError(f"the trial ended without a selection value of {objective}")
     numbers = {
-        seed_metric(seeds[index], name): value
+        name_seed_metric(seeds[index], name): value
         for name, by_seed in values.items()
         for index, value in zip(indices, by_seed, strict=True)
         if value is not None
@@ -248,5 +248,5 @@ def _make_columns(
             if seed is None:
                 continue
             bits = np.unpackbits(np.frombuffer(row, dtype=np.uint8), count=len(ids))
-            columns[seed_metric(seed, kind)] = bits.astype(bool)
+            columns[name_seed_metric(seed, kind)] = bits.astype(bool)
     return columns

@@ -11,7 +11,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, Task, TextCol
 
 from harness.method import Progress as Report
 from harness.store import State
-from harness.wording import format_duration, printable_lines
+from harness.wording import escape_controls_in_lines, format_duration
 
 
 class SteadyConsole(Console):
@@ -41,7 +41,7 @@ def make_line_printer(console: Console) -> Callable[[str], None]:
     """Return a function that prints a plain line above any progress bars, from any thread."""
 
     def print_line(line: str) -> None:
-        console.print(printable_lines(line), markup=False, highlight=False, soft_wrap=True)
+        console.print(escape_controls_in_lines(line), markup=False, highlight=False, soft_wrap=True)
 
     return print_line
 

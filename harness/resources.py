@@ -76,7 +76,7 @@ def count_slots(
     return max(1, min(n_fitting, max_concurrent_trials or n_fitting))
 
 
-def preflight(address: str | None, resources: Resources) -> None:
+def check_resources(address: str | None, resources: Resources) -> None:
     """Check that a study can run, before Ray is started. Ray itself takes minutes to report this.
 
     Args:

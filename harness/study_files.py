@@ -50,7 +50,9 @@ def copy_packaged(name: str) -> Path:
     """
     stem = name.removesuffix(".yaml")
     if stem not in list_packaged_names():
-        raise _study_error(Fault("NAME", "must be the name of a packaged study", name), stem)
+        raise _make_unknown_study_error_(
+            Fault("NAME", "must be the name of a packaged study", name), stem
+        )
     path = Path(f"{stem}.yaml")
     if os.path.lexists(path):
         raise ConfigError(
@@ -85,7 +87,7 @@ def find_space(path_or_name: str | Path) -> Path:
     """
     rule = "must be a YAML file or the name of a packaged study"
     if not isinstance(path_or_name, str | Path):
-        raise _study_error(
+        raise _make_unknown_study_error_(
             Fault("the study", f"{rule}, got a value of type {type(path_or_name).__name__}")
         )
     requested = Path(path_or_name)
@@ -96,10 +98,10 @@ def find_space(path_or_name: str | Path) -> Path:
         with suppress(OSError):  # a name that is too long is not found either
             if path.is_file():
                 return path
-    raise _study_error(Fault("the study", rule, str(path_or_name)), requested.stem)
+    raise _make_unknown_study_error_(Fault("the study", rule, str(path_or_name)), requested.stem)
 
 
-def _study_error(fault: Fault, name: str = "") -> ConfigError:
+def _make_unknown_study_error_(fault: Fault, name: str = "") -> ConfigError:
     """Return the error for an unknown study, which lists the packaged ones.
 
     Args:

@@ -19,7 +19,7 @@ MARK = "†"  # after the label of a row with flags
 EXTERNAL_MARK = "‡"  # after the label of an external row
 
 
-def versus_key(control: str) -> str:
+def make_versus_key(control: str) -> str:
     """Return the key of the column with each row's difference to a control at the same levels."""
     return f"vs_{control}"
 
@@ -127,7 +127,9 @@ class Spread:
 Cell = Text | Counts | Value | Ranged | PValue | Quantity | Spread
 
 
-def optional_cell(cell_class: Callable[..., Cell], value: Any, **arguments: Any) -> Cell | None:
+def make_optional_cell(
+    cell_class: Callable[..., Cell], value: Any, **arguments: Any
+) -> Cell | None:
     """Return a cell with a value; None if the value is None.
 
     Args:
@@ -293,7 +295,7 @@ class Table:
         yield from ((name, rows) for name, rows in sections if rows)
 
 
-def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
+def get_cells(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
     """Return the cells of a row by column key, without the columns whose cell is None.
 
     Args:
@@ -304,7 +306,7 @@ def cells_of(columns: Iterable[Column], line: Any) -> dict[str, Cell]:
     return {key: cell for key, cell in cells.items() if cell is not None}
 
 
-def level_text(value: Any) -> str:
+def format_level(value: Any) -> str:
     """Return a level as it is written in YAML, with long floats rounded to three digits.
 
     A mapping becomes its name, if any, followed by its other entries: "vae kl_weight=0.1".
@@ -320,7 +322,7 @@ def level_text(value: Any) -> str:
         return exact_text if keeps_digits and float(exact_text) == value else short_text
     if isinstance(value, dict):
         option_texts = [
-            f"{key}={level_text(option)}" for key, option in value.items() if key != "name"
+            f"{key}={format_level(option)}" for key, option in value.items() if key != "name"
         ]
         name_texts = [str(value["name"])] if "name" in value else []
         return " ".join([*name_texts, *option_texts])

@@ -11,7 +11,7 @@ import typer
 
 from harness.command import INCOMPLETE, USER_MISTAKE, Command, refuse, start
 from harness.store import Publication
-from harness.wording import mask_secrets, printable
+from harness.wording import escape_controls, mask_secrets
 from reports.errors import EmptyStudyError, ReportError, ReportFaults
 
 if TYPE_CHECKING:
@@ -113,14 +113,14 @@ def render_paired(
             reasons.
         EmptyStudyError: If no run of a study has ended yet. It is a ReportError.
     """
-    from reports.render import paired_files, paired_name, write_files
+    from reports.render import make_paired_files, make_paired_name, write_files
     from reports.report import make_paired_report
     from reports.study import load_records
 
     study_a, study_b = (load_records(name, tracking_uri) for name in names)
     paired = make_paired_report(study_a, study_b, metric)
-    folder = f"{paired_name(*names)}-report"
-    output.show(paired, folder, lambda out: write_files(paired_files(paired), out))
+    folder = f"{make_paired_name(*names)}-report"
+    output.show(paired, folder, lambda out: write_files(make_paired_files(paired), out))
 
 
 def render_several(names: list[str], tracking_uri: str | None, out: Path) -> None:
@@ -136,12 +136,12 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
             written. The message is one line.
         EmptyStudyError: If there is nothing to report. It is a ReportError.
     """
-    from harness.store import default_tracking_uri
-    from reports.render import overview_files, write_files
+    from harness.store import get_default_tracking_uri
+    from reports.render import make_overview_files, write_files
     from reports.report import make_reports
 
-    uri = tracking_uri or default_tracking_uri()
-    files, lines, left_out = overview_files(make_reports(uri, names))
+    uri = tracking_uri or get_default_tracking_uri()
+    files, lines, left_out = make_overview_files(make_reports(uri, names))
     n_studies = len(files) - 1
     if not n_studies:
         is_empty = all(isinstance(error, EmptyStudyError) for error in left_out)
@@ -149,7 +149,7 @@ def render_several(names: list[str], tracking_uri: str | None, out: Path) -> Non
         reasons = "; ".join(map(str, left_out))
         raise error_class(reasons or f"{mask_secrets(uri)}: the store has no study")
     write_files(files, out)
-    typer.echo("\n".join(map(printable, lines)))
+    typer.echo("\n".join(map(escape_controls, lines)))
     noun = "study" if n_studies == 1 else "studies"
     typer.echo(f"\npage: {out / 'index.html'} ({n_studies} {noun})")
 
@@ -330,7 +330,7 @@ def report(
         if has_several:
             render_several(study_names, tracking_uri, out or Path.cwd() / "studies-report")
             return
-        from reports.render import file_name, write_report
+        from reports.render import make_file_name, write_report
         from reports.report import make_report
         from reports.study import load_records
         from reports.tables import with_external
@@ -341,7 +341,7 @@ def report(
         study_report = make_report(study, metric, published=published)
         output.show(
             study_report,
-            f"{file_name(study.name)}-report",
+            f"{make_file_name(study.name)}-report",
             lambda folder: write_report(study_report, folder, every_figure=figures),
         )
     except ReportFaults as error:

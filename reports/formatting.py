@@ -53,7 +53,7 @@ def join_names(names: Sequence[str], separator: str = ", ") -> str:
     return separator.join(texts)
 
 
-def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str:
+def format_number(value: float, decimals: int = 1, *, signed: bool = False) -> str:
     """Format a number with fixed decimals and a real minus sign.
 
     A number that rounds to 0 has no sign.
@@ -68,12 +68,12 @@ def number_text(value: float, decimals: int = 1, *, signed: bool = False) -> str
     return plus + text.replace("-", "−")
 
 
-def points_text(points: float) -> str:
+def format_points(points: float) -> str:
     """Return percentage points as text: "1 point", "0.5 points"."""
     return f"{points:g} {'point' if points == 1 else 'points'}"
 
 
-def p_text(p: float) -> str:
+def format_p(p: float) -> str:
     """Format a p-value with two significant digits; "<0.001" if smaller."""
     return "<0.001" if p < 0.001 else f"{p:#.2g}"
 
@@ -85,14 +85,14 @@ def _format_value(value: Value, dialect: Dialect) -> str:
     A missing interval is shown as a dash.
     """
     estimate, decimals = value.estimate, value.decimals
-    mean = number_text(estimate.mean, decimals, signed=value.signed)
+    mean = format_number(estimate.mean, decimals, signed=value.signed)
     if estimate.low is None or estimate.high is None:
         return f"{mean}{dialect.plus_minus}{DASH}"
     lower_half, upper_half = estimate.mean - estimate.low, estimate.high - estimate.mean
     shorter, longer = sorted((lower_half, upper_half))
     # one unit in the last decimal is not visible as asymmetry
     if longer <= MAX_ASYMMETRY * shorter + 10**-decimals:
-        return f"{mean}{dialect.plus_minus}{number_text((upper_half + lower_half) / 2, decimals)}"
+        return f"{mean}{dialect.plus_minus}{format_number((upper_half + lower_half) / 2, decimals)}"
     return f"{mean}{dialect.gap}{_format_ends(estimate, decimals, signed=value.signed)}"
 
 
@@ -105,13 +105,13 @@ def _format_ends(estimate: Estimate, decimals: int, *, signed: bool = False) -> 
         signed: Whether positive ends get a plus.
     """
     ends = [
-        DASH if end is None else number_text(end, decimals, signed=signed)
+        DASH if end is None else format_number(end, decimals, signed=signed)
         for end in (estimate.low, estimate.high)
     ]
     return f"[{', '.join(ends)}]"
 
 
-def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
+def format_cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
     """Format a cell in a dialect; None becomes a dash."""
     match cell:
         case None:
@@ -122,14 +122,14 @@ def cell_text(cell: Cell | None, dialect: Dialect = PLAIN) -> str:
             absences = ", ".join(cell.absence_texts())
             return f"{cell.finished_text} ({absences})" if absences else cell.finished_text
         case PValue(p):
-            return p_text(p)
+            return format_p(p)
         case Quantity(value, decimals):
-            return number_text(value, decimals)
+            return format_number(value, decimals)
         case Spread(median, low, high):
             return f"{median:g}" if low == high else f"{median:g} ({low}–{high})"
         case Ranged(estimate, decimals, bare):
             ends = _format_ends(estimate, decimals, signed=bare)
-            return ends if bare else f"{number_text(estimate.mean, decimals)} {ends}"
+            return ends if bare else f"{format_number(estimate.mean, decimals)} {ends}"
         case Value(suffix=suffix):
             text = _format_value(cell, dialect)
             return f"{text}{dialect.gap}{suffix}" if suffix else text

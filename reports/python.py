@@ -6,11 +6,11 @@ from pathlib import Path
 
 import polars as pl
 
-from harness.store import default_tracking_uri
+from harness.store import get_default_tracking_uri
 from reports.analysis import Unavailable, compute_importance
-from reports.charts import Chart, study_charts
+from reports.charts import Chart, make_study_charts
 from reports.errors import ReportError
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render import write_report
 from reports.report import Report, make_report, make_reports
 from reports.study import load_records
@@ -67,7 +67,7 @@ def load_studies(tracking_uri: str | Path | None = None) -> "dict[str, LoadedStu
         >>> studies = load_studies("runs/mlflow.db")  # doctest: +SKIP
         >>> [(name, study.metric) for name, study in studies.items()]  # doctest: +SKIP
     """
-    results = make_reports(str(tracking_uri or default_tracking_uri()))
+    results = make_reports(str(tracking_uri or get_default_tracking_uri()))
     # make_reports yields an error for each study that has to be left out
     return {
         result.study.name: LoadedStudy(result) for result in results if isinstance(result, Report)
@@ -227,4 +227,4 @@ class LoadedStudy:
 
     @cached_property
     def _charts(self) -> dict[str, Chart]:
-        return {chart.name: chart for chart in study_charts(self._report)}
+        return {chart.name: chart for chart in make_study_charts(self._report)}

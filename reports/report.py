@@ -13,17 +13,17 @@ from reports.analysis import (
     compute_if_available,
     compute_importance,
 )
-from reports.answer import Answer, build_answer, paired_answer, paired_limits
+from reports.answer import Answer, build_answer, list_paired_limits, make_paired_answer
 from reports.cells import Table
 from reports.errors import EmptyStudyError, ReportError
 from reports.study import Study, load_records, load_study_names
 from reports.tables import (
     PairedStudies,
     build_tables,
+    make_paired_table,
+    make_published_table,
     pair_averages,
     pair_studies,
-    paired_table,
-    published_table,
     resolve_metric,
 )
 
@@ -115,7 +115,7 @@ def make_report(study: Study, metric: str | None = None, *, published: bool = Fa
     importance = compute_if_available(compute_importance, study, metric)
     answer = build_answer(study, metric, tables, importance)
     if published:
-        tables.append(published_table(study))
+        tables.append(make_published_table(study))
     factor_tables = tuple(build_factor_tables(study, metric, importance))
     return Report(study, metric, answer, tuple(tables), factor_tables, importance)
 
@@ -160,11 +160,11 @@ def make_paired_report(study_a: Study, study_b: Study, metric: str | None = None
     paired = pair_studies(study_a, study_b, metric)
     average = pair_averages(paired)
     comparisons = [average, paired] if average else [paired]
-    has_verdicts = not paired_limits(paired)
+    has_verdicts = not list_paired_limits(paired)
     tables = tuple(
-        paired_table(comparison, has_verdicts=has_verdicts) for comparison in comparisons
+        make_paired_table(comparison, has_verdicts=has_verdicts) for comparison in comparisons
     )
-    return PairedReport(paired, paired_answer(paired, average), tables)
+    return PairedReport(paired, make_paired_answer(paired, average), tables)
 
 
 def make_reports(tracking_uri: str, names: Sequence[str] = ()) -> Iterator[Report | ReportError]:

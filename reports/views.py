@@ -10,9 +10,15 @@ import polars as pl
 
 from reports.answer import Answer
 from reports.cells import Table
-from reports.charts import Chart, chart_bytes
+from reports.charts import Chart, render_chart
 from reports.errors import ReportError
-from reports.render import answer_html, table_frame, table_html, tables_as_latex, tables_as_markdown
+from reports.render import (
+    format_tables_as_latex,
+    format_tables_as_markdown,
+    make_table_frame,
+    render_answer,
+    render_table,
+)
 
 # Applied on top of the notebook's own table style.
 _STYLE = (
@@ -35,7 +41,7 @@ class AnswerView:
     __repr__ = __str__  # what a plain console shows
 
     def _repr_html_(self) -> str:
-        return answer_html(self.answer)
+        return render_answer(self.answer)
 
 
 @dataclass(frozen=True, repr=False)
@@ -55,15 +61,17 @@ class TableView:
 
         The mean, ends of the interval and n of an estimate are separate columns.
         """
-        return pl.read_csv(table_frame(self.table).write_csv().encode(), infer_schema_length=None)
+        return pl.read_csv(
+            make_table_frame(self.table).write_csv().encode(), infer_schema_length=None
+        )
 
     def markdown(self) -> str:
         """Return a Markdown pipe table with its notes."""
-        return tables_as_markdown([self.table])
+        return format_tables_as_markdown([self.table])
 
     def latex(self) -> str:
         """Return a LaTeX table environment that uses booktabs."""
-        return tables_as_latex([self.table])
+        return format_tables_as_latex([self.table])
 
     def __str__(self) -> str:
         """Return the table as Markdown."""
@@ -74,7 +82,7 @@ class TableView:
     def _repr_html_(self) -> str:
         notes = "".join(f"<li>{escape(note)}</li>" for note in self.table.notes)
         legend = f"<details><summary>How to read this table</summary><ul>{notes}</ul></details>"
-        table = f'<div class="ship-table">{table_html(self.table)}</div>'
+        table = f'<div class="ship-table">{render_table(self.table)}</div>'
         return f"<style>{_STYLE}</style><h4>{escape(self.table.title)}</h4>{table}{legend}"
 
 
@@ -105,7 +113,7 @@ class FigureView:
             OSError: If the file cannot be written.
         """
         file_format = Path(path).suffix.removeprefix(".")
-        files = chart_bytes(self.chart)
+        files = render_chart(self.chart)
         if file_format not in files:
             formats = ", ".join(files)
             raise ReportError(f"{path}: the format must be one of {formats}, got {file_format!r}")
@@ -116,4 +124,4 @@ class FigureView:
         return f"<figure {self.chart.name}>"
 
     def _repr_svg_(self) -> str:
-        return chart_bytes(self.chart)["svg"].decode()
+        return render_chart(self.chart)["svg"].decode()

@@ -206,7 +206,7 @@ def _factor_rows(rows: Tensor) -> tuple[Tensor | None, Tensor]:
     return basis, root
 
 
-def squared_distances(x: Float[Tensor, "n feature"]) -> Float[Tensor, "n n"]:
+def compute_squared_distances(x: Float[Tensor, "n feature"]) -> Float[Tensor, "n n"]:
     """Compute the squared Euclidean distances between all rows; the diagonal is exactly 0."""
     products = x @ x.T
     norms = products.diagonal()
@@ -247,12 +247,12 @@ def mmd(
         distinct = pairs[pairs > ROUND_OFF]
         middle = distinct.median() if len(distinct) else torch.ones_like(middle)
     kernel = (squared / (-2 * middle)).exp().fill_diagonal_(0)
-    value = _weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
+    value = _compute_weighted_mmd(kernel, kernel.new_ones(1, n), kernel.new_ones(1, m))
     counts = [_draw_counts(size, generator).to(kernel.device) for size in (n, m)]
-    return float(value), float(_weighted_mmd(kernel, *counts).std())
+    return float(value), float(_compute_weighted_mmd(kernel, *counts).std())
 
 
-def _weighted_mmd(
+def _compute_weighted_mmd(
     kernel: Tensor, x: Float[Tensor, "draw n"], y: Float[Tensor, "draw m"]
 ) -> Float[Tensor, " draw"]:
     """Return the squared MMD of each resample of two sets.

@@ -71,11 +71,11 @@ def fetch_hub_file(repository: str, names: Sequence[str], subject: str) -> str:
             return hf_hub_download(repository, name)
         except HfHubHTTPError as error:
             if not isinstance(error, EntryNotFoundError):
-                raise HubError(_refusal_message(repository, error)) from error
+                raise HubError(_make_refusal_message(repository, error)) from error
         except HubError:
             raise
         except Exception as error:  # the connection broke during the download
-            raise HubError(_unreachable_message(subject, error)) from error
+            raise HubError(_make_unreachable_message(subject, error)) from error
     raise HubError(f"{repository} on the Hugging Face Hub has no {' or '.join(names)}")
 
 
@@ -100,10 +100,10 @@ def require_reachable(repository: str, name: str, subject: str) -> None:
     except HfHubHTTPError:
         raise
     except Exception as error:  # its type depends on the version and its HTTP client
-        raise HubError(_unreachable_message(subject, error)) from error
+        raise HubError(_make_unreachable_message(subject, error)) from error
 
 
-def _unreachable_message(subject: str, error: Exception) -> str:
+def _make_unreachable_message(subject: str, error: Exception) -> str:
     """Return the message for a file that is not in the cache when the hub does not respond.
 
     Args:
@@ -124,7 +124,7 @@ def summarize_error(error: Exception) -> str:
     return str(error).strip().partition("\n")[0] or type(error).__name__
 
 
-def _refusal_message(repository: str, error: Exception) -> str:
+def _make_refusal_message(repository: str, error: Exception) -> str:
     """Return the message for a repository whose files the hub refuses to send."""
     from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
 

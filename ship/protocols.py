@@ -1,6 +1,6 @@
 """Protocols: the classes and images used for training, selection and test of a trial.
 
-ship.requirements defines the rules of each protocol.
+ship.protocol_rules defines the rules of each protocol.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -22,7 +22,7 @@ from ship.metrics import (
     score_generalized_zero_shot,
     score_open_world,
 )
-from ship.requirements import N_GENERATOR_EPOCHS, PROTOCOLS, check_requirements
+from ship.protocol_rules import N_GENERATOR_EPOCHS, PROTOCOLS, check_requirements
 from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
@@ -189,7 +189,7 @@ def build_protocol(
 
     Raises:
         ValueError: Protocol cross_dataset has no targets, or the configuration or dataset does not
-            meet the requirements (ship.requirements.check_requirements).
+            meet the requirements (ship.protocol_rules.check_requirements).
     """
     rules, selection = PROTOCOLS[config.protocol], config.selection
     if rules.has_targets and not targets:

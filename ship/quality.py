@@ -10,11 +10,11 @@ from torch import Tensor
 from ship.distances import (
     LabeledSet,
     balance_classes,
+    compute_squared_distances,
     frechet,
     manifold_metrics,
     mmd,
     select_shared_classes,
-    squared_distances,
 )
 from ship.generators import FeatureSource, Sample
 from ship.protocols import EvalSet
@@ -202,7 +202,7 @@ def measure_quality(
     Returns:
         Metrics by name:
 
-        - cosine_to_mean, cosine_to_text, text_cosine_to_mean: see cosines_of_means.
+        - cosine_to_mean, cosine_to_text, text_cosine_to_mean: see compute_cosines_of_means.
         - real_to_synthetic, synthetic_to_real: percentages, see cross_accuracies.
         - frechet, frechet_error: see ship.distances.frechet.
         - mmd, mmd_error: see ship.distances.mmd.
@@ -262,10 +262,10 @@ def _measure_seed(
     synthetic, real, text = select_shared_classes(synthetic, real, text, generator)
     if not len(text):
         return {}
-    metrics = cosines_of_means(synthetic, real, text) | cross_accuracies(synthetic, real)
+    metrics = compute_cosines_of_means(synthetic, real, text) | cross_accuracies(synthetic, real)
     n, m = len(real.labels), len(synthetic.labels)
     if min(n, m) >= 2:
-        squared = squared_distances(torch.cat([real.features, synthetic.features]))
+        squared = compute_squared_distances(torch.cat([real.features, synthetic.features]))
         metrics["frechet"], frechet_error = frechet(real.features, synthetic.features)
         metrics["mmd"], mmd_error = mmd(squared, n, generator)
         metrics |= manifold_metrics(squared, n)
@@ -280,7 +280,7 @@ def _measure_seed(
     return metrics
 
 
-def cosines_of_means(
+def compute_cosines_of_means(
     synthetic: LabeledSet, real: LabeledSet, text: Float[Tensor, "n_cls feature"]
 ) -> dict[str, float]:
     """Compute cosines between synthetic class means, real class means and text features.

@@ -125,7 +125,7 @@ class FeatureSet:
             classes: Labels of the classes.
         """
         if not self.few_shot:
-            return few_shot_indices(self.train_labels, shots, seed, classes)
+            return draw_few_shot_indices(self.train_labels, shots, seed, classes)
         rows = self.few_shot[seed]
         return rows[np.isin(self.train_labels[rows], classes)]
 
@@ -235,7 +235,7 @@ def _select_first_labels(n: int, n_classes: int, n_seen: int | None) -> tuple[Id
     return np.r_[:seen, n_seen : n_seen + n - seen], seen
 
 
-def few_shot_indices(
+def draw_few_shot_indices(
     labels: Int64[np.ndarray, " images"], shots: int, seed: int, classes: Sequence[int] | Ids
 ) -> Ids:
     """Draw `shots` images per class at random.

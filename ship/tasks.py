@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from ship.clip import FrozenCLIP, encode_classes
 from ship.seeds import SeedRng, draw_views, gather_rows, to_device
-from ship.subsets import FeatureSet, Ids, few_shot_indices
+from ship.subsets import FeatureSet, Ids, draw_few_shot_indices
 from ship.templates import fill_templates
 from ship.trial_config import TrialConfig
 
@@ -291,7 +291,7 @@ class TaskMaker:
         """
         labels = self.features.val_labels
         limit = min(self.config.shots or FEW_VALIDATION, FEW_VALIDATION) if few else len(labels)
-        rows = few_shot_indices(labels, limit, 0, classes)
+        rows = draw_few_shot_indices(labels, limit, 0, classes)
         return self.images(self.features.val[rows], labels[rows])
 
     def task(

@@ -147,7 +147,7 @@ class TrialConfig(Settings):
         """Metric that selection maximizes, "" if selection is none.
 
         It is the objective if one is set, otherwise the default of protocol and selection. Whether
-        the selection can measure the objective is checked in ship.requirements.
+        the selection can measure the objective is checked in ship.protocol_rules.
         """
         if self.selection == "none":
             return ""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from ship.architectures import get_text_settings
 from ship.prompt_cost import estimate_prompt_operations, estimate_prompt_tokens
-from ship.requirements import N_GENERATOR_EPOCHS
+from ship.protocol_rules import N_GENERATOR_EPOCHS
 from ship.trial_config import TrialConfig
 
 # Kernel launches when prompts pass through the tower: a constant, and a number per block. Those of

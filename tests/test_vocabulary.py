@@ -10,8 +10,8 @@ import torch
 
 from harness import store
 from ship.metrics import Predictions, score_open_world
+from ship.protocol_rules import PROTOCOLS
 from ship.quality import flag_faults
-from ship.requirements import PROTOCOLS
 from ship.trial_config import OBJECTIVES, ProtocolName
 from tests.case_files import load_cases
 

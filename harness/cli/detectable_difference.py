@@ -8,8 +8,8 @@ from harness.config import MAX_SEEDS, StudyConfig
 from harness.store import Run
 from harness.wording import count, format_duration
 from reports.errors import ReportError
-from reports.stats import minimum_detectable
-from reports.tables import Family, families_of_runs
+from reports.stats import compute_minimum_detectable
+from reports.tables import Family, make_families_of_runs
 
 MIN_PAIRS = 3  # pairs that are needed to estimate a standard deviation
 
@@ -28,7 +28,7 @@ def format_detectable(study: StudyConfig, runs: Sequence[Run]) -> list[str]:
         [] if the study has results, but none that can be compared.
     """
     try:
-        families = families_of_runs(study.name, runs)
+        families = make_families_of_runs(study.name, runs)
     except ReportError:  # no such experiment, or no finished run
         families = []
     if families and not any(family.is_comparable and family.pairs for family in families):
@@ -67,7 +67,7 @@ def _format_family(family: Family, n_seeds: int, smallest_effect: float) -> str:
     # the detectable difference is proportional to the deviation, so this gives its median
     deviation = statistics.median(deviations)
     targets = {smallest_effect}
-    detectable = minimum_detectable(deviation, n_seeds, n_tests)
+    detectable = compute_minimum_detectable(deviation, n_seeds, n_tests)
     result = "cannot detect any difference"
     if detectable is not None:
         targets.add(float(f"{detectable / 2:.2g}"))
@@ -94,11 +94,11 @@ def count_needed_seeds(deviation: float, n_tests: int, effect: float) -> int | N
         n_tests: Number of comparisons in the family.
         effect: The difference.
     """
-    # starts at 2, because `minimum_detectable` returns None for one seed, which counts as 0 here
+    # `compute_minimum_detectable` returns None for one seed, which counts as 0 here: starts at 2
     n_seeds = bisect_left(
         range(MAX_SEEDS + 1),
         True,
         lo=2,
-        key=lambda n: (minimum_detectable(deviation, n, n_tests) or 0.0) <= effect,
+        key=lambda n: (compute_minimum_detectable(deviation, n, n_tests) or 0.0) <= effect,
     )
     return n_seeds if n_seeds <= MAX_SEEDS else None

@@ -36,7 +36,7 @@ class SweepGroup(CommandGroup):
             f"{option} is an option of {name}. Use ship-sweep {name} ... {option}"
             if option in options
             else f"{option} cannot be combined with the command {name}"
-            for option in _used_options(ctx)
+            for option in _list_used_options(ctx)
         ]
         if lines:
             refuse(lines)
@@ -56,7 +56,7 @@ class SweepGroup(CommandGroup):
         return super().unknown_command(ctx, name)
 
 
-def _used_options(ctx: Any) -> list[str]:
+def _list_used_options(ctx: Any) -> list[str]:
     """Return the options that were given before the subcommand."""
     sources = {param.opts[0]: ctx.get_parameter_source(param.name) for param in ctx.command.params}
     return [option for option, source in sources.items() if source.name == "COMMANDLINE"]

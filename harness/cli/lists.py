@@ -14,12 +14,12 @@ from harness import config
 from harness.command import CHECK_FAILED
 from harness.errors import Fault, UserError
 from harness.study_files import list_packaged_spaces
-from harness.wording import find_closest, printable, show
+from harness.wording import escape_controls, find_closest, show
 from ship.architectures import list_architectures
 from ship.configs import FINETUNERS, GENERATORS, METRICS
 from ship.datasets import DATASETS, PREFIX, ImageFolder
 from ship.prompt_cost import compute_prompt_cost
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.trial_config import OBJECTIVES, SyntheticConfig, TrialConfig
 
 _DEPENDENT_DEFAULTS = {
@@ -126,7 +126,7 @@ def run_check(name: str, data_root: Path | None) -> None:
     }
     for kind, results in checks.items():
         for line in map(str, results):
-            typer.echo(printable(f"{kind} {name}: {line}"))
+            typer.echo(escape_controls(f"{kind} {name}: {line}"))
             n_failed += line.startswith("FAILED")
     typer.echo(f"failed checks: {n_failed}" if n_failed else "all checks passed")
     if n_failed:

@@ -14,7 +14,7 @@ from harness.machine import set_environment
 from harness.store import COMPLETE
 from harness.trained import load_trained
 from reports import tables
-from reports.cells import level_text
+from reports.cells import format_level
 from reports.study import Study, load_records
 from ship.datasets import SUFFIXES, ImageFile, UndecodableError
 
@@ -135,8 +135,8 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
         best = [group for group, is_tied in zip(best, ties, strict=True) if is_tied]
     if len(best) == 1:
         return str(best[0].value.key)
-    labels = tables.factor_labels(study)
-    names = [tables.row_text(group, labels) for _, group in ranked or finished]
+    labels = tables.make_label_columns(study)
+    names = [tables.format_group_name(group, labels) for _, group in ranked or finished]
     choices = "; ".join(names[:MAX_LISTED]) + (" ..." if len(names) > MAX_LISTED else "")
     criterion = f"{' '.join(assignments)} matches" if assignments else "selection prefers"
     matches = "several configurations" if best else "no finished configuration"
@@ -146,7 +146,9 @@ def _choose_configuration(study: Study, assignments: Sequence[str]) -> str:
 
 def _list_unscored(study: Study) -> list[tuple[float, tables.Group]]:
     """Return the finished configurations of a study with `selection: none`, each with score 0."""
-    return [(0.0, group) for group in tables.configuration_groups(study) if group.finished_rows]
+    return [
+        (0.0, group) for group in tables.make_configuration_groups(study) if group.finished_rows
+    ]
 
 
 def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, Any], set[str]]:
@@ -162,7 +164,7 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
         ConfigError: A text is invalid, or a required level is missing. The message has one line per
             fault.
     """
-    names = tables.short_names(study)
+    names = tables.shorten_factor_names(study)
     keys = {short: key for key, short in names.items()} | {key: key for key in names}
     overrides, faults = parse_overrides(assignments, "config")
     rule, choices = f"must be a factor of {study.name}", tuple(names.values())
@@ -171,12 +173,12 @@ def _parse_levels(study: Study, assignments: Sequence[str]) -> tuple[dict[str, A
     levels = {
         keys[override.path]: override.value for override in overrides if override.path in keys
     }
-    class_factors = tables.factors_that_change_test_classes(study)
+    class_factors = tables.find_factors_that_change_test_classes(study)
     for factor in class_factors:
         if factor.key not in levels:
             short = names[factor.key]
             rule = f"must select a level of {short}, because its levels have different classes"
-            choices = tuple(map(level_text, tables.ordered_levels(study, factor)))
+            choices = tuple(map(format_level, tables.sort_levels(study, factor)))
             faults.append(Fault("config", rule, choices=choices).text)
     if faults:
         raise ConfigError(faults)

@@ -15,12 +15,12 @@ import harness.study
 from harness.cli.exits import RESUME_ADVICE, exit_with
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.config import StudyConfig
-from harness.errors import ClusterError, ConfigError, Fault, UserError, ray_address_fault
-from harness.planning import Plan, StudyOutcome, format_state, summary_lines
-from harness.resources import describe_idle_gpus_here, preflight
+from harness.errors import ClusterError, ConfigError, Fault, UserError, find_ray_address_fault
+from harness.planning import Plan, StudyOutcome, format_state, format_summary_lines
+from harness.resources import check_resources, describe_idle_gpus_here
 from harness.store import STORE_TIMEOUT, Publication
 from harness.study_files import list_packaged_names, write_for_user
-from harness.wording import count, format_duration, mask_secrets, printable_lines
+from harness.wording import count, escape_controls_in_lines, format_duration, mask_secrets
 from reports import cli as report_cli
 from reports.errors import ReportError
 
@@ -45,7 +45,7 @@ def require_space(
     if space is None:
         rule = "is required: a YAML file or the name of a packaged study"
         lines.append(Fault("--space", rule, choices=list_packaged_names()).text)
-    if address is not None and (fault := ray_address_fault(address)):
+    if address is not None and (fault := find_ray_address_fault(address)):
         lines.append(fault)
     if address is not None and in_process:
         lines.append("--in-process cannot be combined with --address")
@@ -93,7 +93,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
     if plan.finished:
         return
     try:
-        preflight(address, study.resources)
+        check_resources(address, study.resources)
     except ClusterError as error:  # only a warning: the study may be run on another machine
         warn(f"a run would be refused: {error}")
     else:
@@ -125,8 +125,8 @@ def _print_plan(name: str, plan: Plan, notes: Sequence[str], *, is_local: bool) 
         table.add_row(escape(row.label), state, seeds, times.get(row.configuration.key, ""))
     console = Console(highlight=False)
     console.print(table)
-    for line in (*summary_lines(plan, is_local=is_local), *notes):
-        console.print(printable_lines(line), markup=False, soft_wrap=True)
+    for line in (*format_summary_lines(plan, is_local=is_local), *notes):
+        console.print(escape_controls_in_lines(line), markup=False, soft_wrap=True)
 
 
 def run_predict(study: str, images: Path, config: Sequence[str]) -> None:

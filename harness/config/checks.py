@@ -21,7 +21,7 @@ from harness.config.study_config import StudyConfig
 from harness.errors import NOTHING, Fault
 from harness.wording import find_closest, show
 from ship.datasets import PREFIX
-from ship.requirements import find_unmet_requirements
+from ship.protocol_rules import find_unmet_requirements
 from ship.trial_config import TrialConfig
 
 MAX_GRID = 10_000  # maximum number of configurations of a grid, and of checked trials

@@ -21,7 +21,7 @@ from harness.config.study_config import STUDY_KEYS, TRIAL_KEYS, VARIANT_KEYS, St
 from harness.errors import NOTHING, ConfigError, Fault
 from harness.removed import REMOVED
 from harness.study_files import find_space, get_file_label, read_yaml, to_json
-from harness.wording import find_closest, printable
+from harness.wording import escape_controls, find_closest
 from ship.plugins import PluginError, load_plugin
 from ship.trial_config import TrialConfig
 
@@ -263,7 +263,7 @@ def load_plugins(plugins: Sequence[Path | str]) -> None:
         try:
             load_plugin(plugin)
         except PluginError as error:
-            lines.append(f"plugins (--plugin): {printable(str(error))}")
+            lines.append(f"plugins (--plugin): {escape_controls(str(error))}")
     if lines:
         raise ConfigError(lines)
 

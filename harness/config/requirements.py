@@ -15,7 +15,7 @@ from ship import datasets
 from ship.architectures import BackboneError, get_text_settings, load_tokenizer
 from ship.datasets import DATASETS
 from ship.datasets.base import count_noun, group_truncated, shorten_list
-from ship.requirements import PROTOCOLS, find_missing_data, find_unmet_requirements
+from ship.protocol_rules import PROTOCOLS, find_missing_data, find_unmet_requirements
 from ship.subsets import make_bare_features
 from ship.templates import DATASET_TEMPLATE
 from ship.trial_config import TrialConfig

@@ -13,7 +13,7 @@ from harness.config.factor import Factor, is_allowed, iter_assignments
 from harness.config.study_config import SCHEDULERS, Log, Resources, StudyConfig
 from harness.store import COMPETING, FINETUNER_ALONE
 from ship.configs import FINETUNERS, GENERATORS
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.trial_config import SyntheticConfig, TrialConfig
 
 if TYPE_CHECKING:

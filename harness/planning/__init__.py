@@ -20,7 +20,7 @@ from harness.planning.plan import (
     StudyOutcome,
     Work,
     make_plan,
-    study_prunes,
+    prunes_trials,
 )
-from harness.planning.plan_view import format_state, summary_lines
+from harness.planning.plan_view import format_state, format_summary_lines
 from harness.planning.reuse import ReusedRun, find_reusable_runs, format_reuse, plan_after_reuse

@@ -20,7 +20,7 @@ from harness.config import (
 )
 from harness.planning.fingerprints import Fingerprints
 from harness.store import RunHistory, RunRecord, State
-from harness.wording import printable, show
+from harness.wording import escape_controls, show
 from ship.plugins import find_plugin_identities
 from ship.trial_config import RESULTS_VERSION, TrialConfig
 
@@ -66,7 +66,7 @@ def _format_level(value: Any) -> str:
     """Return a level as text for a label: floats with four digits, strings without quotes."""
     if isinstance(value, float):
         return f"{value:.4g}"
-    return printable(value) if isinstance(value, str) else show(value)
+    return escape_controls(value) if isinstance(value, str) else show(value)
 
 
 def find_plugins(trial: TrialConfig) -> dict[str, str]:

@@ -12,7 +12,7 @@ from statistics import fmean
 
 from harness.config import make_baseline, make_control
 from harness.planning.configurations import Configuration, ConfigurationMaker
-from harness.store import COMPETING, RunHistory, State, control_levels, level_id
+from harness.store import COMPETING, RunHistory, State, control_levels, make_level_id
 
 _DATASET = "dataset"
 _TIE_TOLERANCE = 1e-9  # relative difference up to which two selection scores are tied
@@ -60,7 +60,7 @@ def plan_controls(
 
 def _make_control_id(control: str, levels: Mapping[str, object]) -> str:
     """Return a text that identifies a control at levels of its factors."""
-    level_ids = {key: level_id(level) for key, level in sorted(levels.items())}
+    level_ids = {key: make_level_id(level) for key, level in sorted(levels.items())}
     return json.dumps([control, level_ids])
 
 

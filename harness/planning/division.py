@@ -13,7 +13,7 @@ configuration or none.
 from collections.abc import Sequence
 
 from harness.config import StudyConfig
-from harness.planning.plan import Work, study_prunes
+from harness.planning.plan import Work, prunes_trials
 from harness.store import RunHistory, State
 
 
@@ -39,7 +39,7 @@ def divide_work(
     """
     trials, divisible = list[Work](), list[bool]()
     for work in works:
-        may_divide = not (work.may_stop and study_prunes(study))
+        may_divide = not (work.may_stop and prunes_trials(study))
         resumable = _find_resumable_seeds(work, history) if may_divide else []
         resumed_seeds = {seed for seeds in resumable for seed in seeds}
         new_seeds = tuple(seed for seed in work.seeds if seed not in resumed_seeds)

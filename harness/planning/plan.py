@@ -270,7 +270,7 @@ def _count_proposals(maker: ConfigurationMaker, configurations: Sequence[Configu
     return min(n_left, sum(configuration.key not in keys for configuration in space))
 
 
-def study_prunes(study: StudyConfig) -> bool:
+def prunes_trials(study: StudyConfig) -> bool:
     """Return True if the study has a scheduler that stops trials."""
     return study.scheduler.name != "none"
 
@@ -281,7 +281,7 @@ def _make_row(
     """Return the plan's row of a configuration, from the runs that count for its seeds."""
     seeds, runs = study.seeds, history.runs_by_seed(configuration.key)
     state = history.state(configuration.key)
-    stopped = study_prunes(study) and state is State.PRUNED
+    stopped = prunes_trials(study) and state is State.PRUNED
     runs_by_seed = {seed: runs[seed] for seed in seeds if seed in runs}
     failed = {seed: run.reason for seed, run in runs_by_seed.items() if run.state is State.FAIL}
     seeds_left = tuple(

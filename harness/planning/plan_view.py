@@ -4,7 +4,7 @@ from html import escape
 from typing import TYPE_CHECKING
 
 from harness.planning.plan import Plan, PlanRow
-from harness.wording import count, format_duration, printable_lines
+from harness.wording import count, escape_controls_in_lines, format_duration
 
 if TYPE_CHECKING:
     import polars as pl
@@ -19,7 +19,7 @@ def format_state(row: PlanRow) -> str:
     return row.state
 
 
-def summary_lines(plan: Plan, *, is_local: bool) -> list[str]:
+def format_summary_lines(plan: Plan, *, is_local: bool) -> list[str]:
     """Return the lines below a plan's table: number of further proposals, and remaining time.
 
     Args:
@@ -78,7 +78,7 @@ def plan_html(plan: Plan, *, is_local: bool) -> str:
 
     Args:
         plan: The plan.
-        is_local: Whether the study would run on this machine, see `summary_lines`.
+        is_local: Whether the study would run on this machine, see `format_summary_lines`.
     """
     seconds = plan.estimate.seconds if plan.estimate else {}
     times = {key: format_duration(value) for key, value in seconds.items()}
@@ -87,8 +87,8 @@ def plan_html(plan: Plan, *, is_local: bool) -> str:
         seeds = ", ".join(map(str, row.seeds))
         time = times.get(row.configuration.key, "")
         rows.append(_make_html_row("td", (row.label, format_state(row), seeds, time)))
-    lines = [*summary_lines(plan, is_local=is_local), *plan.notes]
-    items = "".join(f"<li>{escape(printable_lines(line))}</li>" for line in lines)
+    lines = [*format_summary_lines(plan, is_local=is_local), *plan.notes]
+    items = "".join(f"<li>{escape(escape_controls_in_lines(line))}</li>" for line in lines)
     return f"<table>{''.join(rows)}</table><ul>{items}</ul>"
 
 
@@ -99,5 +99,7 @@ def _make_html_row(element: str, texts: tuple[str, ...]) -> str:
         element: HTML element of the cells, "th" or "td".
         texts: Text of each cell.
     """
-    cells = "".join(f"<{element}>{escape(printable_lines(text))}</{element}>" for text in texts)
+    cells = "".join(
+        f"<{element}>{escape(escape_controls_in_lines(text))}</{element}>" for text in texts
+    )
     return f"<tr>{cells}</tr>"

@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 from harness.config import StudyConfig
 from harness.planning.fingerprints import Fingerprints
-from harness.planning.plan import Plan, Work, make_plan, study_prunes
-from harness.store import LOAD, Cost, RunHistory, RunRecord, seed_metric, split_curve
+from harness.planning.plan import Plan, Work, make_plan, prunes_trials
+from harness.store import LOAD, Cost, RunHistory, RunRecord, name_seed_metric, split_curve
 from harness.wording import count
 from ship.trial_config import TrialConfig
 
@@ -58,7 +58,7 @@ def find_reusable_runs(
             if seeds:
                 candidates.append(ReusedRun(run, replace(work, seeds=seeds)))
             missing -= reusable_seeds
-        if not (missing and work.may_stop and study_prunes(study)):
+        if not (missing and work.may_stop and prunes_trials(study)):
             reused_runs += candidates
     return reused_runs
 
@@ -68,7 +68,7 @@ def _is_reusable(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: 
     metrics, objective = run.logged.metrics, config.selection_metric
     required: list[str] = [Cost.SECONDS, Cost.PEAK_MEMORY, Cost.TEXT_TOKENS]
     if objective:
-        required.append(seed_metric(seed, f"selection/{objective}"))
+        required.append(name_seed_metric(seed, f"selection/{objective}"))
     curves = filter(None, map(split_curve, metrics))
     has_curves = any(curve_seed == seed for curve_seed, *_ in curves)
     has_load = any(name.startswith(LOAD) for name in metrics)

@@ -14,4 +14,4 @@ from harness.ray.patches import (
     read_error_file,
     report_memory_kills_as_deaths,
 )
-from harness.ray.session import cluster_resources, ray_session
+from harness.ray.session import get_cluster_resources, ray_session

@@ -24,7 +24,7 @@ from harness.config import Resources
 from harness.errors import ClusterError
 from harness.method import check_code, get_code_version
 from harness.ray.patches import find_last_error, list_alive_nodes
-from harness.ray.session import cluster_resources
+from harness.ray.session import get_cluster_resources
 from harness.resources import check_capacity, count_fitting_trials
 from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
@@ -214,7 +214,7 @@ class ClusterEncoder(ExitStack):
             self.callback(setattr, self, "_is_open", False)
             self.callback(self._end_actors)
             self._is_open = True
-            check_capacity(self._resources, cluster_resources())  # nodes may have been lost
+            check_capacity(self._resources, get_cluster_resources())  # nodes may have been lost
         # keep the reference alive: replacements of dead actors need the images, too
         images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
@@ -283,7 +283,7 @@ class ClusterEncoder(ExitStack):
             list_loaded_origins(),
             get_code_version(),
         )
-        n_actors = max(1, count_fitting_trials(self._resources, cluster_resources()))
+        n_actors = max(1, count_fitting_trials(self._resources, get_cluster_resources()))
         actors = {
             actor.__ray_ready__.remote(): actor
             for actor in (actor_class.remote(*arguments) for _ in range(n_actors))

@@ -145,7 +145,7 @@ def _has_token() -> bool:
     return bool(variable) or TOKEN_FILE.expanduser().is_file()
 
 
-def token_hint() -> str:
+def make_token_hint() -> str:
     """Return advice to set RAY_AUTH_MODE, if the driver may have failed to join for lack of it.
 
     Returns:

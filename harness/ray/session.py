@@ -23,7 +23,7 @@ from harness.errors import ClusterError
 from harness.machine import scratch_folder, set_environment, silence_loggers
 from harness.ray import patches
 from harness.resources import Nodes, count_usable_cpus
-from harness.wording import describe_error, error_text, mask_secrets
+from harness.wording import describe_error, format_error_text, mask_secrets
 
 # Ray starts in 2 s, or in minutes if Python is read over a slow network.
 START_SECONDS = 300.0
@@ -77,7 +77,7 @@ def ray_session(
         if ray.is_initialized():
             yield False
             return
-        variables = worker_environment(resources)
+        variables = make_worker_environment(resources)
         if address is not None:
             stack.enter_context(patches.send_token())
             stack.enter_context(shut_ray_down_at_exit())
@@ -124,7 +124,7 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
             advice = "Run the same command to try again"
             line = f"Ray did not start: {fault.rstrip('.')}. {advice}"
         else:
-            line = f"no Ray cluster at {address}: {fault}{patches.token_hint()}"
+            line = f"no Ray cluster at {address}: {fault}{patches.make_token_hint()}"
         raise ClusterError(line) from error
 
 
@@ -134,7 +134,7 @@ def _describe_start_fault(error: Exception) -> str:
     Only the first line of an error is used, except on a version mismatch: the versions of Ray and
     Python are on the other lines.
     """
-    text = error_text(error)
+    text = format_error_text(error)
     if text.startswith("Version mismatch"):
         return mask_secrets(" ".join(text.split()))
     return describe_error(error)
@@ -207,7 +207,7 @@ def restore_signal_handlers() -> Iterator[None]:
                 signal.signal(number, handler)
 
 
-def worker_environment(resources: Resources) -> dict[str, str]:
+def make_worker_environment(resources: Resources) -> dict[str, str]:
     """Return the environment variables of workers.
 
     If the driver's environment has options of torch's allocator, workers get these options.
@@ -225,6 +225,6 @@ def worker_environment(resources: Resources) -> dict[str, str]:
     }
 
 
-def cluster_resources() -> Nodes:
+def get_cluster_resources() -> Nodes:
     """Return the total resources of each node of the session: CPU, GPU, memory in bytes."""
     return [node["Resources"] for node in patches.list_alive_nodes()]

@@ -11,8 +11,8 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_delay, wait_f
 
 from harness.config import Resources
 from harness.errors import ClusterError
-from harness.ray.session import cluster_resources, ray_session
-from harness.resources import preflight
+from harness.ray.session import get_cluster_resources, ray_session
+from harness.resources import check_resources
 
 PAUSE_SECONDS = 1.0  # between two attempts
 
@@ -23,9 +23,9 @@ def count_alive(address: str) -> int:
     Raises:
         ClusterError: Nothing answers at the address, or the cluster cannot be joined.
     """
-    preflight(address, Resources())  # Ray itself takes minutes to report a failure
+    check_resources(address, Resources())  # Ray itself takes minutes to report a failure
     with ray_session(Resources(), address, 0, verbose=False):
-        return len(cluster_resources())
+        return len(get_cluster_resources())
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,7 +10,7 @@ from importlib.metadata import distributions
 from pathlib import Path
 
 from harness.planning import Configuration, Fingerprints, format_plugins
-from harness.store import FLAG, PROTOCOLS, ProtocolMetrics, Tag, interval_metrics, split_seed
+from harness.store import FLAG, PROTOCOLS, ProtocolMetrics, Tag, make_interval_metrics, split_seed
 from harness.wording import count
 from ship.plugins import get_installed_version
 from ship.trial_config import RESULTS_VERSION
@@ -103,14 +103,14 @@ def _compute_intervals(
         test_values: Values of the seeds by the metric's name.
         protocol: Metrics of the run's protocol.
     """
-    from harness.intervals import percent_interval  # numpy
+    from harness.intervals import compute_percent_interval  # numpy
 
     ends: dict[str, float] = {}
     for name in (protocol.default, *protocol.halves.get(protocol.default, ())):
         values = test_values.get(name, ())
         if len(values) > 1 and all(map(math.isfinite, values)):
-            interval = percent_interval(values)
-            ends |= interval_metrics(f"test/{name}", interval.low, interval.high)
+            interval = compute_percent_interval(values)
+            ends |= make_interval_metrics(f"test/{name}", interval.low, interval.high)
     return ends
 
 
@@ -158,15 +158,15 @@ def make_source_tags() -> dict[str, str]:
         Tag.PACKAGES: json.dumps(versions),
     }
     # a virtual environment may be inside another repository
-    is_checkout = _git("ls-files", "--error-unmatch", Path(__file__).name)
-    if is_checkout and (commit := _git("rev-parse", "HEAD")):
-        dirty = ".dirty" if _git("status", "--porcelain", "--untracked-files=no") else ""
+    is_checkout = _run_git("ls-files", "--error-unmatch", Path(__file__).name)
+    if is_checkout and (commit := _run_git("rev-parse", "HEAD")):
+        dirty = ".dirty" if _run_git("status", "--porcelain", "--untracked-files=no") else ""
         tags[Tag.SOURCE_COMMIT] = commit
         tags[Tag.CODE_VERSION] += f"+g{commit[:12]}{dirty}"
     return tags
 
 
-def _git(*command: str) -> str:
+def _run_git(*command: str) -> str:
     """Return the output of a git command in this file's folder, or "" if the command fails."""
     try:
         result = subprocess.run(

@@ -41,12 +41,12 @@ from harness.store import (
     list_model,
     list_params,
     make_points,
+    name_seed_metric,
+    name_trained_file,
     parse_seeds_csv,
     read_run_files,
-    seed_metric,
     split_curve,
     split_seed,
-    trained_file,
 )
 from ship.checksum import add_checksum, strip_checksum
 from ship.trial_config import join_reasons
@@ -177,7 +177,7 @@ class TrialRecorder:
         )
         run.points += final_points
         files = final["files"]
-        saved = [seed for seed in seeds if f"{TRAINED}/{trained_file(seed)}" in files]
+        saved = [seed for seed in seeds if f"{TRAINED}/{name_trained_file(seed)}" in files]
         files[SEEDS_CSV] = format_seeds_csv(metrics)
         for name, content in final["files"].items():
             # one request per file: if an answer is lost, only that file is sent again
@@ -334,7 +334,7 @@ def _select_files(files: Mapping[str, bytes], seeds: Sequence[int]) -> dict[str,
     try:
         manifest = json.loads(strip_checksum(files[path]))
         manifest["seeds"] = [entry for entry in manifest["seeds"] if entry["seed"] in seeds]
-        names = [f"{TRAINED}/{trained_file(seed)}" for seed in seeds]
+        names = [f"{TRAINED}/{name_trained_file(seed)}" for seed in seeds]
         models = {name: files[name] for name in names}
     except (ValueError, KeyError, TypeError):
         return None
@@ -392,6 +392,6 @@ def _select_numbers(reused: ReusedRun, seeds_csv_numbers: Mapping[str, float]) -
     }
     numbers |= {name: metrics[name] * shares.get(name, 1.0) for name in Cost if name in metrics}
     if objective := reused.work.configuration.trial.selection_metric:
-        keys = [seed_metric(seed, f"selection/{objective}") for seed in seeds]
+        keys = [name_seed_metric(seed, f"selection/{objective}") for seed in seeds]
         numbers[OBJECTIVE] = fmean(numbers[key] for key in keys)
     return numbers

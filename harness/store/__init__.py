@@ -6,7 +6,7 @@ duplicated if the store does not answer. `harness.recording` decides what a stud
 package imports neither torch nor Ray.
 """
 
-from harness.store.address import address_fault, default_tracking_uri
+from harness.store.address import find_address_fault, get_default_tracking_uri
 from harness.store.artifacts import (
     MAX_FAILED_REQUESTS,
     MODEL_SUFFIX,
@@ -16,7 +16,13 @@ from harness.store.artifacts import (
     has_trained_models,
     read_run_files,
 )
-from harness.store.controls import COMPETING, CONTROLS, FINETUNER_ALONE, control_levels, level_id
+from harness.store.controls import (
+    COMPETING,
+    CONTROLS,
+    FINETUNER_ALONE,
+    control_levels,
+    make_level_id,
+)
 from harness.store.errors import StoreAway, StoreError, retry_requests
 from harness.store.history import (
     RunHistory,
@@ -49,13 +55,13 @@ from harness.store.run_update import (
 from harness.store.runs import (
     ML_VIEW,
     Run,
+    get_runs_address,
+    list_study_names,
     read_runs,
     refresh_study_run,
     require_store,
     run_address,
-    runs_address,
     silence_client,
-    study_names,
 )
 from harness.store.schema import (
     CLASS,
@@ -86,14 +92,14 @@ from harness.store.schema import (
     Publication,
     State,
     Tag,
-    curve_metric,
-    interval_metrics,
     join_tag,
-    seed_metric,
+    make_interval_metrics,
+    name_curve_metric,
+    name_seed_metric,
+    name_trained_file,
     split_curve,
     split_seed,
     stage_metric,
-    trained_file,
 )
 from harness.store.seeds_csv import (
     format_seeds_csv,

@@ -9,7 +9,7 @@ from typing import Final
 from urllib.parse import urlsplit
 from urllib.request import getproxies
 
-from harness.wording import error_text, first_error_line
+from harness.wording import format_error_text, get_first_error_line
 
 CONNECT_SECONDS: Final = 5
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
@@ -26,12 +26,12 @@ _PERCENT_CODE = re.compile("%[0-9A-Fa-f]{2}")
 _HOST_AND_PATH = re.compile(r"(\[[^\s/?#@\[\]]+\]|[^\s/?#@\[\]:]*)(:\d*)?(/[^\s?#]*)?(\?\S*)?")
 
 
-def default_tracking_uri() -> str:
+def get_default_tracking_uri() -> str:
     """Return MLFLOW_TRACKING_URI, or the address of mlflow.db in the working directory."""
     return os.environ.get("MLFLOW_TRACKING_URI") or f"{SQLITE}{Path.cwd() / 'mlflow.db'}"
 
 
-def address_fault(uri: str) -> str | None:
+def find_address_fault(uri: str) -> str | None:
     """Return what is wrong with the form of a store's address, or None if it is valid.
 
     Any part of a malformed address may be a password. It is therefore not shown in the message, and
@@ -100,8 +100,8 @@ def store_fault(error: BaseException, uri: str) -> str:
     This is the first line of the error. If `mlflow server` answered 403 because the host name is
     not in its --allowed-hosts, the line says how to start the server instead.
     """
-    if "Invalid Host header" not in error_text(error):
-        return first_error_line(error)
+    if "Invalid Host header" not in format_error_text(error):
+        return get_first_error_line(error)
     host = urlsplit(uri).netloc.rpartition("@")[2]
     return f"the server does not accept the host name {host}. Start it with --allowed-hosts {host}"
 
@@ -138,8 +138,8 @@ def reach_server(uri: str) -> None:
     MLflow might try for minutes.
 
     Args:
-        uri: Address of the store, valid by `address_fault`. Nothing is done for files, databases,
-            and servers behind a proxy.
+        uri: Address of the store, in which `find_address_fault` finds no fault. Files, databases,
+            and servers behind a proxy are not checked.
 
     Raises:
         requests.exceptions.ConnectionError: The port is closed, or the host does not answer.

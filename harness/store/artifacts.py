@@ -18,7 +18,7 @@ from harness.machine import scratch_folder, set_environment
 from harness.store.address import ARTIFACT_SCHEMES, SQLITE
 from harness.store.errors import StoreError, describe_cause, is_transient, wrap_errors
 from harness.store.run_update import MAX_BYTES
-from harness.store.schema import CORRECT_FILE, SEEDS_CSV, TRAINED, trained_file
+from harness.store.schema import CORRECT_FILE, SEEDS_CSV, TRAINED, name_trained_file
 
 if TYPE_CHECKING:
     from mlflow.store.artifact.artifact_repo import ArtifactRepository
@@ -78,7 +78,7 @@ def fetch_artifacts(uri: str, seed: int | None, store: str) -> Iterator[Path]:
         yield Path(unquote(location.path)) / file_name
         return
     if seed is not None and not file_name:
-        file_name = trained_file(seed)
+        file_name = name_trained_file(seed)
     with scratch_folder() as folder:
         with wrap_errors(uri), set_environment(QUIET_ENVIRONMENT):
             from mlflow import artifacts

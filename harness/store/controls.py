@@ -48,7 +48,7 @@ def control_levels(control: str, assignment: Mapping[str, Any]) -> dict[str, Any
     return {key: level for key, level in assignment.items() if key.partition(".")[0] not in groups}
 
 
-def level_id(level: Any) -> str:
+def make_level_id(level: Any) -> str:
     """Return a text that identifies a level.
 
     1 and 1.0 have the same text, because the store may have 1.0 for the level 1. 1 and true differ.

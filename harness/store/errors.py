@@ -10,7 +10,7 @@ import tenacity
 
 from harness.errors import SingleLineError, UserError
 from harness.store.address import SQLITE, store_fault
-from harness.wording import error_text, first_error_line, mask_secrets
+from harness.wording import format_error_text, get_first_error_line, mask_secrets
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
@@ -99,7 +99,7 @@ def find_cause(error: BaseException, uri: str) -> str:
     while current is not None and current not in chain:
         chain.append(current)
         current = current.__cause__ or current.__context__
-    lines = (line.strip() for cause in chain for line in error_text(cause).splitlines())
+    lines = (line.strip() for cause in chain for line in format_error_text(cause).splitlines())
     return next(filter(_DISK_FAULT.search, lines), store_fault(error, uri))
 
 
@@ -143,7 +143,7 @@ def _is_transient_status(status: int) -> bool:
 def describe_cause(error: BaseException, uri: str = "") -> str:
     """Return in a few words why a store did not answer, without secrets of its address."""
     match = _CAUSE.search(str(error))
-    return mask_secrets(match[0] if match else first_error_line(error), uri)[:_MAX_SHORT_CAUSE]
+    return mask_secrets(match[0] if match else get_first_error_line(error), uri)[:_MAX_SHORT_CAUSE]
 
 
 def retry_requests(uri: str, request: Callable[[], T], max_tries: int = 0) -> T:

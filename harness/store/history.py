@@ -17,7 +17,7 @@ from harness.store.errors import StoreError
 from harness.store.open import Store
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run, convert_run, find_study_runs, list_experiments, list_runs
-from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, seed_metric
+from harness.store.schema import MAX_METRIC_VALUE, Cost, Failure, Kind, State, Tag, name_seed_metric
 from harness.store.study_record import Seeds, StudyRecord
 from harness.wording import describe_error
 
@@ -54,7 +54,7 @@ def find_missing_metrics(
     """
     protocol = PROTOCOLS.get(tags.get(Tag.PROTOCOL, DEFAULT_PROTOCOL))
     names = [f"test/{name}" for name in protocol.required] if protocol else []
-    values = {name: metrics.get(seed_metric(seed, name), math.nan) for name in names}
+    values = {name: metrics.get(name_seed_metric(seed, name), math.nan) for name in names}
     # not abs(value) >= MAX_METRIC_VALUE, which is False for NaN
     return [name for name, value in values.items() if not abs(value) < MAX_METRIC_VALUE]
 
@@ -132,7 +132,9 @@ def make_run_record(run: Run, objective: str = "", study: str = "") -> RunRecord
         state = State(tags.get(Tag.STATE, State.INTERRUPTED))
         failure = tags.get(Tag.FAILURE)
         is_complete = state is State.COMPLETE
-        scores = {seed: metrics.get(seed_metric(seed, f"selection/{objective}")) for seed in seeds}
+        scores = {
+            seed: metrics.get(name_seed_metric(seed, f"selection/{objective}")) for seed in seeds
+        }
         return RunRecord(
             logged=run,
             config_key=tags[Tag.CONFIG_KEY],

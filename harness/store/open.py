@@ -10,7 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from harness.machine import hold_lock, set_environment
-from harness.store.address import SQLITE, address_fault, default_tracking_uri, reach_database
+from harness.store.address import (
+    SQLITE,
+    find_address_fault,
+    get_default_tracking_uri,
+    reach_database,
+)
 from harness.store.errors import (
     READ_METHODS,
     StoreError,
@@ -184,10 +189,10 @@ def store_uri(requested: str | None) -> str:
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
     """
-    uri = requested or default_tracking_uri()
+    uri = requested or get_default_tracking_uri()
     path = _parse_sqlite_path(uri)
     resolved_uri = f"{SQLITE}{path}" if path else uri
-    fault = address_fault(uri) or address_fault(resolved_uri)
+    fault = find_address_fault(uri) or find_address_fault(resolved_uri)
     if fault is not None:
         raise StoreError(fault)
     return resolved_uri

@@ -11,7 +11,13 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from harness.machine import silence_loggers
-from harness.store.address import SQLITE, address_fault, reach_database, reach_server, store_fault
+from harness.store.address import (
+    SQLITE,
+    find_address_fault,
+    reach_database,
+    reach_server,
+    store_fault,
+)
 from harness.store.errors import StoreError
 from harness.store.schema import MAX_STUDIES, Kind, Tag
 
@@ -112,7 +118,7 @@ def open_reader(uri: str) -> Iterator[Any]:
             raise StoreError(f"{uri}: cannot read the MLflow store: {fault}") from error
 
 
-def study_names(tracking_uri: str) -> list[str]:
+def list_study_names(tracking_uri: str) -> list[str]:
     """Return the names of a store's studies, newest first.
 
     Raises:
@@ -202,7 +208,7 @@ def require_store(uri: str) -> str:
         StoreError: The address is malformed or is an sqlite address with options, or the sqlite
             file is missing, is not a database, or belongs to another application.
     """
-    fault = address_fault(uri)
+    fault = find_address_fault(uri)
     if fault is not None:
         raise StoreError(fault)
     if "://" not in uri and Path(uri).is_file():
@@ -240,7 +246,7 @@ def silence_client() -> contextlib.AbstractContextManager[None]:
     return silence_loggers("mlflow", "alembic", level=logging.ERROR)
 
 
-def runs_address(tracking_uri: str, experiment_id: str) -> str:
+def get_runs_address(tracking_uri: str, experiment_id: str) -> str:
     """Return the address of an experiment's runs in MLflow's UI, to which `run_address` adds an ID.
 
     Args:
@@ -259,7 +265,7 @@ def run_address(runs: str, run_id: str) -> str:
     """Return the address of a run in MLflow's UI. "" if `runs` is "" or the ID is malformed.
 
     Args:
-        runs: Address of the experiment's runs (see `runs_address`), or "".
+        runs: Address of the experiment's runs (see `get_runs_address`), or "".
         run_id: MLflow's ID of the run, or "". It is untrusted input.
     """
     is_valid = runs and re.fullmatch(r"[\w-]+", run_id)

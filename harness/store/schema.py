@@ -179,20 +179,20 @@ def stage_metric(stage: str, name: str) -> str:
     return f"{section.replace(_TESTED_TRAINING, 'training')}/{name}"
 
 
-def seed_metric(seed: int, name: str) -> str:
+def name_seed_metric(seed: int, name: str) -> str:
     """Return the key of one seed's final number, such as test/harmonic_mean/seed_3."""
     return f"{name}/{_SEED}{seed}"
 
 
-def curve_metric(seed: int, name: str) -> str:
+def name_curve_metric(seed: int, name: str) -> str:
     """Return the key of one seed's metric over epochs, such as selection/loss/curve_seed_3.
 
-    The value of the selected epoch is a final number, with the key of `seed_metric`.
+    The value of the selected epoch is a final number, with the key of `name_seed_metric`.
     """
     return f"{name}/{_CURVE}{seed}"
 
 
-def interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
+def make_interval_metrics(name: str, low: float | None, high: float | None) -> dict[str, float]:
     """Return an interval as the metrics NAME_low and NAME_high. An end that is None is left out."""
     ends = {"low": low, "high": high}
     return {f"{name}_{end}": value for end, value in ends.items() if value is not None}
@@ -280,7 +280,7 @@ CLASS: Final = "class"  # name of the class
 SEEN: Final = "seen"  # whether the model was trained on real images of the class
 
 
-def trained_file(seed: int) -> str:
+def name_trained_file(seed: int) -> str:
     """Return the name of a seed's file in the folder TRAINED, e.g. seed_3.safetensors."""
     return f"seed_{seed}.safetensors"
 

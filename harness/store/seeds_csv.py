@@ -13,7 +13,15 @@ from dataclasses import replace
 from harness.store.artifacts import RunFiles
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS
 from harness.store.runs import Run
-from harness.store.schema import COMPLETE, CUSTOM, SEEDS_CSV, Kind, Tag, seed_metric, split_seed
+from harness.store.schema import (
+    COMPLETE,
+    CUSTOM,
+    SEEDS_CSV,
+    Kind,
+    Tag,
+    name_seed_metric,
+    split_seed,
+)
 
 _HEADING = "metric"  # heading of the first column
 
@@ -21,8 +29,8 @@ _HEADING = "metric"  # heading of the first column
 def list_logged_names(protocol: str, objective: str = "") -> frozenset[str]:
     """Return the names of a seed's numbers that are logged as metrics, e.g. "test/harmonic_mean".
 
-    Custom metrics, which are always logged, are not included. `seed_metric` returns the metric's
-    key for a name and a seed.
+    Custom metrics, which are always logged, are not included. `name_seed_metric` returns the
+    metric's key for a name and a seed.
 
     Args:
         protocol: Name of the run's protocol.
@@ -82,7 +90,7 @@ def parse_seeds_csv(content: bytes) -> dict[str, float]:
         headings, *rows = csv.reader(io.StringIO(content.decode()))
         seeds = [int(heading.removeprefix("seed_")) for heading in headings[1:]]
         return {
-            seed_metric(seed, name): float(value)
+            name_seed_metric(seed, name): float(value)
             for name, *values in rows
             for seed, value in zip(seeds, values, strict=True)
             if value

@@ -4,7 +4,7 @@ from typing import Final
 
 from harness.planning import Fingerprints, Plan
 from harness.wording import count, format_duration
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.subsets import count_base, select_studied_labels
 from ship.trial_config import TrialConfig
 from ship.trial_cost import TrialCost, compute_trial_cost

@@ -12,7 +12,7 @@ from rich.console import Console
 from harness import planning, resources, store
 from harness.checkpoints import Storage, resolve_storage_uri
 from harness.config import StudyConfig
-from harness.errors import ConfigError, UserError, ray_address_fault
+from harness.errors import ConfigError, UserError, find_ray_address_fault
 from harness.machine import remove_stale_folders, set_environment
 from harness.method import MethodFunctions
 from harness.planning import Fingerprints, Plan, ReusedRun, StudyOutcome, refuse_changes
@@ -118,7 +118,7 @@ def run_study(
         (True, 9)
     """
     address = None if address in ("", "local") else address
-    if address is not None and (fault := ray_address_fault(address)):
+    if address is not None and (fault := find_ray_address_fault(address)):
         raise ConfigError([fault])
     if address is not None and in_process:
         raise ConfigError(["in_process cannot be combined with address"])
@@ -268,7 +268,7 @@ class StudyRunner:
             ClusterError: The cluster does not answer, or this machine lacks what a trial needs.
             StorageError: Checkpoints cannot be written.
         """
-        resources.preflight(self.options.address, self.study.resources)
+        resources.check_resources(self.options.address, self.study.resources)
         if self.study.checkpoint_every is not None:
             self.storage.check()
 

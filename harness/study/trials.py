@@ -103,21 +103,21 @@ class TrialRunner:
         self._warn(resources.describe_idle_gpus_here(study.resources, study.max_concurrent_trials))
         with open_encoder(study, self._fingerprints.method, verbose=verbose) as encode:
             features = self._extract(encode)
-        from harness.ray import cluster_resources, ray_session
+        from harness.ray import get_cluster_resources, ray_session
         from harness.tuning import count_bytes
 
         with ray_session(study.resources, None, count_bytes(features), verbose) as owns_session:
             # a session that the caller has opened may be smaller than this machine
-            resources.check_capacity(study.resources, cluster_resources())
+            resources.check_capacity(study.resources, get_cluster_resources())
             self._run_distributed(features, owns_session)
 
     def _run_on_cluster(self, address: str) -> None:
         """Extract features and run the plan on a running cluster."""
-        from harness.ray import ClusterEncoder, cluster_resources, ray_session
+        from harness.ray import ClusterEncoder, get_cluster_resources, ray_session
 
         study, method = self._study, self._fingerprints.method
         with ray_session(study.resources, address, 0, self.options.verbose) as owns_session:
-            cluster = cluster_resources()
+            cluster = get_cluster_resources()
             resources.check_capacity(study.resources, cluster)
             self._warn(
                 resources.describe_idle_gpus(study.resources, cluster, study.max_concurrent_trials)
@@ -149,11 +149,13 @@ class TrialRunner:
         if plan.finished:
             return
         from harness import tuning
-        from harness.ray import cluster_resources, kill_worker
+        from harness.ray import get_cluster_resources, kill_worker
 
         study, storage, history = self._study, self.storage, self.state.history
         in_process = self.options.in_process
-        total_resources = resources.get_machine_resources() if in_process else cluster_resources()
+        total_resources = (
+            resources.get_machine_resources() if in_process else get_cluster_resources()
+        )
         n_seeds = sum(len(work.seeds) for work in plan.work) + plan.n_proposals * len(study.seeds)
         max_trials = 1 if in_process else study.max_concurrent_trials
         per_trial = resources.resolve_resources(study.resources, total_resources)
@@ -171,7 +173,7 @@ class TrialRunner:
             """
             if owns_session and self.options.address is None:
                 return free_slots
-            return resources.count_slots(per_trial, cluster_resources(), max_trials, waiting=1)
+            return resources.count_slots(per_trial, get_cluster_resources(), max_trials, waiting=1)
 
         maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)

@@ -18,10 +18,10 @@ from harness.planning import (
     Work,
     enumerate_configurations,
     halve,
-    study_prunes,
+    prunes_trials,
 )
 from harness.ray import parse_death
-from harness.store import Failure, RunHistory, State, seed_metric
+from harness.store import Failure, RunHistory, State, name_seed_metric
 from harness.tuning.retries import Attempt
 from harness.tuning.sampler import Outcome, Sampler, make_sampler
 
@@ -151,7 +151,7 @@ class StudySearcher(Searcher):
         self._running += 1
         work = attempt.work
         name = make_checkpoint_name(work.configuration.key, work.seeds, self._study.save_models)
-        may_stop = work.may_stop and study_prunes(self._study)
+        may_stop = work.may_stop and prunes_trials(self._study)
         return make_trial_spec(work.configuration.trial, work.seeds, may_stop, name)
 
     def on_trial_complete(
@@ -207,7 +207,7 @@ class StudySearcher(Searcher):
             attempt = self._queue[0]
             work = attempt.work
             limit = self._max_seeds.get(_make_memory_class(work.configuration), len(work.seeds))
-            if len(work.seeds) <= limit or (work.may_stop and study_prunes(self._study)):
+            if len(work.seeds) <= limit or (work.may_stop and prunes_trials(self._study)):
                 return
             self._queue.popleft()
             self._attempts_by_key[work.configuration.key].remove(attempt)
@@ -246,7 +246,7 @@ class StudySearcher(Searcher):
                 return attempt.state, None
             failed_seeds.update(attempt.failed_seeds)
             for seed in attempt.work.seeds:
-                name = seed_metric(seed, f"selection/{self._study.objective}")
+                name = name_seed_metric(seed, f"selection/{self._study.objective}")
                 if name in attempt.final["metrics"]:
                     values[seed] = attempt.final["metrics"][name]
         return compute_outcome(State.COMPLETE, values, self._study.seeds, failed_seeds)

@@ -8,11 +8,11 @@ from harness.wording.redaction import mask_secrets
 from harness.wording.text import (
     count,
     describe_error,
-    error_text,
+    escape_controls,
+    escape_controls_in_lines,
     find_closest,
-    first_error_line,
     format_duration,
-    printable,
-    printable_lines,
+    format_error_text,
+    get_first_error_line,
     show,
 )

@@ -13,7 +13,7 @@ _FORBIDDEN_IN_XML = frozenset({0xFFFE, 0xFFFF})
 _DIRECTIONAL = frozenset({"LRE", "RLE", "LRO", "RLO", "PDF", "LRI", "RLI", "FSI", "PDI"})
 
 
-def printable(text: str) -> str:
+def escape_controls(text: str) -> str:
     """Escape the characters of a text that control a terminal or the text's direction."""
     if text.isprintable():  # true for most texts, and 25 times as fast as the loop
         return text
@@ -27,9 +27,9 @@ def printable(text: str) -> str:
     )
 
 
-def printable_lines(text: str) -> str:
-    """Escape each line of a text as `printable` does."""
-    return "\n".join(map(printable, text.split("\n")))
+def escape_controls_in_lines(text: str) -> str:
+    """Escape each line of a text as `escape_controls` does."""
+    return "\n".join(map(escape_controls, text.split("\n")))
 
 
 def count(number: int, noun: str) -> str:
@@ -42,7 +42,7 @@ def count(number: int, noun: str) -> str:
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
 
 
-def error_text(error: BaseException) -> str:
+def format_error_text(error: BaseException) -> str:
     """Return an error's text, or "" if its __str__ raises an error, as that of a plugin may."""
     try:
         return str(error)
@@ -52,12 +52,12 @@ def error_text(error: BaseException) -> str:
         return ""
 
 
-def first_error_line(error: BaseException) -> str:
+def get_first_error_line(error: BaseException) -> str:
     """Return the first nonblank line of an error's text, or the name of its type.
 
     Secrets are not masked; see `describe_error`.
     """
-    lines = (line.strip() for line in error_text(error).splitlines())
+    lines = (line.strip() for line in format_error_text(error).splitlines())
     return next(filter(None, lines), type(error).__name__)
 
 
@@ -87,7 +87,7 @@ def find_closest(word: str, choices: Iterable[str]) -> str | None:
 
 def describe_error(error: BaseException) -> str:
     """Return the first line of an error's text for a message: secrets masked, 300 characters."""
-    return mask_secrets(first_error_line(error))[:300]
+    return mask_secrets(get_first_error_line(error))[:300]
 
 
 def format_duration(seconds: float) -> str:

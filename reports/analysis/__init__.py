@@ -4,7 +4,7 @@ This package computes the numbers of figures and tables, and renders nothing. An
 impossible for a study raises Unavailable with the reason.
 """
 
-from reports.analysis.choice import choice_correlation
+from reports.analysis.choice import compute_choice_correlation
 from reports.analysis.design import (
     Design,
     Unavailable,
@@ -16,11 +16,11 @@ from reports.analysis.design import (
 from reports.analysis.factor_tables import build_factor_tables
 from reports.analysis.importance import Importance, compute_importance
 from reports.analysis.limits import NO_HEADROOM, Limit, find_limits
+from reports.analysis.noise_checks import describe_uneven_noise
 from reports.analysis.training import (
     OPTIMAL,
     OTHER,
-    cost_points,
-    interval_values,
-    learning_curves,
+    make_cost_points,
+    make_interval_values,
+    make_learning_curves,
 )
-from reports.analysis.uneven import describe_uneven_noise

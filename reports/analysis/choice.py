@@ -4,13 +4,13 @@ import numpy as np
 
 from harness.store import COMPLETE
 from reports import tables
-from reports.stats import additive_residuals, is_rounding, scale_of
+from reports.stats import compute_additive_residuals, is_rounding, scale_of
 from reports.study import Study
 
 MIN_SEEDS = 3  # with two, the two residuals of a configuration differ only in sign
 
 
-def choice_correlation(study: Study, metric: str) -> float | None:
+def compute_choice_correlation(study: Study, metric: str) -> float | None:
     """Return the correlation of selection noise with test noise, over configurations and seeds.
 
     The noise of a result is its residual after subtracting the means of its configuration and its
@@ -38,7 +38,7 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     if not {*columns} <= {*averaged_study.rows.columns}:
         return None
     finished_rows = (
-        tables.configuration_rows(averaged_study).filter(state=COMPLETE).drop_nulls(columns)
+        tables.select_configuration_rows(averaged_study).filter(state=COMPLETE).drop_nulls(columns)
     )
     matrices = []
     for column in columns:
@@ -47,7 +47,7 @@ def choice_correlation(study: Study, metric: str) -> float | None:
     n_configurations, n_seeds = matrices[0].shape
     if n_configurations < 2 or n_seeds < MIN_SEEDS:
         return None
-    test_noise, selection_noise = map(additive_residuals, matrices)
+    test_noise, selection_noise = map(compute_additive_residuals, matrices)
     if is_rounding(test_noise, scale_of(matrices[0])) or is_rounding(
         selection_noise, scale_of(matrices[1])
     ):

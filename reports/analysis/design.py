@@ -10,7 +10,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from harness.store import COMPLETE, SEPARATE_FACTORS, ConfigurationRecord, FactorRecord, level_id
+from harness.store import (
+    COMPLETE,
+    SEPARATE_FACTORS,
+    ConfigurationRecord,
+    FactorRecord,
+    make_level_id,
+)
 from reports import tables
 from reports.stats import Array
 from reports.study import Study
@@ -126,7 +132,7 @@ def make_design(study: Study, metric: str) -> Design:
     by_key = {configuration.key: configuration for configuration in analyzed_study.non_controls}
     column = f"test/{metric}"
     finished_rows = (
-        tables.configuration_rows(analyzed_study).filter(state=COMPLETE).drop_nulls(column)
+        tables.select_configuration_rows(analyzed_study).filter(state=COMPLETE).drop_nulls(column)
     )
     if finished_rows.is_empty():
         raise Unavailable("no configuration has finished")
@@ -193,7 +199,7 @@ def explain_incomparability(study: Study) -> str:
     Returns:
         A clause without a final period. "" if the scores can be compared.
     """
-    rule = tables.selection_rules(study)
+    rule = tables.get_selection_rules(study)
     if tables.uses_test_images(rule):
         return "selection looks at test images in some of its configurations"
     return "its configurations are selected on different images" if "+" in rule else ""
@@ -205,10 +211,10 @@ def _find_varied_factors(
     """Return the factors with at least two levels among some configurations, in study order."""
     factors = []
     for factor in study.factors:
-        key, levels = factor.key, tables.ordered_levels(study, factor)
-        codes_by_level = {level_id(level): code for code, level in enumerate(levels)}
+        key, levels = factor.key, tables.sort_levels(study, factor)
+        codes_by_level = {make_level_id(level): code for code, level in enumerate(levels)}
         codes = [
-            codes_by_level[level_id(configuration.assignment[key])]
+            codes_by_level[make_level_id(configuration.assignment[key])]
             if key in configuration.assignment
             else -1
             for configuration in configurations

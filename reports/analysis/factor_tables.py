@@ -16,10 +16,10 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    optional_cell,
+    make_optional_cell,
 )
 from reports.stats import Estimate
-from reports.study import Study, metric_heading
+from reports.study import Study, get_metric_heading
 
 
 def build_factor_tables(study: Study, metric: str, importance: Importance | None) -> list[Table]:
@@ -45,8 +45,8 @@ def build_factor_tables(study: Study, metric: str, importance: Importance | None
 
 def _build_grid_table(study: Study, importance: Importance) -> Table:
     """Return the table of the factors' shares of the variance on a grid."""
-    design, names = importance.design, tables.short_names(study)
-    heading, n_seeds = metric_heading(study.protocol, design.metric), len(design.seeds)
+    design, names = importance.design, tables.shorten_factor_names(study)
+    heading, n_seeds = get_metric_heading(study.protocol, design.metric), len(design.seeds)
     share_heading = f"% of the variance of {heading}"
     effects = [*importance.factors, *importance.pairs]
     if importance.rest is not None:
@@ -61,15 +61,17 @@ def _build_grid_table(study: Study, importance: Importance) -> Table:
         Column(
             "share",
             share_heading,
-            lambda effect: optional_cell(Ranged, effect.share, decimals=0),
+            lambda effect: make_optional_cell(Ranged, effect.share, decimals=0),
         ),
         Column(
             "freedom",
             "df",
-            lambda effect: optional_cell(Quantity, effect.degrees_of_freedom or None, decimals=0),
+            lambda effect: make_optional_cell(
+                Quantity, effect.degrees_of_freedom or None, decimals=0
+            ),
             drop=1,
         ),
-        Column("p", "Holm p", lambda effect: optional_cell(PValue, effect.holm_p)),
+        Column("p", "Holm p", lambda effect: make_optional_cell(PValue, effect.holm_p)),
     ]
     if any(effect.statistic is not None for effect in effects):
         columns.insert(3, Column("f", "F", lambda effect: _make_f_cell(effect, n_seeds), drop=2))
@@ -95,11 +97,11 @@ def _build_grid_table(study: Study, importance: Importance) -> Table:
 
 def _build_sampled_table(study: Study, importance: Importance) -> Table:
     """Return the table of PED-ANOVA importances of a sampled study."""
-    design, names = importance.design, tables.short_names(study)
-    heading, n = metric_heading(study.protocol, design.metric), len(design.configurations)
+    design, names = importance.design, tables.shorten_factor_names(study)
+    heading, n = get_metric_heading(study.protocol, design.metric), len(design.configurations)
 
     def make_share_cell(effect: Effect) -> Cell | None:
-        return optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
+        return make_optional_cell(Quantity, effect.share and effect.share.mean, decimals=0)
 
     columns = [
         Column("effect", "factor", lambda effect: Text(_format_factors(effect, names)), "left"),
@@ -151,7 +153,7 @@ def _build_cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Tab
         pairs: Effects of pairs of factors that have cells (see Effect.cells).
         metric: Name of the test metric of the means.
     """
-    names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
+    names, decimals = tables.shorten_factor_names(study), tables.get_decimals(study, metric)
 
     def make_mean_cell(cell: Mapping[str, Any]) -> Cell:
         estimate = Estimate(cell["mean"], cell["low"], cell["high"], cell["n"])
@@ -162,7 +164,7 @@ def _build_cell_table(study: Study, pairs: Sequence[Effect], metric: str) -> Tab
         Column("level", "level", lambda cell: Text(cell["first"]), "left"),
         Column("other", "other factor", lambda cell: Text(names[cell["other"]]), "left"),
         Column("other_level", "other level", lambda cell: Text(cell["second"]), "left"),
-        Column("mean", metric_heading(study.protocol, metric), make_mean_cell),
+        Column("mean", get_metric_heading(study.protocol, metric), make_mean_cell),
         Column("n", "seeds", lambda cell: Quantity(cell["n"], 0)),
         Column(
             "configurations", "configurations", lambda cell: Quantity(cell["configurations"], 0)

@@ -11,10 +11,10 @@ from reports.analysis import variance
 from reports.analysis.contrasts import Term, build_model
 from reports.analysis.design import Design, Unavailable, VariedFactor, make_design
 from reports.analysis.ped_anova import ped_anova
-from reports.cells import level_text
+from reports.cells import format_level
 from reports.stats import Estimate, holm, is_rounding, scale_of
 from reports.study import Study
-from reports.tables import interval_of
+from reports.tables import compute_interval
 
 
 @dataclass(frozen=True)
@@ -143,7 +143,7 @@ def _analyze_grid(design: Design) -> Importance:
         )
     model = build_model(design.factors)
     tests = [_test_term(design, term) for term in model.terms]
-    total, residual, *parts = variance.seed_products(design.values, model)
+    total, residual, *parts = variance.compute_seed_products(design.values, model)
 
     def make_effects(n_factors: int) -> tuple[Effect, ...]:
         """Return the effects of the terms that have `n_factors` factors, the largest first."""
@@ -157,22 +157,22 @@ def _analyze_grid(design: Design) -> Importance:
             is_tested_pair = n_factors == 2 and test.statistic is not None
             effect = Effect(
                 tuple(factor.key for factor in factors),
-                None if is_confounded else variance.share_of_variance(part, total),
+                None if is_confounded else variance.compute_share_of_variance(part, total),
                 term.degrees_of_freedom,
                 p,
                 test.statistic,
                 test.numerator_df,
                 _average_cells(design, *factors) if is_tested_pair else (),
             )
-            squares_and_effects.append((variance.expected_square(part), effect))
+            squares_and_effects.append((variance.estimate_expected_square(part), effect))
         # effects whose sizes differ only by rounding errors keep the study's order
         largest = max((abs(square) for square, _ in squares_and_effects), default=0.0) or 1.0
         squares_and_effects.sort(key=lambda pair: -round(pair[0] / largest, 9))
         return tuple(effect for _, effect in squares_and_effects)
 
     has_rest = model.residual_degrees_of_freedom > 0
-    rest_share = variance.share_of_variance(residual, total) if has_rest else None
-    noise = variance.noise_percentage(total)
+    rest_share = variance.compute_share_of_variance(residual, total) if has_rest else None
+    noise = variance.compute_noise_percentage(total)
     return Importance(design, make_effects(1), make_effects(2), rest_share, noise)
 
 
@@ -185,7 +185,7 @@ def _test_term(design: Design, term: Term) -> _Test:
     is_factor = len(term.factors) == 1
     if not term.degrees_of_freedom or (is_factor and design.n_left_out):
         return _Test(None)
-    test = variance.block_f(variance.term_contrasts(term, design.values))
+    test = variance.block_f(variance.compute_term_contrasts(term, design.values))
     return _Test(test.p, test.statistic, test.numerator_df)
 
 
@@ -197,7 +197,12 @@ def _average_cells(
     for i, j in itertools.product(range(len(first.levels)), range(len(second.levels))):
         has_levels = (first.codes == i) & (second.codes == j)
         if has_levels.any():
-            estimate = interval_of(design.metric, design.values[has_levels].mean(axis=0).tolist())
-            levels = {"first": level_text(first.levels[i]), "second": level_text(second.levels[j])}
+            estimate = compute_interval(
+                design.metric, design.values[has_levels].mean(axis=0).tolist()
+            )
+            levels = {
+                "first": format_level(first.levels[i]),
+                "second": format_level(second.levels[j]),
+            }
             cells.append({**levels, **asdict(estimate), "configurations": int(has_levels.sum())})
     return cells

@@ -8,21 +8,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
-from harness.store import CONTROLS, FLAG, QUALITY, TARGET, level_id
+from harness.store import CONTROLS, FLAG, QUALITY, TARGET, make_level_id
 from reports.cells import Value
-from reports.formatting import cell_text, join_names, points_text
-from reports.stats import compare_paired, max_correct_by_guessing
-from reports.study import Study, metric_heading
+from reports.formatting import format_cell_text, format_points, join_names
+from reports.stats import compare_paired, compute_max_correct_by_guessing
+from reports.study import Study, get_metric_heading
 from reports.tables import (
     Group,
-    configuration_groups,
-    control_groups,
     count_correct_answers,
-    dataset_of_controls,
-    decimals_of,
-    effect_of,
     find_baseline_configuration_group,
+    get_dataset_of_controls,
+    get_decimals,
+    get_smallest_effect,
     list_datasets,
+    make_configuration_groups,
+    make_control_groups,
 )
 
 SATURATED, NO_HEADROOM, AT_CHANCE = "saturated", "no headroom", "at chance"
@@ -97,9 +97,9 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     """
     if not _can_gain(study, metric):
         return None
-    effect, controls = effect_of(study, metric), _finished_controls(study)
+    effect, controls = get_smallest_effect(study, metric), _get_finished_controls(study)
     floor = controls.get(FLOOR) or find_baseline_configuration_group(
-        study, configuration_groups(study)
+        study, make_configuration_groups(study)
     )
     if effect is None or floor is None or REAL not in controls:
         return None
@@ -114,14 +114,14 @@ def _check_headroom(study: Study, metric: str) -> Limit | None:
     if any(_exceeds_floor(group, floor, column, effect) for group in _find_generators(study)):
         return None
     name = f"the {CONTROLS[FLOOR][0] if FLOOR in controls else 'baseline'}"
-    heading = metric_heading(study.protocol, metric)
+    heading = get_metric_heading(study.protocol, metric)
     if is_unchanged:
         evidence = f"real images do not change {heading}: it equals that of {name} under each seed."
     else:
-        gain_text = cell_text(Value(gain, signed=True, decimals=decimals_of(study, metric)))
+        gain_text = format_cell_text(Value(gain, signed=True, decimals=get_decimals(study, metric)))
         evidence = f"real images change {heading} by {gain_text} compared with {name}, "
         is_loss = gain.high is not None and gain.high < 0
-        small_gain = f"a gain below the smallest effect of interest ({points_text(effect)})."
+        small_gain = f"a gain below the smallest effect of interest ({format_points(effect)})."
         evidence += "which is no gain." if is_loss else small_gain
     advice = f"Use {_suggest_data(study)}, or other fine-tuner settings."
     return Limit(NO_HEADROOM, f"{_describe_dataset(study)}{evidence} {advice}", _SYNTHESIS)
@@ -142,14 +142,14 @@ def _exceeds_floor(group: Group, floor: Group, column: str, effect: float) -> bo
 
 def _find_generators(study: Study) -> list[Group]:
     """Return the configurations that equal the baseline in everything except the synthesis."""
-    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+    baselines = {factor.key: make_level_id(factor.baseline) for factor in study.factors}
 
     def is_allowed(key: str, level: object) -> bool:
-        return key.partition(".")[0] in _SYNTHESIS or level_id(level) == baselines.get(key)
+        return key.partition(".")[0] in _SYNTHESIS or make_level_id(level) == baselines.get(key)
 
     return [
         group
-        for group in configuration_groups(study)
+        for group in make_configuration_groups(study)
         if all(is_allowed(key, level) for key, level in group.value.assignment.items())
     ]
 
@@ -204,13 +204,13 @@ def _select_groups(study: Study) -> list[Group]:
     as under the protocol few_shot, zero_shot does not show what training achieves: the fine-tuner
     alone and the baseline are added. Without either control there are none.
     """
-    controls = _finished_controls(study)
+    controls = _get_finished_controls(study)
     groups = [controls[control] for control in (ZERO_SHOT, REAL) if control in controls]
     if not groups or REAL in controls:
         return groups
     trained_groups = (
         controls.get(FLOOR),
-        find_baseline_configuration_group(study, configuration_groups(study)),
+        find_baseline_configuration_group(study, make_configuration_groups(study)),
     )
     return [*groups, *(group for group in trained_groups if group and group.finished_rows)]
 
@@ -234,7 +234,7 @@ class _Answers:
     @property
     def is_guessing(self) -> bool:
         """Whether uniform guessing may give this many correct answers, at the 5% level."""
-        return self.n_correct <= max_correct_by_guessing(self.n_images, self.n_classes)
+        return self.n_correct <= compute_max_correct_by_guessing(self.n_images, self.n_classes)
 
     @property
     def percent(self) -> float:
@@ -265,11 +265,11 @@ def _describe_guessing(study: Study, accuracy: str, guesses: Sequence[_Answers])
     """Return the evidence as text: "New is no better than guessing (zero-shot 4.5%; ...)"."""
     # all groups were tested on the same images and classes
     n_images, n_classes = guesses[0].n_images, guesses[0].n_classes
-    max_correct = max_correct_by_guessing(n_images, n_classes)
+    max_correct = compute_max_correct_by_guessing(n_images, n_classes)
     percentages = [f"{row.name} {row.percent:.1f}%" for row in guesses]
     mean_percent, max_percent = 100 / n_classes, 100 * max_correct / n_images
     return (
-        f"{metric_heading(study.protocol, accuracy)} is no better than guessing"
+        f"{get_metric_heading(study.protocol, accuracy)} is no better than guessing"
         f" ({join_names(percentages)}; guessing among {n_classes} classes gives"
         f" {mean_percent:.1f}% on average, and at most {max_percent:.1f}% in 95% of cases on"
         f" {n_images:,} test images)"
@@ -284,11 +284,11 @@ def _list_accuracies(study: Study, metric: str) -> list[str]:
     return list(study.protocol.halves.get(metric, (metric,)))
 
 
-def _finished_controls(study: Study) -> Mapping[str, Group]:
+def _get_finished_controls(study: Study) -> Mapping[str, Group]:
     """Return the controls that have finished seeds, by name."""
-    return {group.control: group for group in control_groups(study) if group.finished_rows}
+    return {group.control: group for group in make_control_groups(study) if group.finished_rows}
 
 
 def _describe_dataset(study: Study) -> str:
     """Return "on DATASET, " with the dataset of the controls in a study over datasets, else ""."""
-    return f"on {dataset_of_controls(study)}, " if list_datasets(study) else ""
+    return f"on {get_dataset_of_controls(study)}, " if list_datasets(study) else ""

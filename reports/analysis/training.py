@@ -17,10 +17,10 @@ from reports.tables import Group
 
 Points = list[dict[str, Any]]
 
-OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of points (see cost_points)
+OPTIMAL, OTHER = "Pareto-optimal", "other"  # kinds of points (see make_cost_points)
 
 
-def cost_points(study: Study, metric: str) -> Points:
+def make_cost_points(study: Study, metric: str) -> Points:
     """Return the cost and the result of each configuration, the cheapest first.
 
     A configuration is OPTIMAL if its selection score is better than that of every cheaper one,
@@ -45,7 +45,7 @@ def cost_points(study: Study, metric: str) -> Points:
         Unavailable: If the study cannot be analyzed (see select_analyzed_study).
     """
     analyzed_study = select_analyzed_study(study, metric)
-    labels = tables.factor_labels(analyzed_study)
+    labels = tables.make_label_columns(analyzed_study)
     scored_groups = (
         []
         if explain_incomparability(analyzed_study)
@@ -53,21 +53,21 @@ def cost_points(study: Study, metric: str) -> Points:
     )
     scores = {group: score for score, group in scored_groups}
     costs = []
-    for group in tables.configuration_groups(analyzed_study):
+    for group in tables.make_configuration_groups(analyzed_study):
         estimate, seconds = group.estimate(f"test/{metric}"), group.mean("seconds")
         if estimate and seconds is not None:
             costs.append((seconds, scores.get(group, -inf), group, estimate))
     best_score = -inf
     points: Points = []
     for seconds, score, group, estimate in sorted(costs, key=lambda cost: (cost[0], -cost[1])):
-        point = {"label": tables.row_text(group, labels), "seconds": seconds}
+        point = {"label": tables.format_group_name(group, labels), "seconds": seconds}
         point["kind"] = OPTIMAL if score > best_score else OTHER
-        points.append(point | interval_values("y", estimate))
+        points.append(point | make_interval_values("y", estimate))
         best_score = max(best_score, score)
     return points
 
 
-def learning_curves(study: Study) -> Points:
+def make_learning_curves(study: Study) -> Points:
     """Return the selection objective at every evaluation of each configuration.
 
     A run logs the mean over its seeds. A configuration may have several runs, for example because
@@ -87,28 +87,30 @@ def learning_curves(study: Study) -> Points:
 
         [] if the store has no curves.
     """
-    curves, labels = _read_curves(study), tables.factor_labels(study)
+    curves, labels = _read_curves(study), tables.make_label_columns(study)
     points: Points = []
-    for group in tables.configuration_groups(study):
+    for group in tables.make_configuration_groups(study):
         group_curves = _select_curves(curves, group.column("run_id"))
-        label = tables.row_text(group, labels)
+        label = tables.format_group_name(group, labels)
         description = {"key": group.value.key, "label": label, "state": _summarize_state(group)}
         for index in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[index] for curve in group_curves if index < len(curve)]
             estimate = mean_interval([value for _, value in evaluations])
             step = max(step for step, _ in evaluations)
-            points.append({**description, "step": step, **interval_values("y", estimate)})
+            points.append({**description, "step": step, **make_interval_values("y", estimate)})
     return points
 
 
-def interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
+def make_interval_values(name: str, estimate: Estimate) -> dict[str, Any]:
     """Return an estimate as a dictionary: the mean under `name`, and the keys low and high."""
     return {name: estimate.mean, "low": estimate.low, "high": estimate.high}
 
 
 def _read_curves(study: Study) -> dict[str, History]:
     """Return the history of the selection objective by run ID."""
-    run_ids = tables.configuration_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
+    run_ids = (
+        tables.select_configuration_rows(study)["run_id"].drop_nulls().unique(maintain_order=True)
+    )
     return study.histories.load(study.score_column, run_ids.to_list())
 
 
@@ -123,6 +125,6 @@ def _select_curves(curves: Mapping[str, History], run_ids: Iterable[Any]) -> lis
 
 
 def _summarize_state(group: Group) -> str:
-    """Return the state of a configuration with several seeds (see learning_curves)."""
+    """Return the state of a configuration with several seeds (see make_learning_curves)."""
     states = group.column("state")
     return next((state for state in (COMPLETE, PRUNED) if state in states), str(states[0]))

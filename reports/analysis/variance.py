@@ -17,13 +17,13 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.analysis.contrasts import ContrastModel, Term
-from reports.stats import Array, Estimate, critical, scale_of, without_rounding
+from reports.stats import Array, Estimate, critical, remove_rounding_errors, scale_of
 
 MIN_SEEDS_FOR_INTERVAL = 3  # the jackknife leaves one out, and an inner product needs two
 _ROUNDING_SHARE = 1e-12  # smaller fractions of a sum of squares count as rounding errors
 
 
-def term_contrasts(term: Term, values: Array) -> Array:
+def compute_term_contrasts(term: Term, values: Array) -> Array:
     """Return a term's contrasts under each seed, (..., df, R), with rounding errors set to 0.
 
     Args:
@@ -31,10 +31,10 @@ def term_contrasts(term: Term, values: Array) -> Array:
         values: Results, (..., S, R).
     """
     projected = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
-    return without_rounding(projected, scale_of(values))
+    return remove_rounding_errors(projected, scale_of(values))
 
 
-def seed_products(values: Array, model: ContrastModel) -> Array:
+def compute_seed_products(values: Array, model: ContrastModel) -> Array:
     """Return matrices of the inner products of the vectors of any two seeds, (2 + T, R, R).
 
     Args:
@@ -46,17 +46,17 @@ def seed_products(values: Array, model: ContrastModel) -> Array:
         then the residuals after all terms, then the contrasts of each of the T terms.
     """
     scale = scale_of(values)
-    centered = without_rounding(values - values.mean(axis=0), scale)
-    residuals = without_rounding(values - model.span @ (model.span.T @ values), scale)
-    contrasts = [term_contrasts(term, values) for term in model.terms]
+    centered = remove_rounding_errors(values - values.mean(axis=0), scale)
+    residuals = remove_rounding_errors(values - model.span @ (model.span.T @ values), scale)
+    contrasts = [compute_term_contrasts(term, values) for term in model.terms]
     return np.array([vectors.T @ vectors for vectors in (centered, residuals, *contrasts)])
 
 
-def share_of_variance(part: Array, total: Array) -> Estimate | None:
+def compute_share_of_variance(part: Array, total: Array) -> Estimate | None:
     """Return the share of the variance between configurations that a term or the rest explains.
 
     Args:
-        part: Matrix of the term or of the residuals, (R, R), see seed_products.
+        part: Matrix of the term or of the residuals, (R, R), see compute_seed_products.
         total: Matrix of the configurations' differences from the mean of all, (R, R).
 
     Returns:
@@ -68,8 +68,12 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
 
     def compute_share(seeds: Sequence[int]) -> float | None:
         positions = np.ix_(seeds, seeds)
-        total_square = expected_square(total[positions])
-        return expected_square(part[positions]) / total_square if total_square > min_total else None
+        total_square = estimate_expected_square(total[positions])
+        return (
+            estimate_expected_square(part[positions]) / total_square
+            if total_square > min_total
+            else None
+        )
 
     share = compute_share(range(n))
     if share is None:
@@ -87,12 +91,12 @@ def share_of_variance(part: Array, total: Array) -> Estimate | None:
     return Estimate(_clip_to_percent(share), _clip_to_percent(low), _clip_to_percent(high), n)
 
 
-def noise_percentage(total: Array) -> float | None:
+def compute_noise_percentage(total: Array) -> float | None:
     """Return the percentage of noise in the variance between the configurations' means over seeds.
 
     Args:
         total: Matrix of the configurations' differences from the mean of all, (R, R), see
-            seed_products.
+            compute_seed_products.
 
     Returns:
         A number from 0 to 100. None with one seed, or if the means do not differ.
@@ -101,17 +105,17 @@ def noise_percentage(total: Array) -> float | None:
     observed_square = float(total.sum()) / n**2
     if n < 2 or observed_square <= 0:
         return None
-    return _clip_to_percent(1 - expected_square(total) / observed_square)
+    return _clip_to_percent(1 - estimate_expected_square(total) / observed_square)
 
 
-def expected_square(products: Array) -> float:
+def estimate_expected_square(products: Array) -> float:
     """Estimate the squared length of the expected vector of a seed, without noise.
 
     The estimate is unbiased, so it may be negative. With a single seed, the noise cannot be
     removed: the result is the squared length of the seed's vector.
 
     Args:
-        products: Inner products of the vectors of any two seeds, (R, R), see seed_products.
+        products: Inner products of the vectors of any two seeds, (R, R), see compute_seed_products.
     """
     n = len(products)
     if n == 1:
@@ -124,7 +128,7 @@ def _clip_to_percent(share: float) -> float:
     return 100 * min(max(share, 0.0), 1.0)
 
 
-def common_share(values: Array) -> Array:
+def compute_common_share(values: Array) -> Array:
     """Return the share q of a term's sum of squares that is common to all seeds, (...,).
 
     The block ANOVA tests the term against its interaction with seeds. Its F is
@@ -176,7 +180,7 @@ def block_f(values: Array) -> BlockTest:
     from scipy import special
 
     df, n_seeds = values.shape
-    share = float(common_share(values))
+    share = float(compute_common_share(values))
     if not df or not share:
         return BlockTest(0.0, float(df), 1.0)
     if share >= 1 - _ROUNDING_SHARE:

@@ -6,4 +6,4 @@ missing verdicts, and cautions.
 
 from reports.answer.build import build_answer
 from reports.answer.finding import Answer, Finding
-from reports.answer.paired import paired_answer, paired_limits
+from reports.answer.paired import list_paired_limits, make_paired_answer

@@ -7,24 +7,24 @@ from reports import tables
 from reports.analysis import (
     Importance,
     Limit,
-    choice_correlation,
+    compute_choice_correlation,
     explain_incomparability,
     find_limits,
 )
 from reports.answer.cautions import find_cautions
-from reports.answer.comparisons import metric_name
-from reports.answer.controls import controls_finding
-from reports.answer.external import external_finding
+from reports.answer.comparisons import format_metric_name
+from reports.answer.controls import make_controls_finding
+from reports.answer.external import make_external_finding
 from reports.answer.factors import (
-    best_configuration_finding,
-    importance_findings,
-    interactions_text,
-    levels_finding,
-    ranks_finding,
+    format_interactions,
+    make_best_configuration_finding,
+    make_importance_findings,
+    make_levels_finding,
+    make_ranks_finding,
 )
 from reports.answer.finding import Answer, Finding
 from reports.cells import AVERAGE, Table
-from reports.formatting import number_text, points_text
+from reports.formatting import format_number, format_points
 from reports.study import Study
 
 
@@ -53,14 +53,14 @@ def build_answer(
     controls_findings = [
         finding
         for table in all_tables
-        if (finding := controls_finding(table, study, metric, limits))
+        if (finding := make_controls_finding(table, study, metric, limits))
     ]
     # the controls ran on one dataset, so limits found with them do not apply to averages
     level_limits = [limit for limit in limits if not (datasets and limit.is_of_controls)]
     external_findings = [
         finding
         for table in study_tables
-        if (finding := external_finding(table, study, metric, level_limits))
+        if (finding := make_external_finding(table, study, metric, level_limits))
     ]
     findings = (
         *_find_level_findings(study, metric, study_tables, importance, level_limits),
@@ -68,7 +68,7 @@ def build_answer(
         *external_findings,
     )
     has_verdicts = any(finding.verdict for finding in findings)
-    rule = rule_text(study, metric) if has_verdicts else ""
+    rule = format_rule(study, metric) if has_verdicts else ""
     limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
     return Answer(findings, tuple(find_cautions(study, metric, study_tables)), rule, limit_findings)
 
@@ -89,34 +89,34 @@ def _find_level_findings(
         importance: Importance of the study's factors. None if it cannot be computed.
         limits: Reasons why levels get no verdict.
     """
-    heading, names = metric_name(study, metric), tables.short_names(study)
+    heading, names = format_metric_name(study, metric), tables.shorten_factor_names(study)
     has_configurations = any(table.kind == "configurations" for table in study_tables)
     if has_configurations and not explain_incomparability(study):
-        for finding in best_configuration_finding(study, metric):
+        for finding in make_best_configuration_finding(study, metric):
             yield replace(finding, text=f"{finding.text} {_describe_choice(study, metric)}")
     for table in study_tables:
         if table.kind == "ranks":
-            yield ranks_finding(table, heading, study)
-        elif table_finding := levels_finding(table, heading, limits):
+            yield make_ranks_finding(table, heading, study)
+        elif table_finding := make_levels_finding(table, heading, limits):
             if importance and table.kind == "effects":
-                interactions = interactions_text(importance, table, names)
+                interactions = format_interactions(importance, table, names)
                 text = f"{table_finding.text} {interactions}".strip()
                 table_finding = replace(table_finding, text=text)
             yield table_finding
     if importance:
-        yield from importance_findings(importance, heading, names)
+        yield from make_importance_findings(importance, heading, names)
 
 
 def _describe_choice(study: Study, metric: str) -> str:
     """Return the caution that the interval ignores that the best configuration was chosen."""
-    correlation = choice_correlation(study, metric)
+    correlation = compute_choice_correlation(study, metric)
     if correlation is None:
         return "The interval does not account for choosing the best."
-    details = f"correlation of selection noise and test noise: {number_text(correlation, 2)}"
+    details = f"correlation of selection noise and test noise: {format_number(correlation, 2)}"
     return f"The interval does not account for choosing the best ({details})."
 
 
-def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
+def format_rule(study: Study, metric: str, family: str = "of its table") -> str:
     """Return the explanation of the verdicts.
 
     Args:
@@ -124,8 +124,8 @@ def rule_text(study: Study, metric: str, family: str = "of its table") -> str:
         metric: Metric of the verdicts.
         family: Phrase that completes "Holm p < 0.05 over the comparisons ...".
     """
-    points = points_text(tables.effect_of(study, metric) or study.smallest_effect)
-    name = metric_name(study, metric)
+    points = format_points(tables.get_smallest_effect(study, metric) or study.smallest_effect)
+    name = format_metric_name(study, metric)
     return (
         f"Higher, lower: the difference exceeds {points} of {name} (Holm p < 0.05 over the"
         f" comparisons {family}). Equivalent: its 95% interval is within ±{points} (not"

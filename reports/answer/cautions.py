@@ -6,7 +6,7 @@ from harness.store import COMPLETE
 from harness.wording import count
 from reports import tables
 from reports.analysis import Design, compute_if_available, describe_uneven_noise, make_design
-from reports.answer.comparisons import metric_name
+from reports.answer.comparisons import format_metric_name
 from reports.cells import Table
 from reports.formatting import join_names
 from reports.study import Study
@@ -86,7 +86,8 @@ def _find_baseline_cautions(study: Study, study_tables: Sequence[Table]) -> Iter
     if unfinished:
         yield f"The baseline has not finished: {effect}."
     elif without_metric:
-        yield f"The baseline has no {metric_name(study, without_metric[0].metric)}: {effect}."
+        metric_name = format_metric_name(study, without_metric[0].metric)
+        yield f"The baseline has no {metric_name}: {effect}."
 
 
 def find_absence_cautions(study: Study) -> Iterator[str]:
@@ -98,7 +99,7 @@ def find_absence_cautions(study: Study) -> Iterator[str]:
 
 def find_noise_cautions(design: Design) -> Iterator[str]:
     """Yield a caution for each description of uneven noise; see describe_uneven_noise."""
-    name = metric_name(design.study, design.metric)
+    name = format_metric_name(design.study, design.metric)
     for description in describe_uneven_noise(design):
         yield f"{name} {description}: intervals and verdicts assume normal noise of equal size."
 

@@ -8,9 +8,9 @@ from harness.wording import count
 from reports import tables
 from reports.analysis import Limit
 from reports.cells import Flagged, Row, Value
-from reports.formatting import cell_text, join_names, p_text, points_text
+from reports.formatting import format_cell_text, format_p, format_points, join_names
 from reports.stats import MAX_FURTHER_PAIRS, Compared, Estimate, Verdict, is_significant
-from reports.study import Study, metric_heading
+from reports.study import Study, get_metric_heading
 
 _CONSTANT = "different by the same amount under each seed"
 # Outcomes of comparisons, worded to follow "H is". Sentences list them in this order.
@@ -50,7 +50,7 @@ def classify_comparison(comparison: Compared) -> str:
     return "not significantly different"
 
 
-def outcomes_text(names: Mapping[str, Sequence[str]]) -> str:
+def format_outcomes(names: Mapping[str, Sequence[str]]) -> str:
     """Return outcomes with the rows that have them: "higher for 4; equivalent for 8 and 16".
 
     Args:
@@ -69,13 +69,15 @@ def is_conclusive(comparison: Compared) -> bool:
     return comparison.is_unchanged or is_significant(comparison.holm_p)
 
 
-def difference_text(comparison: Compared) -> str:
+def format_difference(comparison: Compared) -> str:
     """Return a difference with its details: "+0.5 ± 0.4, about 3 to 9 more seeds".
 
-    The details are the number of datasets if some are missing, p (see verdict_p_text), and the
+    The details are the number of datasets if some are missing, p (see format_verdict_p), and the
     number of further seeds that an inconclusive comparison needs.
     """
-    value = cell_text(Value(comparison.difference, signed=True, decimals=comparison.decimals))
+    value = format_cell_text(
+        Value(comparison.difference, signed=True, decimals=comparison.decimals)
+    )
     datasets = ""
     if comparison.datasets:
         datasets = f"over {comparison.datasets[0]} of {comparison.datasets[1]} datasets"
@@ -86,13 +88,13 @@ def difference_text(comparison: Compared) -> str:
     texts = [
         value,
         datasets,
-        verdict_p_text(comparison),
+        format_verdict_p(comparison),
         _format_further_seeds(comparison.more_seeds) if comparison.more_seeds else "",
     ]
     return ", ".join(filter(None, texts))
 
 
-def verdict_p_text(comparison: Compared) -> str:
+def format_verdict_p(comparison: Compared) -> str:
     """Return the p-values of a comparison, with labels that say what they test.
 
     - HIGHER, LOWER: "beyond 1 point: Holm p = 0.012".
@@ -104,10 +106,10 @@ def verdict_p_text(comparison: Compared) -> str:
     Returns:
         "" if there is no p to report.
     """
-    points = points_text(comparison.effect) if comparison.effect else ""
-    nonzero_text = holm_p_text(comparison.holm_p) if is_significant(comparison.holm_p) else ""
+    points = format_points(comparison.effect) if comparison.effect else ""
+    nonzero_text = format_holm_p(comparison.holm_p) if is_significant(comparison.holm_p) else ""
     if comparison.verdict and comparison.verdict.is_different:
-        return f"beyond {points}: {holm_p_text(comparison.beyond_p)}"
+        return f"beyond {points}: {format_holm_p(comparison.beyond_p)}"
     if comparison.verdict is Verdict.EQUIVALENT and comparison.within_p is not None:
         within_text = f"within {points}: p {_format_p(comparison.within_p)}"
         return f"{within_text}, nonzero: {nonzero_text}" if nonzero_text else within_text
@@ -135,7 +137,7 @@ def reverse_comparison(comparison: Compared) -> Compared:
     return replace(comparison, difference=mirrored, verdict=verdict)
 
 
-def other_metrics_text(
+def format_other_metrics(
     study: Study, metric: str, difference: Callable[[str], Estimate | None]
 ) -> str:
     """Return a difference in the other metrics of a study: "joint H −13.0 ± 2.0".
@@ -152,18 +154,18 @@ def other_metrics_text(
         "" if no metric is listed.
     """
     texts = []
-    for other_metric in tables.other_metrics(study, metric):
-        estimate, effect = difference(other_metric), tables.effect_of(study, other_metric)
+    for other_metric in tables.list_other_metrics(study, metric):
+        estimate, effect = difference(other_metric), tables.get_smallest_effect(study, other_metric)
         if estimate is None or estimate.low is None or estimate.high is None or effect is None:
             continue  # without an interval, the difference may be noise
         if estimate.low > effect or estimate.high < -effect:
-            decimals = tables.decimals_of(study, other_metric)
-            value = cell_text(Value(estimate, signed=True, decimals=decimals))
-            texts.append(f"{metric_name(study, other_metric)} {value}")
+            decimals = tables.get_decimals(study, other_metric)
+            value = format_cell_text(Value(estimate, signed=True, decimals=decimals))
+            texts.append(f"{format_metric_name(study, other_metric)} {value}")
     return join_names(texts)
 
 
-def flags_sentence(
+def format_flags_sentences(
     rows: Sequence[tuple[str, Row]], limits: Sequence[Limit], unit: str = "seed"
 ) -> str:
     """Return the flags of rows as sentences; "" if there are none.
@@ -196,7 +198,7 @@ def flags_sentence(
     return " ".join(texts)
 
 
-def flags_text(flags: Sequence[Flagged]) -> str:
+def format_flags(flags: Sequence[Flagged]) -> str:
     """Return the flags of one row: "An untrained model was tested in 5 of 8 seeds."."""
     texts = {
         flag.name: f"in {flag.n_raised} of {count(flag.n_checked, 'seed')}"
@@ -217,24 +219,24 @@ def _weakens(flag: Flagged) -> bool:
     return flag.name != "saturated" or 2 * flag.n_raised >= flag.n_checked
 
 
-def no_verdict_text(limits: Sequence[Limit]) -> str:
+def format_no_verdict(limits: Sequence[Limit]) -> str:
     """Return the reasons for the missing verdict as a sentence; "" if there are none."""
     return (
         f"No verdict: {' and '.join(_REASONS[limit.name] for limit in limits)}." if limits else ""
     )
 
 
-def holm_p_text(p: float | None) -> str:
+def format_holm_p(p: float | None) -> str:
     """Return a corrected p as text: "Holm p = 0.012"; "" for None."""
     return "" if p is None else f"Holm p {_format_p(p)}"
 
 
 def _format_p(p: float) -> str:
     """Return a p-value with a relation sign: "= 0.012" or "< 0.001"."""
-    text = p_text(p)
+    text = format_p(p)
     return f"< {text[1:]}" if text.startswith("<") else f"= {text}"
 
 
-def metric_name(study: Study, metric: str) -> str:
+def format_metric_name(study: Study, metric: str) -> str:
     """Return the metric's heading without a final period, for use within a sentence."""
-    return metric_heading(study.protocol, metric).rstrip(".")
+    return get_metric_heading(study.protocol, metric).rstrip(".")

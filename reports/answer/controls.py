@@ -9,11 +9,11 @@ from reports import tables
 from reports.analysis import Limit
 from reports.answer.comparisons import (
     classify_comparison,
-    difference_text,
-    flags_sentence,
-    metric_name,
-    no_verdict_text,
-    other_metrics_text,
+    format_difference,
+    format_flags_sentences,
+    format_metric_name,
+    format_no_verdict,
+    format_other_metrics,
     reverse_comparison,
 )
 from reports.answer.finding import Finding
@@ -23,7 +23,7 @@ from reports.study import Study
 from reports.tables import Family
 
 
-def controls_finding(
+def make_controls_finding(
     table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
     """Return the finding on the controls in a table.
@@ -38,7 +38,7 @@ def controls_finding(
         The finding. Its verdict is that against the fine-tuner alone, or else against the first
         control. None if the table compares no control of COMPETING with a baseline.
     """
-    heading = metric_name(study, metric)
+    heading = format_metric_name(study, metric)
     baseline = table.baseline
     comparisons = {
         row.control: row.comparison for row in table.rows if row.control and row.comparison
@@ -54,15 +54,17 @@ def controls_finding(
     # in a study over datasets, the controls ran on only one of them
     datasets = tables.list_datasets(study)
     controls_study = (
-        tables.restrict_to_dataset(study, tables.dataset_of_controls(study)) if datasets else study
+        tables.restrict_to_dataset(study, tables.get_dataset_of_controls(study))
+        if datasets
+        else study
     )
-    family = tables.first_family(controls_study, metric)
+    family = tables.get_first_family(controls_study, metric)
     baseline_comparisons = {
         control: reverse_comparison(comparisons[control]) for control in competing_controls
     }
-    sentences = [no_verdict_text(limits)]
+    sentences = [format_no_verdict(limits)]
     for control, comparison in baseline_comparisons.items():
-        other_metrics = other_metrics_text(
+        other_metrics = format_other_metrics(
             study, metric, partial(_compute_difference, family, control)
         )
         sentences.append(_describe_comparison(control, comparison, heading, other_metrics))
@@ -77,7 +79,7 @@ def controls_finding(
         for row in table.rows
         if row.section == CONTROLS_SECTION and row.control != "zero_shot"
     ]
-    sentences.append(flags_sentence([("the baseline", baseline), *controls], limits))
+    sentences.append(format_flags_sentences([("the baseline", baseline), *controls], limits))
     # the comparison with the fine-tuner alone shows whether synthesis helps at all
     decisive = FINETUNER_ALONE if FINETUNER_ALONE in comparisons else competing_controls[0]
     verdict = baseline_comparisons[decisive].verdict
@@ -120,7 +122,7 @@ def _describe_comparison(
     """
     outcome = classify_comparison(comparison)
     text = f"Compared with the {CONTROLS[control][0]}, {heading} is {outcome}"
-    details = "" if comparison.is_unchanged else difference_text(comparison)
+    details = "" if comparison.is_unchanged else format_difference(comparison)
     details = "; ".join(filter(None, (details, other_metrics)))
     return f"{text} ({details})." if details else f"{text}."
 
@@ -142,7 +144,7 @@ def _describe_real_images(
     unseen = study.protocol.unseen
     images = f"real images of the {unseen} classes" if unseen else "real images"
     if not comparison.is_unchanged:
-        difference, *details = difference_text(comparison).split(", ", 1)
+        difference, *details = format_difference(comparison).split(", ", 1)
         text = f"{images.capitalize()} would change {heading} by {difference}"
         return f"{text} ({details[0]})." if details else f"{text}."
     if alone_comparison is not None and alone_comparison.is_unchanged:

@@ -6,19 +6,19 @@ from dataclasses import replace
 from reports.analysis import Limit
 from reports.answer.comparisons import (
     classify_comparison,
-    difference_text,
-    metric_name,
-    no_verdict_text,
-    outcomes_text,
+    format_difference,
+    format_metric_name,
+    format_no_verdict,
+    format_outcomes,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, EXTERNAL, Table, Value
-from reports.formatting import cell_text, join_names
+from reports.formatting import format_cell_text, join_names
 from reports.stats import Verdict
 from reports.study import Study
 
 
-def external_finding(
+def make_external_finding(
     table: Table, study: Study, metric: str, limits: Sequence[Limit]
 ) -> Finding | None:
     """Return the finding on a table's external rows; None if it has none.
@@ -33,7 +33,7 @@ def external_finding(
     if not rows:
         return None
     is_average = table.kind == "methods"
-    heading = metric_name(study, metric)
+    heading = format_metric_name(study, metric)
     names: dict[str, list[str]] = {}  # by outcome
     not_compared = []
     for row in rows:
@@ -42,16 +42,16 @@ def external_finding(
             comparison = row.comparison
             if limits:
                 comparison = replace(comparison, verdict=None, more_seeds=None)
-            details = "" if comparison.is_unchanged else f" ({difference_text(comparison)})"
+            details = "" if comparison.is_unchanged else f" ({format_difference(comparison)})"
             names.setdefault(classify_comparison(comparison), []).append(f"{row.name}{details}")
         elif isinstance(mean, Value):
-            not_compared.append(f"{row.name} ({cell_text(mean)}, n {mean.estimate.n})")
-    outcomes = outcomes_text(names)
+            not_compared.append(f"{row.name} ({format_cell_text(mean)}, n {mean.estimate.n})")
+    outcomes = format_outcomes(names)
     baseline_name = table.baseline.name if table.baseline else ""
     sentences: list[str] = []
     if outcomes:
         sentences += [
-            no_verdict_text(limits),
+            format_no_verdict(limits),
             f"Compared with the baseline ({baseline_name}), {heading} is {outcomes}.",
         ]
     if not_compared:

@@ -9,19 +9,19 @@ from reports import tables
 from reports.analysis import Importance, Limit
 from reports.answer.comparisons import (
     classify_comparison,
-    difference_text,
-    flags_sentence,
-    flags_text,
-    holm_p_text,
+    format_difference,
+    format_flags,
+    format_flags_sentences,
+    format_holm_p,
+    format_metric_name,
+    format_no_verdict,
+    format_other_metrics,
+    format_outcomes,
     is_conclusive,
-    metric_name,
-    no_verdict_text,
-    other_metrics_text,
-    outcomes_text,
 )
 from reports.answer.finding import Finding
 from reports.cells import AVERAGE, Ranged, Table, Value
-from reports.formatting import cell_text, join_names
+from reports.formatting import format_cell_text, join_names
 from reports.stats import MIN_RANKED, Association, Estimate, Verdict, is_significant
 from reports.study import Study
 
@@ -34,7 +34,7 @@ _MIN_SHARE = 1.0  # percent of the variance; smaller shares are left out, even i
 _AVERAGING = {"methods": ", averaged over datasets", "effects": ", averaged over the other factors"}
 
 
-def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Finding | None:
+def make_levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Finding | None:
     """Return the finding of a table whose rows are levels, or methods over datasets.
 
     If a limit applies to the table's factor, there is no verdict, and only levels with a
@@ -61,28 +61,28 @@ def levels_finding(table: Table, heading: str, limits: Sequence[Limit]) -> Findi
         ]
     names: dict[str, list[str]] = {}  # by outcome
     for level, comparison in comparisons:
-        name = level if comparison.is_unchanged else f"{level} ({difference_text(comparison)})"
+        name = level if comparison.is_unchanged else f"{level} ({format_difference(comparison)})"
         names.setdefault(classify_comparison(comparison), []).append(name)
     verdict = next((verdict for verdict in Verdict if verdict in names), None)
     headings = [column.heading for column in table.columns[: table.n_labels]]
     baseline_text = table.baseline.level
     if len(headings) == 1:
         baseline_text = f"{headings[0]}={baseline_text}"
-    outcomes = outcomes_text(names)
+    outcomes = format_outcomes(names)
     sentence = ""
     if outcomes:
         sentence = f"Compared with the baseline {baseline_text}, {heading} is {outcomes}."
     unit = "seed" if table.kind == "levels" else "trial"
     texts = [
-        no_verdict_text(factor_limits),
+        format_no_verdict(factor_limits),
         sentence,
-        flags_sentence([(row.level, row) for row in table.non_controls], limits, unit),
+        format_flags_sentences([(row.level, row) for row in table.non_controls], limits, unit),
     ]
     subject = ", ".join(headings) + _AVERAGING.get(table.kind, "")
     return Finding(subject, verdict, " ".join(filter(None, texts)))
 
 
-def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
+def make_best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     """Yield the finding on the configuration with the best selection score.
 
     It contains the test result and the difference to the fine-tuner alone at the same levels. If
@@ -97,33 +97,33 @@ def best_configuration_finding(study: Study, metric: str) -> Iterator[Finding]:
     headline = tables.make_headline(study, metric)
     if headline is None or len(tables.rank_configurations(study)) < 2:
         return
-    decimals = tables.decimals_of(study, metric)
-    text = cell_text(Value(headline.estimate, decimals=decimals))
+    decimals = tables.get_decimals(study, metric)
+    text = format_cell_text(Value(headline.estimate, decimals=decimals))
     name = next(
         (name for name in (FINETUNER_ALONE, *headline.differences) if name in headline.differences),
         "",
     )
     if name:
         difference = headline.differences[name]
-        gain = cell_text(Value(difference, signed=True, decimals=decimals))
+        gain = format_cell_text(Value(difference, signed=True, decimals=decimals))
         reference = _describe_control(study, name) if name in CONTROLS else "baseline"
         is_same = difference.mean == 0 and difference.low is None
         text += f", {'the same as' if is_same else f'{gain} compared with'} the {reference}"
         if name in CONTROLS:
-            other_metrics = other_metrics_text(
+            other_metrics = format_other_metrics(
                 study, metric, partial(_get_best_difference, study, name)
             )
             text += f" ({other_metrics})" if other_metrics else ""
-    best_groups = tables.best_configurations(study)
-    flags = flags_text(best_groups[0].flags()) if len(best_groups) == 1 else ""
-    text = f"{headline.configuration}: mean {metric_name(study, metric)} {text}. {flags}"
+    best_groups = tables.find_best_configurations(study)
+    flags = format_flags(best_groups[0].flags()) if len(best_groups) == 1 else ""
+    text = f"{headline.configuration}: mean {format_metric_name(study, metric)} {text}. {flags}"
     yield Finding(BEST, None, text.strip())
 
 
 def _describe_control(study: Study, name: str) -> str:
     """Return a control with the factors that it reads, e.g. "fine-tuner alone at the same lr"."""
-    names = tables.short_names(study)
-    levels = [names[key] for key in tables.factors_of_control(study, name)]
+    names = tables.shorten_factor_names(study)
+    levels = [names[key] for key in tables.get_factors_of_control(study, name)]
     return f"{CONTROLS[name][0]} at the same {join_names(levels)}" if levels else CONTROLS[name][0]
 
 
@@ -133,7 +133,7 @@ def _get_best_difference(study: Study, name: str, metric: str) -> Estimate | Non
     return headline.differences.get(name) if headline else None
 
 
-def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
+def make_ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     """Return the finding of a table of rank associations.
 
     Args:
@@ -144,8 +144,8 @@ def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     names_by_phrase: dict[str, list[str]] = {}
     for row in table.rows:
         if association := row.association:
-            rho = f"ρ = {cell_text(Ranged(association.rho))}" if association.rho else ""
-            details = ", ".join(filter(None, [rho, holm_p_text(association.p)]))
+            rho = f"ρ = {format_cell_text(Ranged(association.rho))}" if association.rho else ""
+            details = ", ".join(filter(None, [rho, format_holm_p(association.p)]))
             phrase = _describe_association(association, heading)
             names_by_phrase.setdefault(phrase, []).append(
                 f"{row.name} ({details})" if details else row.name
@@ -153,7 +153,7 @@ def ranks_finding(table: Table, heading: str, study: Study) -> Finding:
     n_configurations = len(study.non_controls) + study.n_untried
     n_finished = sum(
         bool(group.finished_values(f"test/{table.metric}"))
-        for group in tables.configuration_groups(study)
+        for group in tables.make_configuration_groups(study)
     )
     texts = [f"{n_finished} of {n_configurations} configurations finished."]
     texts += [f"{phrase} {join_names(names)}." for phrase, names in names_by_phrase.items()]
@@ -191,7 +191,7 @@ def _describe_untrained(study: Study) -> str:
     )
 
 
-def interactions_text(importance: Importance, table: Table, names: Mapping[str, str]) -> str:
+def format_interactions(importance: Importance, table: Table, names: Mapping[str, str]) -> str:
     """Return a sentence on the factors that the effect of a table's factor depends on.
 
     Args:
@@ -204,7 +204,7 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
     """
     key = table.name.removeprefix(f"{AVERAGE}-")
     partners = [
-        f"{names[other_key]} ({holm_p_text(pair.holm_p)})"
+        f"{names[other_key]} ({format_holm_p(pair.holm_p)})"
         for pair in importance.interactions
         if key in pair.factors and is_significant(pair.holm_p)
         for other_key in pair.factors
@@ -213,7 +213,7 @@ def interactions_text(importance: Importance, table: Table, names: Mapping[str, 
     return f"Its effect depends on {join_names(partners)}." if partners else ""
 
 
-def importance_findings(
+def make_importance_findings(
     importance: Importance, heading: str, names: Mapping[str, str]
 ) -> Iterator[Finding]:
     """Yield one finding on all factors and pairs with a significant share; none without such.
@@ -236,7 +236,7 @@ def importance_findings(
         # only the first clause explains what the shares are shares of
         explanation = "" if clauses else f" of the variance of {heading} between configurations"
         share_text = f"{share.mean:.0f}%{ends}{explanation}"
-        clauses.append(f"{subject} explains {share_text} ({holm_p_text(effect.holm_p)})")
+        clauses.append(f"{subject} explains {share_text} ({format_holm_p(effect.holm_p)})")
     if clauses:
         brackets = "Brackets: 95% interval of the share over seeds. "
         legend = brackets if any(share.low is not None for _, share in significant_shares) else ""

@@ -9,7 +9,7 @@ from harness.store import ConfigurationRecord
 from harness.wording import count
 from reports import tables
 from reports.analysis import NO_HEADROOM, Design, Limit, find_limits
-from reports.answer.build import rule_text
+from reports.answer.build import format_rule
 from reports.answer.cautions import (
     MIN_SEEDS,
     find_absence_cautions,
@@ -18,18 +18,18 @@ from reports.answer.cautions import (
 )
 from reports.answer.comparisons import (
     classify_comparison,
-    difference_text,
+    format_difference,
+    format_metric_name,
+    format_no_verdict,
+    format_outcomes,
     is_conclusive,
-    metric_name,
-    no_verdict_text,
-    outcomes_text,
 )
 from reports.answer.finding import Answer, Finding
 from reports.stats import Verdict
 from reports.tables import PairedStudies
 
 
-def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answer:
+def make_paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answer:
     """Return the answer of a paired comparison: the differing options and a finding per metric.
 
     Args:
@@ -38,19 +38,19 @@ def paired_answer(paired: PairedStudies, average: PairedStudies | None) -> Answe
             others. None if there are no averages.
     """
     study, metric = paired.combined, paired.metrics[0]
-    limits = paired_limits(paired)
-    findings = [Finding("studies", None, f"{tables.differences_text(paired)}.")]
+    limits = list_paired_limits(paired)
+    findings = [Finding("studies", None, f"{tables.format_differences(paired)}.")]
     for comparison in filter(None, (average, paired)):
         findings += [
             _make_metric_finding(comparison, metric, limits) for metric in comparison.metrics
         ]
     has_verdicts = any(finding.verdict for finding in findings)
-    rule = rule_text(study, metric, "of its metric") if has_verdicts else ""
+    rule = format_rule(study, metric, "of its metric") if has_verdicts else ""
     limit_findings = tuple(Finding(limit.name, None, limit.text) for limit in limits)
     return Answer(tuple(findings), tuple(_find_cautions(paired)), rule, limit_findings)
 
 
-def paired_limits(paired: PairedStudies) -> list[Limit]:
+def list_paired_limits(paired: PairedStudies) -> list[Limit]:
     """Return the reasons why the comparison gets no verdicts; [] if there are none.
 
     A limit of either study counts. The exception is "no headroom": it counts only if both studies
@@ -87,7 +87,7 @@ def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Li
     With limits there is no verdict, and only pairs with a significant difference or with unchanged
     results are listed.
     """
-    heading = metric_name(paired.combined, metric)
+    heading = format_metric_name(paired.combined, metric)
     compared = paired.compared[metric]
     if limits:
         compared = {
@@ -95,18 +95,18 @@ def _make_metric_finding(paired: PairedStudies, metric: str, limits: Sequence[Li
             for pair, comparison in compared.items()
             if is_conclusive(comparison)
         }
-    sentences, verdicts = [no_verdict_text(limits)], set[str]()
+    sentences, verdicts = [format_no_verdict(limits)], set[str]()
     for is_control in (False, True):
         names: dict[str, list[str]] = {}  # by outcome
         for pair, comparison in compared.items():
             if bool(pair.control) is is_control:
-                details = "" if comparison.is_unchanged else f" ({difference_text(comparison)})"
+                details = "" if comparison.is_unchanged else f" ({format_difference(comparison)})"
                 names.setdefault(classify_comparison(comparison), []).append(
                     f"{paired.name_of(pair)}{details}"
                 )
         if not is_control:
             verdicts |= names.keys()
-        outcomes = outcomes_text(names)
+        outcomes = format_outcomes(names)
         beginning = "Among the controls" if is_control else "In B"
         sentences.append(f"{beginning}, {heading} is {outcomes}." if outcomes else "")
     verdict = next((verdict for verdict in Verdict if verdict in verdicts), None)

@@ -8,7 +8,7 @@ from harness.store import COMPETING, CONTROLS, FINETUNER_ALONE
 from reports import tables
 from reports.charts import vega
 from reports.charts.vega import Spec
-from reports.formatting import join_names, number_text
+from reports.formatting import format_number, join_names
 from reports.study import Study
 from reports.tables import Group
 
@@ -44,7 +44,7 @@ class ControlLine:
     is_matched: bool
 
 
-def control_lines(
+def list_finished_controls(
     study: Study,
     metric: str,
     placed_groups: Sequence[tuple[Spec, Group]],
@@ -62,21 +62,23 @@ def control_lines(
         placed_groups: Position on the horizontal axis and group of each level.
         value_range: Lowest and highest value drawn for the levels.
     """
-    names, decimals = tables.short_names(study), tables.decimals_of(study, metric)
+    names, decimals = tables.shorten_factor_names(study), tables.get_decimals(study, metric)
     lines = []
-    for baseline in tables.control_groups(study):
+    for baseline in tables.make_control_groups(study):
         control, label = baseline.control, CONTROLS[baseline.control][0]
         estimate = baseline.estimate(f"test/{metric}")
-        control_factors = tables.factors_of_control(
+        control_factors = tables.get_factors_of_control(
             study, control if control in COMPETING else FINETUNER_ALONE
         )
-        points = _matched_points(study, metric, control, placed_groups) if control_factors else []
+        points = (
+            _list_matched_points(study, metric, control, placed_groups) if control_factors else []
+        )
         is_matched = bool(points)
         if is_matched:
             label += f" at the same {join_names([names[key] for key in control_factors])}"
         elif estimate:
             points = [{"y": estimate.mean}]
-            label += f" {number_text(estimate.mean, decimals)}"
+            label += f" {format_number(estimate.mean, decimals)}"
             label += " at the baseline" if control_factors else ""
         else:
             continue
@@ -89,13 +91,13 @@ def control_lines(
     return sorted(lines, key=lambda line: -line.height)
 
 
-def _matched_points(
+def _list_matched_points(
     study: Study, metric: str, control: str, placed_groups: Sequence[tuple[Spec, Group]]
 ) -> list[Spec]:
     """Return a control's mean at each level. [] if it has no result at one of the levels."""
     if control not in COMPETING or study.sampler != "grid":
         return []
-    controls = tables.controls_by_configuration(study, control)
+    controls = tables.find_controls_by_configuration(study, control)
     points = []
     for position, group in placed_groups:
         keys = dict.fromkeys(row["config_key"] for row in group.finished_rows)
@@ -106,7 +108,7 @@ def _matched_points(
     return points if len(points) == len(placed_groups) else []
 
 
-def control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spec]:
+def make_control_layers(lines: Sequence[ControlLine], encoding: Spec) -> Iterator[Spec]:
     """Yield the layers of the controls' lines. Nothing without controls.
 
     Args:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 
-from harness.wording import printable_lines
+from harness.wording import escape_controls_in_lines
 from reports.charts.vega import Chart, Spec
 
 VEGA_LITE = "6.4"  # Vega-Lite version of the specifications
@@ -47,7 +47,7 @@ PAPER: Final = _make_style("#222222", "#888888", 9) | {"background": "white"}
 PAGE: Final = _make_style("currentColor", "#888888", 11)
 
 
-def chart_bytes(chart: Chart) -> dict[str, bytes]:
+def render_chart(chart: Chart) -> dict[str, bytes]:
     """Return the chart's files by format: "png", "svg" and "pdf".
 
     The chart has a white background and the width of a paper's column. The bytes of the PNG are
@@ -64,7 +64,7 @@ def chart_bytes(chart: Chart) -> dict[str, bytes]:
     }
 
 
-def style_for_page(spec: Spec) -> Spec:
+def adapt_style_to_page(spec: Spec) -> Spec:
     """Return a specification that fills the width of its container and uses the page's colors."""
     return _fit_spec(spec, PAGE, width="container")
 
@@ -85,10 +85,10 @@ def _replace_undrawable(value: Any) -> Any:
         return {key: _replace_undrawable(item) for key, item in value.items()}
     if isinstance(value, list):
         return [_replace_undrawable(item) for item in value]
-    return printable_lines(value) if isinstance(value, str) else value
+    return escape_controls_in_lines(value) if isinstance(value, str) else value
 
 
-def page_script() -> str:
+def make_page_script() -> str:
     """Return Vega, Vega-Lite and vega-embed as one script that sets window.vegaEmbed.
 
     The first call in a process takes a second; vl-convert then caches the script.

@@ -6,13 +6,13 @@ from typing import Any
 
 from harness.store import ML_VIEW, FactorRecord, run_address
 from reports import tables
-from reports.analysis import interval_values
-from reports.cells import level_text
+from reports.analysis import make_interval_values
+from reports.cells import format_level
 from reports.charts import vega
-from reports.charts.controls import control_layers, control_lines
+from reports.charts.controls import list_finished_controls, make_control_layers
 from reports.charts.vega import Chart, Spec, Values
-from reports.formatting import number_text
-from reports.study import Study, metric_heading
+from reports.formatting import format_number
+from reports.study import Study, get_metric_heading
 from reports.tables import Group
 
 FIGURES = "figures"  # section of the factors' charts
@@ -20,7 +20,7 @@ _PLOT_WIDTH = 180  # width of a plot in a paper's column, in pixels
 _DOT_SIZE = 5  # diameter of a dot, in pixels
 
 
-def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
+def make_factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield the chart of a test metric against each factor.
 
     In a study over datasets, the charts of the other factors show averages over datasets.
@@ -29,12 +29,12 @@ def factor_charts(study: Study, metric: str) -> Iterator[Chart]:
     averaged_study = study if is_only_factor else tables.average_over_datasets(study)
     for factor in study.factors:
         if not is_only_factor and tables.list_datasets(study) and factor.key == tables.DATASET:
-            yield from _dataset_chart(study, factor, metric)
+            yield from _make_dataset_chart(study, factor, metric)
         elif averaged_study:
-            yield from factor_chart(averaged_study, factor, metric)
+            yield from make_factor_chart(averaged_study, factor, metric)
 
 
-def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
+def make_factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of a test metric against a factor. Nothing if no seed has finished.
 
     Levels are at equal distances, with labels. Numeric factors with a range, or with more than
@@ -44,8 +44,8 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     In a sampled study with several factors, each dot is a configuration. There are no means,
     because they would depend on the levels that the sampler chose for the other factors.
 
-    Controls are lines, see control_lines. A study over datasets has none, because its controls ran
-    on one dataset.
+    Controls are lines, see list_finished_controls. A study over datasets has none, because its
+    controls ran on one dataset.
 
     Args:
         study: Study with the rows.
@@ -53,37 +53,40 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
         metric: Name of the metric, without its split.
     """
     is_scatter = study.sampler != "grid" and len(study.factors) > 1
-    groups = tables.level_groups(study, factor)
+    groups = tables.make_level_groups(study, factor)
     is_numeric = tables.as_numbers([group.value for group in groups]) is not None
     has_many_levels = is_numeric and len(groups) > tables.MAX_SHOWN_LEVELS
     is_continuous = has_many_levels or (is_numeric and factor.levels is None)
     field = "value" if is_continuous else "level"
     placed_groups = [
-        ({field: group.value if is_continuous else level_text(group.value)}, group)
+        ({field: group.value if is_continuous else format_level(group.value)}, group)
         for group in groups
     ]
-    dots, means = _dots_and_means(study, metric, placed_groups, is_scatter=is_scatter)
+    dots, means = _make_dots_and_means(study, metric, placed_groups, is_scatter=is_scatter)
     if not dots:
         return
     if is_scatter or has_many_levels:
         means = []
-    low, high = _value_range(dots, means, is_percent=tables.is_percent(metric))
+    low, high = _get_value_range(dots, means, is_percent=tables.is_percent(metric))
     lines = (
         []
         if tables.list_datasets(study)
-        else control_lines(study, metric, placed_groups, (low, high))
+        else list_finished_controls(study, metric, placed_groups, (low, high))
     )
     control_values = [point["y"] for line in lines for point in line.points]
     low, high = min([low, *control_values]), max([high, *control_values])
-    title, heading = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
+    title, heading = (
+        tables.shorten_factor_names(study)[factor.key],
+        get_metric_heading(study.protocol, metric),
+    )
     if is_continuous:
-        x = vega.value_axis(field, title, dots, log=factor.log)
+        x = vega.make_value_axis(field, title, dots, log=factor.log)
     else:
-        x = vega.level_axis(field, title, dots)
-    encoding = {"x": x, "y": _metric_axis(study, metric, low, high)}
+        x = vega.make_level_axis(field, title, dots)
+    encoding = {"x": x, "y": _make_metric_axis(study, metric, low, high)}
     dots, note = vega.thin_points(dots, "dots")
     spread_dots = _spread_overlapping(dots, field, (high - low) / vega.HEIGHT)
-    layers = [*control_layers(lines, encoding)]
+    layers = [*make_control_layers(lines, encoding)]
     if is_numeric and len(means) > 1:
         layers.append(
             vega.make_layer("line", encoding, values=means, color=vega.MEAN, strokeWidth=1)
@@ -92,9 +95,9 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     dot_text = "a configuration's mean over seeds" if is_scatter else "a seed"
     caption = f"Test {heading} of {study.name} against {factor.key}. Each dot is {dot_text}.{note}"
     if means:
-        decimals = tables.decimals_of(study, metric)
+        decimals = tables.get_decimals(study, metric)
         texts = [
-            f"{level_text(point[field])} {number_text(point['y'], decimals)}" for point in means
+            f"{format_level(point[field])} {format_number(point['y'], decimals)}" for point in means
         ]
         caption += f" Means with 95% intervals: {', '.join(texts)}."
         if any(vega.select_clipped(means, encoding["y"]).values()):
@@ -107,11 +110,13 @@ def factor_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Ch
     yield vega.make_chart(study, (FIGURES, factor.key), title, caption, layers, subtitle=subtitle)
 
 
-def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
+def _make_dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[Chart]:
     """Yield the chart of each method on each dataset. Nothing if no seed has finished."""
-    family = tables.method_family(study, metric)
+    family = tables.make_method_family(study, metric)
     methods = {
-        tables.row_text(group, family.labels): group for group in family.groups if not group.control
+        tables.format_group_name(group, family.labels): group
+        for group in family.groups
+        if not group.control
     }
     placed_groups = [
         ({"level": name, "method": method}, group.parts[name])
@@ -119,17 +124,20 @@ def _dataset_chart(study: Study, factor: FactorRecord, metric: str) -> Iterator[
         for method, group in methods.items()
         if name in group.parts
     ]
-    dots, means = _dots_and_means(study, metric, placed_groups)
+    dots, means = _make_dots_and_means(study, metric, placed_groups)
     if not dots:
         return
-    title, heading = tables.short_names(study)[factor.key], metric_heading(study.protocol, metric)
-    y = _metric_axis(
-        study, metric, *_value_range(dots, means, is_percent=tables.is_percent(metric))
+    title, heading = (
+        tables.shorten_factor_names(study)[factor.key],
+        get_metric_heading(study.protocol, metric),
     )
-    encoding = {"x": vega.level_axis("level", title, dots), "y": y}
+    y = _make_metric_axis(
+        study, metric, *_get_value_range(dots, means, is_percent=tables.is_percent(metric))
+    )
+    encoding = {"x": vega.make_level_axis("level", title, dots), "y": y}
     scale = {"domain": list(methods)}
     encoding["xOffset"] = {"field": "method", "type": "nominal", "scale": scale}
-    encoding["color"] = vega.colors_by_name("method", list(methods))
+    encoding["color"] = vega.make_color_channel("method", list(methods))
     dots, note = vega.thin_points(dots, "dots")
     layers = _mark_layers(
         study, dots, means, encoding, {"level": title, "method": "method"}, heading
@@ -167,7 +175,7 @@ def _spread_overlapping(dots: Values, field: str, pixel: float) -> list[Spec]:
     return [dot for cluster in clusters.values() for dot in cluster]
 
 
-def _dots_and_means(
+def _make_dots_and_means(
     study: Study,
     metric: str,
     placed_groups: Sequence[tuple[Spec, Group]],
@@ -189,7 +197,7 @@ def _dots_and_means(
             {**position, **dot} for dot in _group_dots(study, group, column, is_scatter=is_scatter)
         ]
         if estimate := group.estimate(column):
-            means.append({**position, **interval_values("y", estimate), "n": estimate.n})
+            means.append({**position, **make_interval_values("y", estimate), "n": estimate.n})
     return dots, means
 
 
@@ -216,7 +224,7 @@ def _group_dots(study: Study, group: Group, column: str, *, is_scatter: bool) ->
         yield {"y": y, "name": name, **run}
 
 
-def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
+def _get_value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[float, float]:
     """Return the range of dots and intervals.
 
     If it is at most half a point for percentages, or otherwise 2% of the largest absolute value, it
@@ -237,11 +245,11 @@ def _value_range(dots: Values, means: Values, *, is_percent: bool) -> tuple[floa
     return (low, high) if high - low > min_range else (low - min_range, high + min_range)
 
 
-def _metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
+def _make_metric_axis(study: Study, metric: str, low: float, high: float) -> Spec:
     """Return the vertical axis of a test metric, from `low` to `high` with a small margin."""
     margin = 0.05 * (high - low)
     scale = {"domain": [low - margin, high + margin], "nice": False}
-    return vega.number_axis("y", vega.metric_axis_title(study, metric), scale)
+    return vega.make_number_axis("y", vega.make_metric_axis_title(study, metric), scale)
 
 
 def _mark_layers(
@@ -278,8 +286,10 @@ def _mark_layers(
     if means:
         encoding = {"color": {"value": vega.MEAN}, **channels}
         tooltip = [
-            *vega.interval_tooltip({**fields, "y*": f"mean {heading}"}),
+            *vega.make_interval_tooltip({**fields, "y*": f"mean {heading}"}),
             *vega.tooltip({"n": "n"}),
         ]
         mark_style = {"shape": "diamond", "stroke": "white", "strokeWidth": 0.6}
-        yield from vega.points_with_intervals(means, encoding, tooltip, name="means", **mark_style)
+        yield from vega.make_points_with_intervals(
+            means, encoding, tooltip, name="means", **mark_style
+        )

@@ -7,14 +7,14 @@ from collections.abc import Iterator
 
 from harness.store import QUALITY
 from reports import analysis, tables
-from reports.analysis import Importance, interval_values
+from reports.analysis import Importance, make_interval_values
 from reports.charts import vega
-from reports.charts.factor import factor_charts
-from reports.charts.tradeoff import tradeoff_chart
+from reports.charts.factor import make_factor_charts
+from reports.charts.tradeoff import make_tradeoff_chart
 from reports.charts.vega import Chart, Spec
-from reports.formatting import DASH, p_text
+from reports.formatting import DASH, format_p
 from reports.report import Report
-from reports.study import Study, metric_heading
+from reports.study import Study, get_metric_heading
 
 # Sections of the page.
 SECTION_TOGETHER, SECTION_TRAINING = "together", "training"
@@ -28,7 +28,7 @@ _QUALITY_AXES = {
 }
 
 
-def study_charts(report: Report) -> list[Chart]:
+def make_study_charts(report: Report) -> list[Chart]:
     """Return the charts of a study in reading order.
 
     Args:
@@ -37,30 +37,30 @@ def study_charts(report: Report) -> list[Chart]:
     """
     study, metric = report.study, report.metric
     analyzed_study = analysis.compute_if_available(analysis.select_analyzed_study, study, metric)
-    charts = [*factor_charts(study, metric)]
+    charts = [*make_factor_charts(study, metric)]
     if analyzed_study and report.importance:
-        charts += _importance_chart(analyzed_study, report.importance)
-    charts += _curves_chart(study)
+        charts += _make_importance_chart(analyzed_study, report.importance)
+    charts += _make_curves_chart(study)
     if analyzed_study:
-        charts += tradeoff_chart(analyzed_study, metric, (SECTION_CONFIGURATIONS, "tradeoff"))
-        charts += _cost_chart(analyzed_study, metric)
-        charts += _quality_charts(analyzed_study, metric)
+        charts += make_tradeoff_chart(analyzed_study, metric, (SECTION_CONFIGURATIONS, "tradeoff"))
+        charts += _make_cost_chart(analyzed_study, metric)
+        charts += _make_quality_charts(analyzed_study, metric)
     return charts
 
 
-def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
+def _make_importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     """Yield the chart of the importance of factors and pairs. Nothing if no share is known.
 
     For a grid the chart has intervals, for a sampled study it has none.
     """
-    names = tables.short_names(study)
-    heading = metric_heading(study.protocol, importance.design.metric)
+    names = tables.shorten_factor_names(study)
+    heading = get_metric_heading(study.protocol, importance.design.metric)
     values = [
         {
             "effect": " × ".join(names[key] for key in effect.factors),
             "kind": "pair" if len(effect.factors) > 1 else "factor",
-            "p": DASH if effect.holm_p is None else p_text(effect.holm_p),
-            **interval_values("share", effect.share),
+            "p": DASH if effect.holm_p is None else format_p(effect.holm_p),
+            **make_interval_values("share", effect.share),
         }
         for effect in (*importance.factors, *importance.pairs)
         if effect.share is not None
@@ -68,7 +68,7 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     if not values:
         return
     values.sort(key=lambda value: -value["share"])
-    y = vega.level_axis("effect", None, values, axis={})
+    y = vega.make_level_axis("effect", None, values, axis={})
     if importance.design.is_sampled:
         n_configurations = len(importance.design.configurations)
         x_title = f"% of importance for {heading}, {n_configurations} configurations"
@@ -83,15 +83,15 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
             f"Share of the variance of {heading} between configurations, with 95% intervals over"
             " seeds"
         )
-        tooltip = vega.interval_tooltip(
+        tooltip = vega.make_interval_tooltip(
             {"effect": "factor", "share*": "% of variance", "p": "Holm p"}, 1
         )
-    x = vega.number_axis("share", x_title, {"domain": [0, 100]})
-    color = vega.colors_by_name("kind", ["factor", "pair"] if importance.pairs else ["factor"])
+    x = vega.make_number_axis("share", x_title, {"domain": [0, 100]})
+    color = vega.make_color_channel("kind", ["factor", "pair"] if importance.pairs else ["factor"])
     ends = {"x": {**x, "field": "low"}, "x2": {"field": "high"}, "y": y, "color": color}
     layers = [
         vega.make_layer("rule", ends, strokeWidth=1.5),
-        vega.point_layer({"x": x, "y": y, "color": color, "tooltip": tooltip}, name="shares"),
+        vega.make_point_layer({"x": x, "y": y, "color": color, "tooltip": tooltip}, name="shares"),
     ]
     shares = ", ".join(f"{value['effect']} {value['share']:.0f}%" for value in values)
     caption = f"{measure}: {shares}."
@@ -101,25 +101,25 @@ def _importance_chart(study: Study, importance: Importance) -> Iterator[Chart]:
     )
 
 
-def _curves_chart(study: Study) -> Iterator[Chart]:
+def _make_curves_chart(study: Study) -> Iterator[Chart]:
     """Yield the chart of learning curves, one per configuration. Nothing if the store has none.
 
     The curve of a configuration with several runs has a band: 95% intervals over these runs.
     """
-    points = analysis.learning_curves(study)
+    points = analysis.make_learning_curves(study)
     if not points:
         return
-    heading = metric_heading(study.protocol, study.objective)
+    heading = get_metric_heading(study.protocol, study.objective)
     keys = list(dict.fromkeys(point["key"] for point in points))
     shown_keys = set(keys[:MAX_CURVES])
     values = [point for point in points if point["key"] in shown_keys]
-    x = vega.number_axis("step", "epochs of all stages", {"nice": False})
-    y = vega.number_axis("y", f"selection {heading} (%)")
+    x = vega.make_number_axis("step", "epochs of all stages", {"nice": False})
+    y = vega.make_number_axis("y", f"selection {heading} (%)")
     labels = list(dict.fromkeys(value["label"] for value in values))
     channels: Spec = {
         "x": x,
         "y": y,
-        "color": vega.colors_by_name("label", labels),
+        "color": vega.make_color_channel("label", labels),
         "detail": {"field": "key"},
     }
     fields = {
@@ -130,7 +130,7 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     }
     line_encoding = {**channels, "tooltip": vega.tooltip(fields)}
     layers = [
-        *vega.interval_layers(values, channels, kind="area", opacity=0.16),
+        *vega.make_interval_layers(values, channels, kind="area", opacity=0.16),
         vega.make_layer("line", line_encoding, name="curves", strokeWidth=1.2, opacity=0.85),
     ]
     note = (
@@ -150,12 +150,12 @@ def _curves_chart(study: Study) -> Iterator[Chart]:
     )
 
 
-def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
+def _make_cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     """Yield the chart of the test metric against seconds per seed, for at least two points."""
-    points = analysis.cost_points(study, metric)
+    points = analysis.make_cost_points(study, metric)
     if len(points) < 2:
         return
-    heading, kinds = metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
+    heading, kinds = get_metric_heading(study.protocol, metric), (analysis.OTHER, analysis.OPTIMAL)
     # a logarithmic axis cannot show 0
     values = [{**point, "seconds": max(point["seconds"], 1e-3)} for point in points]
     other_points, optimal_points = (
@@ -163,16 +163,16 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     )
     drawn_points, note = vega.thin_points(other_points, "other configurations")
     channels = {
-        "x": vega.number_axis(
+        "x": vega.make_number_axis(
             "seconds", "seconds per seed", {"type": "log", "nice": False, "padding": 8}
         ),
-        "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
-        "color": vega.colors_by_name("kind", kinds, "by selection score"),
+        "y": vega.make_number_axis("y", vega.make_metric_axis_title(study, metric)),
+        "color": vega.make_color_channel("kind", kinds, "by selection score"),
     }
-    tooltip = vega.interval_tooltip(
+    tooltip = vega.make_interval_tooltip(
         {"label": "configuration", "seconds*": "seconds", "y*": heading}
     )
-    layers = vega.points_with_intervals(
+    layers = vega.make_points_with_intervals(
         [*drawn_points, *optimal_points], channels, tooltip, name="configurations", size=45
     )
     caption = (
@@ -184,27 +184,29 @@ def _cost_chart(study: Study, metric: str) -> Iterator[Chart]:
     yield vega.make_chart(study, place, title, caption, layers)
 
 
-def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
+def _make_quality_charts(study: Study, metric: str) -> Iterator[Chart]:
     """Yield charts of the metric against quality measures, with a point per configuration.
 
     Measures with fewer than MIN_POINTS points have no chart.
     """
-    heading, labels = metric_heading(study.protocol, metric), tables.factor_labels(study)
+    heading, labels = get_metric_heading(study.protocol, metric), tables.make_label_columns(study)
     for measure in tables.MEASURES:
         name, axis_title = f"{QUALITY}{measure.metric}", _QUALITY_AXES.get(measure.metric, "")
         if not axis_title or name == metric:
             continue
         values = []
-        for group in tables.configuration_groups(study):
+        for group in tables.make_configuration_groups(study):
             x, y = group.estimate(f"test/{name}"), group.estimate(f"test/{metric}")
             if x and y:
-                values.append({"label": tables.row_text(group, labels), "x": x.mean, "y": y.mean})
+                values.append(
+                    {"label": tables.format_group_name(group, labels), "x": x.mean, "y": y.mean}
+                )
         if len(values) < MIN_POINTS:
             continue
         values, note = vega.thin_points(values, "configurations")
         encoding = {
-            "x": vega.number_axis("x", axis_title, {"padding": 8}),
-            "y": vega.number_axis("y", vega.metric_axis_title(study, metric)),
+            "x": vega.make_number_axis("x", axis_title, {"padding": 8}),
+            "y": vega.make_number_axis("y", vega.make_metric_axis_title(study, metric)),
             "tooltip": vega.tooltip({"label": "configuration", "x*": axis_title, "y*": heading}, 3),
         }
         caption = (
@@ -213,5 +215,5 @@ def _quality_charts(study: Study, metric: str) -> Iterator[Chart]:
         )
         place = (SECTION_CONFIGURATIONS, f"quality-{measure.metric}")
         title = f"{heading} against {axis_title}"
-        layers = [vega.point_layer(encoding, name="configurations", size=45, color=vega.MEAN)]
+        layers = [vega.make_point_layer(encoding, name="configurations", size=45, color=vega.MEAN)]
         yield vega.make_chart(study, place, title, caption, layers, values=values)

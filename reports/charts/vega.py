@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from reports.study import Study, metric_heading
+from reports.study import Study, get_metric_heading
 from reports.tables import is_percent, join_rules, uses_test_images
 
 Spec = dict[str, Any]
@@ -114,13 +114,15 @@ def thin_points(points: Sequence[Spec], noun: str) -> tuple[list[Spec], str]:
     return drawn_points, note if step > 1 else ""
 
 
-def point_layer(encoding: Spec, *, name: str, values: Values | None = None, **mark: Any) -> Spec:
+def make_point_layer(
+    encoding: Spec, *, name: str, values: Values | None = None, **mark: Any
+) -> Spec:
     """Return a layer of filled points."""
     mark_style = {"filled": True, "size": 55, "opacity": 1, **mark}
     return make_layer("point", encoding, name=name, values=values, **mark_style)
 
 
-def interval_layers(
+def make_interval_layers(
     values: Values, encoding: Spec, *, kind: str = "rule", **mark: Any
 ) -> list[Spec]:
     """Return layers of vertical intervals from `low` to `high`. [] if there are no intervals.
@@ -142,7 +144,7 @@ def interval_layers(
     mark_style = {"strokeWidth": 1.5, "clip": True, **mark}
     return [
         make_layer(kind, ends, name=name, values=bounded_values, **mark_style),
-        *_arrow_heads(bounded_values, encoding),
+        *_make_arrow_heads(bounded_values, encoding),
     ]
 
 
@@ -161,7 +163,7 @@ def select_clipped(values: Values, y: Spec) -> dict[str, list[Mapping[str, Any]]
     }
 
 
-def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
+def _make_arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
     """Return a layer of triangles for each end of the frame at which intervals are clipped."""
     layers = []
     for end, clipped_values in select_clipped(values, encoding["y"]).items():
@@ -171,12 +173,14 @@ def _arrow_heads(values: Values, encoding: Spec) -> list[Spec]:
             shape = "triangle-down" if end == "low" else "triangle-up"
             heads = [{**value, "frame": edge} for value in clipped_values]
             layers.append(
-                point_layer(edge_encoding, name=f"{end} cut", values=heads, shape=shape, size=30)
+                make_point_layer(
+                    edge_encoding, name=f"{end} cut", values=heads, shape=shape, size=30
+                )
             )
     return layers
 
 
-def points_with_intervals(
+def make_points_with_intervals(
     values: Values, encoding: Spec, tooltip: list[Spec], *, name: str, **mark: Any
 ) -> list[Spec]:
     """Return the layers of intervals, and above them a layer of points with tooltips.
@@ -189,18 +193,18 @@ def points_with_intervals(
         mark: Properties of the points.
     """
     return [
-        *interval_layers(values, encoding),
-        point_layer({**encoding, "tooltip": tooltip}, name=name, values=values, **mark),
+        *make_interval_layers(values, encoding),
+        make_point_layer({**encoding, "tooltip": tooltip}, name=name, values=values, **mark),
     ]
 
 
-def value_axis(field: str, title: str, values: Values, *, log: bool) -> Spec:
+def make_value_axis(field: str, title: str, values: Values, *, log: bool) -> Spec:
     """Return the axis of a numeric factor, logarithmic if requested and all values are positive."""
     kind = "log" if log and min(value[field] for value in values) > 0 else "linear"
-    return number_axis(field, title, {"type": kind, "nice": False, "padding": 8})
+    return make_number_axis(field, title, {"type": kind, "nice": False, "padding": 8})
 
 
-def number_axis(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
+def make_number_axis(field: str, title: str, scale: Spec | None = None, **more: Any) -> Spec:
     """Return a continuous axis that need not include 0.
 
     Args:
@@ -219,7 +223,7 @@ def number_axis(field: str, title: str, scale: Spec | None = None, **more: Any) 
     return {"field": field, **channel, **more}
 
 
-def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Spec:
+def make_level_axis(field: str, title: str | None, values: Values, **more: Any) -> Spec:
     """Return an axis of labels at equal distances, in the order of the data.
 
     Labels that do not fit horizontally in a paper's column are slanted or vertical.
@@ -239,9 +243,9 @@ def level_axis(field: str, title: str | None, values: Values, **more: Any) -> Sp
     return {"field": field, "type": "ordinal", "title": title, **labels, **more}
 
 
-def metric_axis_title(study: Study, metric: str) -> str:
+def make_metric_axis_title(study: Study, metric: str) -> str:
     """Return the axis title of a test metric."""
-    heading = metric_heading(study.protocol, metric)
+    heading = get_metric_heading(study.protocol, metric)
     return f"test {heading} (%)" if is_percent(metric) else f"test {heading}"
 
 
@@ -259,12 +263,12 @@ def tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     ]
 
 
-def interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
+def make_interval_tooltip(fields: Mapping[str, str], digits: int = 2) -> list[Spec]:
     """Return the tooltip of `tooltip`, with the ends of the interval as its last lines."""
     return tooltip({**fields, "low*": "95% from", "high*": "to"}, digits)
 
 
-def colors_by_name(field: str, names: Sequence[str], title: str | None = None) -> Spec:
+def make_color_channel(field: str, names: Sequence[str], title: str | None = None) -> Spec:
     """Return the color channel with a color per name, and a legend below the chart.
 
     More than MAX_NAMED names have colors from a continuous scale, and no legend.

@@ -5,18 +5,18 @@ This package handles widths, escaping, rounding and files. It computes no statis
 
 from reports.render.files import (
     FILE_WIDTH,
-    file_name,
     is_page_of,
+    make_file_name,
+    make_overview_files,
+    make_paired_files,
+    make_paired_name,
     make_publication,
-    overview_files,
-    paired_files,
-    paired_name,
     print_report,
     report_files,
     report_text,
     write_files,
     write_report,
 )
-from reports.render.markup import tables_as_latex, tables_as_markdown
-from reports.render.page import answer_html, table_html
-from reports.render.spreadsheet import csv_text, table_frame
+from reports.render.markup import format_tables_as_latex, format_tables_as_markdown
+from reports.render.page import render_answer, render_table
+from reports.render.spreadsheet import format_csv, make_table_frame

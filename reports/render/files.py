@@ -9,26 +9,31 @@ from pathlib import Path
 
 from rich.console import Console, Group, RenderableType
 
-from harness.store import HEADLINE, Publication, interval_metrics
+from harness.store import HEADLINE, Publication, make_interval_metrics
 from reports.cells import LEVELS, Table
-from reports.charts import FIGURES, chart_bytes, study_charts
+from reports.charts import FIGURES, make_study_charts, render_chart
 from reports.errors import ReportError
-from reports.estimates import make_estimates_frame
+from reports.estimates_frame import make_estimates_frame
 from reports.render.markup import (
-    answer_as_markdown,
     escape_markdown,
-    tables_as_latex,
-    tables_as_markdown,
+    format_answer_as_markdown,
+    format_tables_as_latex,
+    format_tables_as_markdown,
 )
 from reports.render.page import (
     make_entry,
-    overview_lines,
-    overview_page,
-    paired_page,
+    make_overview_lines,
+    render_overview_page,
+    render_paired_page,
     report_page,
 )
-from reports.render.spreadsheet import combined_csv, csv_text, escape_formulas
-from reports.render.terminal import FILE_WIDTH, answer_view, plain_text, terminal_view
+from reports.render.spreadsheet import escape_formulas, format_combined_csv, format_csv
+from reports.render.terminal import (
+    FILE_WIDTH,
+    make_answer_view,
+    make_terminal_view,
+    render_plain_text,
+)
 from reports.report import PairedReport, Report
 from reports.tables import make_headline, run_differences
 
@@ -49,13 +54,14 @@ def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDT
     match form:
         case "markdown":
             heading = f"### {escape_markdown(report.name)}: the answer"
-            return f"{heading}\n\n{answer_as_markdown(report.answer)}{tables_as_markdown(tables)}"
+            answer = format_answer_as_markdown(report.answer)
+            return f"{heading}\n\n{answer}{format_tables_as_markdown(tables)}"
         case "latex":
-            return tables_as_latex(tables)
+            return format_tables_as_latex(tables)
         case "csv":
-            return combined_csv(tables)
+            return format_combined_csv(tables)
         case _:
-            return plain_text(report_view(report, width), width)
+            return render_plain_text(report_view(report, width), width)
 
 
 def report_view(
@@ -68,8 +74,8 @@ def report_view(
         width: Width of the console in characters.
         legend: Whether to include notes that explain the columns.
     """
-    answer = answer_view(report.name, report.answer)
-    return Group(answer, terminal_view(report.all_tables, width, legend=legend))
+    answer = make_answer_view(report.name, report.answer)
+    return Group(answer, make_terminal_view(report.all_tables, width, legend=legend))
 
 
 def print_report(
@@ -131,17 +137,17 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     """
     files: dict[str, bytes] = {}
     study, tables = report.study, report.all_tables
-    name = file_name(study.name)
-    charts = study_charts(report)
+    name = make_file_name(study.name)
+    charts = make_study_charts(report)
     for chart in charts:
         if every_figure or chart.section == FIGURES:
-            stem = f"{name}-{file_name(chart.name)}"
-            files |= {f"{stem}.{kind}": data for kind, data in chart_bytes(chart).items()}
+            stem = f"{name}-{make_file_name(chart.name)}"
+            files |= {f"{stem}.{kind}": data for kind, data in render_chart(chart).items()}
     texts = {
         f"{name}.txt": report_text("terminal", report),
         f"{name}.md": report_text("markdown", report),
         f"{name}.tex": report_text("latex", report),
-        **{f"{name}-{file_name(table.name)}.csv": csv_text(table) for table in tables},
+        **{f"{name}-{make_file_name(table.name)}.csv": format_csv(table) for table in tables},
         f"{name}-estimates.csv": escape_formulas(make_estimates_frame(tables)).write_csv(),
         f"{name}-rows.csv": escape_formulas(study.rows).write_csv(),
     }
@@ -150,29 +156,29 @@ def report_files(report: Report, *, every_figure: bool = False) -> dict[str, byt
     return files | {f"{name}.html": report_page(report, charts).encode()}
 
 
-def paired_files(report: PairedReport) -> dict[str, bytes]:
+def make_paired_files(report: PairedReport) -> dict[str, bytes]:
     """Return the content of the files about two compared studies, by name.
 
     Args:
         report: The comparison.
     """
-    name = paired_name(report.paired.first.name, report.paired.second.name)
+    name = make_paired_name(report.paired.first.name, report.paired.second.name)
     texts = {
         f"{name}.txt": report_text("terminal", report),
         f"{name}.md": report_text("markdown", report),
         f"{name}.tex": report_text("latex", report),
-        **{f"{name}-{table.name}.csv": csv_text(table) for table in report.all_tables},
-        f"{name}.html": paired_page(report),
+        **{f"{name}-{table.name}.csv": format_csv(table) for table in report.all_tables},
+        f"{name}.html": render_paired_page(report),
     }
     return {file: text.encode() for file, text in texts.items()}
 
 
-def paired_name(first: str, second: str) -> str:
+def make_paired_name(first: str, second: str) -> str:
     """Return the name, without extension, of the files about two compared studies."""
-    return f"{file_name(first)}-{file_name(second)}"
+    return f"{make_file_name(first)}-{make_file_name(second)}"
 
 
-def overview_files(
+def make_overview_files(
     reports: Iterable[Report | ReportError],
 ) -> tuple[dict[str, bytes], list[str], list[ReportError]]:
     """Return the overview page of several studies, index.html, and a page per study.
@@ -192,14 +198,14 @@ def overview_files(
         if isinstance(report, ReportError):
             left_out.append(report)
             continue
-        stem = file_name(report.study.name)
+        stem = make_file_name(report.study.name)
         while f"{stem}.html" in files or stem == "index":
             stem += "-"
-        files[f"{stem}.html"] = report_page(report, study_charts(report)).encode()
+        files[f"{stem}.html"] = report_page(report, make_study_charts(report)).encode()
         entries.append(make_entry(report, f"{stem}.html"))
     reasons = [str(error) for error in left_out]
-    lines = list(overview_lines(entries, reasons))
-    return {"index.html": overview_page(entries, reasons).encode(), **files}, lines, left_out
+    lines = list(make_overview_lines(entries, reasons))
+    return {"index.html": render_overview_page(entries, reasons).encode(), **files}, lines, left_out
 
 
 def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
@@ -222,7 +228,7 @@ def write_files(files: Mapping[str, bytes], out: Path) -> list[Path]:
         raise ReportError(f"{out}: cannot write the report: {error.strerror or error}") from error
 
 
-def file_name(text: str) -> str:
+def make_file_name(text: str) -> str:
     """Return a text in which every character that is unsafe in file names is replaced by "-".
 
     Names of studies, factors and datasets come from the store, which is untrusted input.
@@ -262,7 +268,7 @@ def make_publication(report: Report) -> Publication:
     metrics: dict[str, float] = {}
     for name, estimate in estimates.items():
         key = f"{HEADLINE}{name}/{report.metric}"
-        metrics |= {key: estimate.mean, **interval_metrics(key, estimate.low, estimate.high)}
+        metrics |= {key: estimate.mean, **make_interval_metrics(key, estimate.low, estimate.high)}
     # MLflow's list of experiments shows this as plain text, without rendering Markdown
     paragraphs = [*map(escape_markdown, report.answer.lines), study.description]
     return Publication(
@@ -271,7 +277,7 @@ def make_publication(report: Report) -> Publication:
         best=best_result.configuration if best_result else "",
         note=_run_note(report),
         answer="\n\n".join(filter(None, paragraphs)) + "\n",
-        page=f"{file_name(study.name)}.html",
+        page=f"{make_file_name(study.name)}.html",
         stamp=report.stamp,
         files=cache(lambda: report_files(report)),
         differences=run_differences(study, report.metric),

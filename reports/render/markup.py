@@ -3,10 +3,10 @@
 import re
 from collections.abc import Callable, Iterator, Sequence
 
-from harness.wording import printable
+from harness.wording import escape_controls
 from reports.answer import Answer
 from reports.cells import MARK, Cell, Column, Row, Table, Text, Value
-from reports.formatting import STACKED, break_heading, cell_text
+from reports.formatting import STACKED, break_heading, format_cell_text
 
 # Characters that end a line, as in str.splitlines.
 _LINE_BREAKS = re.compile("[\\n\\r\\v\\f\\x1c-\\x1e\\x85\\u2028\\u2029]")
@@ -27,7 +27,7 @@ _LATEX_ESCAPES = {
 _MAX_LARGE_FONT_COLUMNS = 12
 
 
-def section_texts(
+def format_sections(
     table: Table, format_cell: Callable[[Cell | None], str], columns: Sequence[Column] = ()
 ) -> Iterator[tuple[str, list[tuple[Row, list[str]]]]]:
     """Yield each section of a table: its name, and its rows with the texts of their cells.
@@ -54,7 +54,7 @@ def section_texts(
         yield section, rows_with_texts
 
 
-def answer_as_markdown(answer: Answer) -> str:
+def format_answer_as_markdown(answer: Answer) -> str:
     """Return the answer as a Markdown list, followed by a blank line."""
     lines = []
     for finding in answer.leading:
@@ -66,22 +66,22 @@ def answer_as_markdown(answer: Answer) -> str:
     return "\n".join([*lines, "", ""])
 
 
-def tables_as_markdown(tables: Sequence[Table]) -> str:
+def format_tables_as_markdown(tables: Sequence[Table]) -> str:
     """Return GitHub-flavored Markdown: a heading, a pipe table and a list of notes per table.
 
     Tables with the place "csv" are left out.
     """
-    return "\n".join(_table_as_markdown(table) for table in tables if table.place != "csv")
+    return "\n".join(_format_table_as_markdown(table) for table in tables if table.place != "csv")
 
 
-def _table_as_markdown(table: Table) -> str:
+def _format_table_as_markdown(table: Table) -> str:
     """Return a table with its heading and notes as Markdown."""
     alignments = {"left": ":---", "right": "---:"}
     lines = [
         [escape_markdown(column.heading) for column in table.page_columns],
         [alignments[column.align] for column in table.page_columns],
     ]
-    for _, rows in section_texts(table, lambda cell: escape_markdown(cell_text(cell))):
+    for _, rows in format_sections(table, lambda cell: escape_markdown(format_cell_text(cell))):
         lines += [
             [f"**{text}**" if row.is_baseline and text else text for text in texts]
             for row, texts in rows
@@ -96,14 +96,14 @@ def escape_markdown(text: str) -> str:
 
     Underscores within words stay as they are, because Markdown does not interpret them.
     """
-    text = printable(_LINE_BREAKS.sub(" ", text))
+    text = escape_controls(_LINE_BREAKS.sub(" ", text))
     text = re.sub(r"([\\|*`\[\]~$]|(?<!\w)_|_(?!\w))", r"\\\1", text)
     text = re.sub(r"&(?=#?\w+;)", "&amp;", text)
     text = re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text)
     return _NUMBERED_ITEM.sub(r"\1\\\2", _BLOCK_START.sub(r"\1\\\2", text))
 
 
-def tables_as_latex(tables: Sequence[Table]) -> str:
+def format_tables_as_latex(tables: Sequence[Table]) -> str:
     r"""Return a LaTeX float per table. Documents need \usepackage{booktabs} and the T1 encoding.
 
     Tables with the place "csv" are left out. Names with characters that T1 lacks, such as Greek
@@ -114,7 +114,7 @@ def tables_as_latex(tables: Sequence[Table]) -> str:
         " in two-column documents, use table*"
     )
     return "\n".join(
-        [requirements, *(_table_as_latex(table) for table in tables if table.place != "csv")]
+        [requirements, *(_format_table_as_latex(table) for table in tables if table.place != "csv")]
     )
 
 
@@ -123,7 +123,7 @@ def escape_latex(text: str) -> str:
 
     A leading [ or * is special only after \\; see _protect_start.
     """
-    text = printable(_LINE_BREAKS.sub(" ", text))
+    text = escape_controls(_LINE_BREAKS.sub(" ", text))
     return re.sub("-(?=-)|[^-]", lambda match: _LATEX_ESCAPES.get(match[0], match[0]), text)
 
 
@@ -132,11 +132,11 @@ def _protect_start(text: str) -> str:
     return f"{{}}{text}" if text.lstrip().startswith(("[", "*")) else text
 
 
-def _table_as_latex(table: Table) -> str:
+def _format_table_as_latex(table: Table) -> str:
     """Return a table with its caption and notes as a LaTeX float."""
     columns, is_stacked = table.page_columns, table.is_crowded
     headings = [
-        _heading_as_latex(column, is_stacked and i >= table.n_labels)
+        _format_heading_as_latex(column, is_stacked and i >= table.n_labels)
         for i, column in enumerate(columns)
     ]
     label = re.sub(r"[\W_]", "-", f"{table.title.split(':')[0]}-{table.name}")
@@ -153,14 +153,16 @@ def _table_as_latex(table: Table) -> str:
         rf"\setlength{{\tabcolsep}}{{{gap}pt}}",
         rf"\begin{{tabular}}{{@{{}}{''.join(column.align[0] for column in columns)}@{{}}}}",
         r"\toprule",
-        _row_as_latex(headings),
+        _format_row_as_latex(headings),
     ]
-    for _, rows in section_texts(table, lambda cell: _cell_as_latex(cell, is_stacked)):
+    for _, rows in format_sections(table, lambda cell: _format_cell_as_latex(cell, is_stacked)):
         lines.append(r"\midrule")
         for row, (first, *other_cells) in rows:
             # only the label is bold, because bold numbers usually mark the best result in papers
             lines.append(
-                _row_as_latex([rf"\textbf{{{first}}}" if row.is_baseline else first, *other_cells])
+                _format_row_as_latex(
+                    [rf"\textbf{{{first}}}" if row.is_baseline else first, *other_cells]
+                )
             )
     notes = r"\\ ".join(_protect_start(escape_latex(note)) for note in table.notes)
     lines += [
@@ -173,12 +175,12 @@ def _table_as_latex(table: Table) -> str:
     return "\n".join(lines)
 
 
-def _row_as_latex(cells: Sequence[str]) -> str:
+def _format_row_as_latex(cells: Sequence[str]) -> str:
     """Return cells in LaTeX as a line of a tabular."""
     return _protect_start(" & ".join(cells)) + r" \\"
 
 
-def _heading_as_latex(column: Column, is_stacked: bool) -> str:
+def _format_heading_as_latex(column: Column, is_stacked: bool) -> str:
     """Return a column's heading as LaTeX.
 
     Args:
@@ -192,7 +194,7 @@ def _heading_as_latex(column: Column, is_stacked: bool) -> str:
     return rf"\shortstack[r]{{{text}}}"
 
 
-def _cell_as_latex(cell: Cell | None, is_stacked: bool) -> str:
+def _format_cell_as_latex(cell: Cell | None, is_stacked: bool) -> str:
     """Return a cell as LaTeX. Intervals have a smaller font.
 
     Args:
@@ -200,9 +202,9 @@ def _cell_as_latex(cell: Cell | None, is_stacked: bool) -> str:
         is_stacked: Whether the interval is below the mean, instead of after it.
     """
     if not isinstance(cell, Value):
-        return escape_latex(cell_text(cell))
+        return escape_latex(format_cell_text(cell))
     # STACKED is used in both cases, because its line breaks separate mean, interval and suffix
-    mean, *interval_and_suffix = map(escape_latex, cell_text(cell, STACKED).split("\n"))
+    mean, *interval_and_suffix = map(escape_latex, format_cell_text(cell, STACKED).split("\n"))
     if is_stacked:
         lines = r"\\[-2pt] ".join([mean, *(rf"\tiny {part}" for part in interval_and_suffix)])
         return rf"\begin{{tabular}}[t]{{@{{}}r@{{}}}}{lines}\end{{tabular}}"

@@ -16,15 +16,15 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from harness.store import COMPLETE, CONTROLS, PRUNED, run_address
-from harness.wording import printable_lines
+from harness.wording import escape_controls_in_lines
 from reports.answer import Answer
-from reports.cells import Table, level_text
-from reports.charts import Chart, page_script, style_for_page, to_safe_json
-from reports.formatting import PLAIN, STACKED, break_heading, cell_text
-from reports.render.markup import section_texts
+from reports.cells import Table, format_level
+from reports.charts import Chart, adapt_style_to_page, make_page_script, to_safe_json
+from reports.formatting import PLAIN, STACKED, break_heading, format_cell_text
+from reports.render.markup import format_sections
 from reports.report import PairedReport, Report
-from reports.study import Study, configuration_text
-from reports.tables import configuration_groups, factor_labels, row_text
+from reports.study import Study, format_configuration
+from reports.tables import format_group_name, make_configuration_groups, make_label_columns
 
 MAX_RUNS = 1_000  # maximum number of configurations whose runs are listed on a page
 _LATEST = 10**14  # times from here on are invalid, in ms since 1970
@@ -43,26 +43,26 @@ def report_page(report: Report, charts: Sequence[Chart] = ()) -> str:
         report: The report. Its tables with the place "csv" are left out.
         charts: Charts in the order of the page. () for a page without figures.
     """
-    specs = {chart.name: style_for_page(chart.spec) for chart in charts}
-    return page_html(
+    specs = {chart.name: adapt_style_to_page(chart.spec) for chart in charts}
+    return render_page(
         "page",
         report=report,
         study=report.study,
         answer=report.answer,
         charts=charts,
-        rows_without_mean=_rows_without_mean(report),
+        rows_without_mean=_count_rows_without_mean(report),
         runs=_run_links(report.study),
-        n_configurations=len(configuration_groups(report.study)),
+        n_configurations=len(make_configuration_groups(report.study)),
         max_configurations=MAX_RUNS,
         yaml=_to_yaml(report.study.config),
-        vega=Markup(page_script()) if specs else "",
+        vega=Markup(make_page_script()) if specs else "",
         specs=to_safe_json(specs),
     )
 
 
-def paired_page(report: PairedReport) -> str:
+def render_paired_page(report: PairedReport) -> str:
     """Return the page of two compared studies."""
-    return page_html("paired", "page", report=report, answer=report.answer)
+    return render_page("paired", "page", report=report, answer=report.answer)
 
 
 def _run_links(study: Study) -> list[tuple[str, str]]:
@@ -71,14 +71,14 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     If there are more than MAX_RUNS configurations, only runs of the controls and of the MAX_RUNS
     configurations with the best selection scores are listed.
     """
-    labels = factor_labels(study)
-    groups = configuration_groups(study)[:MAX_RUNS]
+    labels = make_label_columns(study)
+    groups = make_configuration_groups(study)[:MAX_RUNS]
     controls = {
-        configuration.key: configuration_text(configuration.assignment, configuration.control)
+        configuration.key: format_configuration(configuration.assignment, configuration.control)
         for configuration in study.configurations
         if configuration.control in CONTROLS
     }
-    names = controls | {group.value.key: row_text(group, labels) for group in groups}
+    names = controls | {group.value.key: format_group_name(group, labels) for group in groups}
     runs = study.rows.select("config_key", "run_id").unique(maintain_order=True).drop_nulls()
     return [
         (names[key] or controls.get(key) or study.name, address)
@@ -87,7 +87,7 @@ def _run_links(study: Study) -> list[tuple[str, str]]:
     ]
 
 
-def _rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
+def _count_rows_without_mean(report: Report) -> list[tuple[str, int, str]]:
     """Count the unfinished rows, which are in no mean, by state and reason.
 
     Pruned rows are counted together, because each has a different reason.
@@ -132,14 +132,16 @@ def make_entry(report: Report, page: str) -> dict[str, Any]:
     """
     study = report.study
     filter_values = {
-        name: list(dict.fromkeys(value for key in keys for value in _level_texts(study, key)))
+        name: list(
+            dict.fromkeys(value for key in keys for value in _format_level_values(study, key))
+        )
         for name, keys in FILTERS.items()
     }
     fields = {"page": page, "ran": _run_days(study), "filter_values": filter_values}
     return {"study": study, "answer": report.answer, **fields}
 
 
-def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
+def render_overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()) -> str:
     """Return the overview page of several studies.
 
     Args:
@@ -150,10 +152,10 @@ def overview_page(entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] 
         name: sorted({value for entry in entries for value in entry["filter_values"][name]})
         for name in FILTERS
     }
-    return page_html("overview", entries=entries, choices=choices, left_out=left_out)
+    return render_page("overview", entries=entries, choices=choices, left_out=left_out)
 
 
-def overview_lines(
+def make_overview_lines(
     entries: Sequence[Mapping[str, Any]], left_out: Sequence[str] = ()
 ) -> Iterator[str]:
     """Yield the lines of the overview page as plain text.
@@ -171,7 +173,7 @@ def overview_lines(
     yield from (f"no report: {line}" for line in left_out)
 
 
-def _level_texts(study: Study, key: str) -> Iterator[str]:
+def _format_level_values(study: Study, key: str) -> Iterator[str]:
     """Yield a study's values of an option: its level in each configuration, and its constant.
 
     Args:
@@ -183,7 +185,7 @@ def _level_texts(study: Study, key: str) -> Iterator[str]:
     for configuration in study.configurations:
         value = configuration.assignment.get(key, configuration.assignment.get(group))
         if value is not None and not configuration.control:
-            yield level_text(value.get("name", value) if isinstance(value, dict) else value)
+            yield format_level(value.get("name", value) if isinstance(value, dict) else value)
     if (constant := study.constants.get(key, "")) not in ("", "null", "none"):
         yield constant
 
@@ -195,7 +197,7 @@ def _run_days(study: Study) -> str:
     return " to ".join(str(day) for day in dict.fromkeys(days[:1] + days[-1:])) or "not run"
 
 
-def page_html(name: str, script_of: str = "", **values: Any) -> str:
+def render_page(name: str, script_of: str = "", **values: Any) -> str:
     """Render a page from its template, with a script and the style that all pages share.
 
     Args:
@@ -209,15 +211,15 @@ def page_html(name: str, script_of: str = "", **values: Any) -> str:
     return _render(name, style=Markup(style), script=Markup(script), **values).rstrip() + "\n"
 
 
-def answer_html(answer: Answer) -> Markup:
+def render_answer(answer: Answer) -> Markup:
     """Return the answer as an HTML fragment."""
     return Markup(_render("answer", answer=answer, rule=answer.rule))
 
 
-def table_html(table: Table) -> Markup:
+def render_table(table: Table) -> Markup:
     """Return the table as HTML, without its title and notes."""
     dialect = STACKED if table.is_crowded else PLAIN
-    sections = list(section_texts(table, lambda cell: cell_text(cell, dialect)))
+    sections = list(format_sections(table, lambda cell: format_cell_text(cell, dialect)))
     return Markup(_render("table", columns=table.page_columns, sections=sections))
 
 
@@ -235,19 +237,19 @@ def _make_environment() -> Environment:
         undefined=StrictUndefined,
         finalize=_escape_controls,
     )
-    environment.filters |= {"foldable": _add_breaks, "html": table_html}
+    environment.filters |= {"foldable": _add_breaks, "html": render_table}
     return environment
 
 
 def _escape_controls(value: Any) -> Any:
     """Replace control characters in text. Markup is trusted and, like other values, unchanged."""
     is_trusted = not isinstance(value, str) or isinstance(value, Markup)
-    return value if is_trusted else printable_lines(value)
+    return value if is_trusted else escape_controls_in_lines(value)
 
 
 def _add_breaks(heading: str) -> Markup:
     """Return a heading with optional line breaks within names of datasets."""
-    words = printable_lines(heading).split(" ")
+    words = escape_controls_in_lines(heading).split(" ")
     return Markup(" ").join(
         Markup("<wbr>").join(map(escape, break_heading(word))) for word in words
     )

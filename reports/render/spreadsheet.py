@@ -16,7 +16,7 @@ _COUNT_FIELDS = {"n": "finished", "failed": "failed", "pruned": "pruned", "missi
 _FORMULA = tuple("=+-@\t\r\n＝＋－＠")
 
 
-def table_frame(table: Table) -> pl.DataFrame:
+def make_table_frame(table: Table) -> pl.DataFrame:
     """Return all rows of a table as text, at full precision. Unknown values are null.
 
     Most columns of the table become one column of the frame, named by their key. Others become
@@ -33,7 +33,7 @@ def table_frame(table: Table) -> pl.DataFrame:
     """
     rows, columns = table.rows, dict[str, Sequence[object]]()
     for column in table.columns:
-        cells = [_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
+        cells = [_make_cell_fields(column.key, row.cells.get(column.key)) for row in rows]
         names = max(cells, key=len, default={}) or [column.key]
         columns |= {name: [fields.get(name) for fields in cells] for name in names}
     rules = [
@@ -53,9 +53,9 @@ def table_frame(table: Table) -> pl.DataFrame:
     return pl.DataFrame(texts, dict.fromkeys(texts, pl.String))
 
 
-def csv_text(table: Table) -> str:
-    """Return the table's frame as CSV, with formulas escaped; see table_frame, escape_formulas."""
-    return escape_formulas(table_frame(table)).write_csv()
+def format_csv(table: Table) -> str:
+    """Return the frame of make_table_frame as CSV, after escape_formulas."""
+    return escape_formulas(make_table_frame(table)).write_csv()
 
 
 def escape_formulas(frame: pl.DataFrame) -> pl.DataFrame:
@@ -78,18 +78,18 @@ def _escape_formula(text: str) -> str:
     return text
 
 
-def combined_csv(tables: Sequence[Table]) -> str:
+def format_combined_csv(tables: Sequence[Table]) -> str:
     """Return all tables as one CSV that polars.read_csv and pandas.read_csv read without options.
 
     The first column, `table`, is the table's name. The others are the columns of all tables, see
-    table_frame. A factor has the same column in all tables, named by its heading, such as n_ctx. It
-    is empty for controls, whose names are in the column `control`.
+    make_table_frame. A factor has the same column in all tables, named by its heading, such as
+    n_ctx. It is empty for controls, whose names are in the column `control`.
 
     Readers infer a column's type from its first rows. Therefore unknown measurements are NaN, and
     text in a column of numbers, such as "1 of 3" in `datasets`, is moved to another column,
     `datasets_text`. Unknown text and unknown levels of factors are empty.
     """
-    names = _label_names(tables)
+    names = _get_label_names(tables)
     frame = pl.concat([_rename_labels(table, names) for table in tables], how="diagonal")
     label_columns = set(names.values())
     typed_columns = [
@@ -100,8 +100,8 @@ def combined_csv(tables: Sequence[Table]) -> str:
     return escape_formulas(pl.DataFrame(typed_columns)).write_csv()
 
 
-def _label_names(tables: Sequence[Table]) -> dict[str, str]:
-    """Return the names of label columns in combined_csv: heading -> name.
+def _get_label_names(tables: Sequence[Table]) -> dict[str, str]:
+    """Return the names of label columns in format_combined_csv: heading -> name.
 
     The name is the heading. It has the prefix "space." if a column without labels has this name in
     any table.
@@ -111,7 +111,7 @@ def _label_names(tables: Sequence[Table]) -> dict[str, str]:
     for table in tables:
         labels = table.columns[: table.n_labels]
         headings += [label.heading for label in labels]
-        other_names |= {*table_frame(table).columns} - {label.key for label in labels}
+        other_names |= {*make_table_frame(table).columns} - {label.key for label in labels}
     return {
         heading: f"space.{heading}" if heading in other_names else heading for heading in headings
     }
@@ -124,9 +124,9 @@ def _rename_labels(table: Table, names: Mapping[str, str]) -> pl.DataFrame:
 
     Args:
         table: The table.
-        names: Heading -> name of a label column; see _label_names.
+        names: Heading -> name of a label column; see _get_label_names.
     """
-    frame, labels = table_frame(table), table.columns[: table.n_labels]
+    frame, labels = make_table_frame(table), table.columns[: table.n_labels]
     is_configuration = pl.col("control").is_null()
     frame = frame.with_columns(
         pl.when(is_configuration).then(pl.col(label.key).replace(DASH, None)).alias(label.key)
@@ -165,8 +165,8 @@ def _split_by_type(texts: pl.Series, *, keeps_null: bool) -> Iterator[pl.Series]
         yield texts.set(numbers.is_not_null(), None).alias(f"{texts.name}_text")
 
 
-def _cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
-    """Return a cell's values by name of their column in table_frame.
+def _make_cell_fields(key: str, cell: Cell | None) -> dict[str, object]:
+    """Return a cell's values by name of their column in make_table_frame.
 
     Args:
         key: Key of the cell's column in the table.

@@ -14,11 +14,11 @@ from rich.padding import Padding
 from rich.table import Table as Grid
 from rich.text import Text as Words
 
-from harness.wording import printable_lines
+from harness.wording import escape_controls_in_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
-from reports.formatting import PLAIN, STACKED, Dialect, break_heading, cell_text
-from reports.render.markup import section_texts
+from reports.formatting import PLAIN, STACKED, Dialect, break_heading, format_cell_text
+from reports.render.markup import format_sections
 from reports.stats import Verdict
 
 _STYLES = {
@@ -34,12 +34,12 @@ FILE_WIDTH = 160  # width of tables in files
 _MAX_LABEL_WIDTH = 30  # wider words in labels are broken
 
 
-def literal_text(text: str, style: str = "") -> Words:
+def make_literal_text(text: str, style: str = "") -> Words:
     """Return a text that rich shows literally. In a str, it would interpret [words] as markup."""
-    return Words(printable_lines(text), style)
+    return Words(escape_controls_in_lines(text), style)
 
 
-def answer_view(name: str, answer: Answer) -> RenderableType:
+def make_answer_view(name: str, answer: Answer) -> RenderableType:
     """Return the answer as a rich renderable: limits, findings, cautions, and the rule of verdicts.
 
     Args:
@@ -50,22 +50,26 @@ def answer_view(name: str, answer: Answer) -> RenderableType:
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
     for finding in answer.limits:
-        grid.add_row(literal_text(finding.subject, "yellow"), literal_text(finding.text, "yellow"))
+        grid.add_row(
+            make_literal_text(finding.subject, "yellow"), make_literal_text(finding.text, "yellow")
+        )
     for finding in answer.findings:
         text = Words()
         if finding.verdict:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
-        grid.add_row(literal_text(finding.subject), text.append_text(literal_text(finding.text)))
+        grid.add_row(
+            make_literal_text(finding.subject), text.append_text(make_literal_text(finding.text))
+        )
     for index, caution in enumerate(answer.cautions):
         # a heading, because cautions are not about the finding above them
         subject = "" if index else "cautions"
-        grid.add_row(literal_text(subject, "yellow"), literal_text(caution, "yellow"))
+        grid.add_row(make_literal_text(subject, "yellow"), make_literal_text(caution, "yellow"))
     if answer.rule:
-        grid.add_row("", literal_text(answer.rule, "dim"))
-    return Group(literal_text(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
+        grid.add_row("", make_literal_text(answer.rule, "dim"))
+    return Group(make_literal_text(f"{name}: the answer", "bold"), Padding(grid, (1, 1, 1, 1)))
 
 
-def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
+def make_terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
     """Return the tables with their notes as a rich renderable.
 
     Only tables with the place "page" are shown. A hint has the number of those with the place
@@ -89,7 +93,7 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
             notes.append(
                 f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
             )
-        renderables += [grid, Padding(_notes_grid(notes), (0, 1, 1, 1))]
+        renderables += [grid, Padding(_make_notes_grid(notes), (0, 1, 1, 1))]
     n_more = sum(table.place == "files" for table in tables)
     hints = [f"{n_more} more table{'s' if n_more > 1 else ''} in the files"] if n_more else []
     hints += (
@@ -100,7 +104,7 @@ def terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> Rende
     return Group(*renderables)
 
 
-def plain_text(view: RenderableType, width: int) -> str:
+def render_plain_text(view: RenderableType, width: int) -> str:
     """Return what a console of the given width would show, without colors."""
     file = io.StringIO()
     # force_jupyter=False, because in a notebook rich would also display the text
@@ -110,13 +114,13 @@ def plain_text(view: RenderableType, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
-def _notes_grid(notes: Sequence[str]) -> Grid:
+def _make_notes_grid(notes: Sequence[str]) -> Grid:
     """Return the notes with a hanging indent."""
     grid = Grid.grid(padding=(0, 1, 0, 0))
     grid.add_column(style="dim")
     grid.add_column(style="dim", overflow="fold")
     for note in notes:
-        grid.add_row("·", literal_text(note))
+        grid.add_row("·", make_literal_text(note))
     return grid
 
 
@@ -134,27 +138,27 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
         kept_columns = [column for column in columns if not 0 < column.drop <= max_drop]
         headings = [column.heading for column in columns if column not in kept_columns]
         for dialect, label_width in _LAYOUTS:
-            grid = _table_grid(table, dialect, label_width, kept_columns)
+            grid = _make_table_grid(table, dialect, label_width, kept_columns)
             if console.measure(grid).maximum <= width:
                 return grid, headings
-    return _row_paragraphs(table), []
+    return _make_row_paragraphs(table), []
 
 
-def _row_paragraphs(table: Table) -> Group:
+def _make_row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
     paragraphs: list[Words] = []
     n_labels, headings = table.n_labels, [column.heading for column in table.page_columns]
-    for _, rows in section_texts(table, lambda cell: " ".join(_stacked_text(cell, PLAIN).split())):
+    for _, rows in format_sections(table, lambda cell: " ".join(_stack_text(cell, PLAIN).split())):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n_labels]))
             measurements = zip(headings[n_labels:], texts[n_labels:], strict=True)
             line = "; ".join(f"{heading} {text}" for heading, text in measurements if text)
-            paragraph = literal_text(f"{labels}: ", "bold")
-            paragraphs.append(paragraph.append_text(literal_text(line, "not bold")))
-    return Group(literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
+            paragraph = make_literal_text(f"{labels}: ", "bold")
+            paragraphs.append(paragraph.append_text(make_literal_text(line, "not bold")))
+    return Group(make_literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
 
 
-def _table_grid(
+def _make_table_grid(
     table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]
 ) -> Grid:
     """Return the grid of some of a table's columns.
@@ -169,35 +173,35 @@ def _table_grid(
         columns: Columns of the grid.
     """
     grid = Grid(
-        title=literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
+        title=make_literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
     for index, column in enumerate(columns):
         is_label, heading = index < table.n_labels, column.heading
         if dialect is STACKED:
             heading = "\n".join(heading.split(" ") if is_label else break_heading(heading))
-        width = _label_width(table, column, label_width) if is_label else None
+        width = _compute_label_width(table, column, label_width) if is_label else None
         grid.add_column(
-            literal_text(heading), justify=column.align, no_wrap=not is_label, max_width=width,
+            make_literal_text(heading), justify=column.align, no_wrap=not is_label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in section_texts(table, lambda cell: _stacked_text(cell, dialect), columns):
+    for _, rows in format_sections(table, lambda cell: _stack_text(cell, dialect), columns):
         for row, texts in rows:
-            grid.add_row(*map(literal_text, texts), style="bold" if row.is_baseline else "")
+            grid.add_row(*map(make_literal_text, texts), style="bold" if row.is_baseline else "")
         grid.add_section()
     return grid
 
 
-def _stacked_text(cell: Cell | None, dialect: Dialect) -> str:
+def _stack_text(cell: Cell | None, dialect: Dialect) -> str:
     """Return a cell's text. Counts of absent rows are on lines below the count of finished rows."""
     if isinstance(cell, Counts):
         return "\n".join([cell.finished_text, *cell.absence_texts()])
-    return cell_text(cell, dialect)
+    return format_cell_text(cell, dialect)
 
 
-def _label_width(table: Table, column: Column, min_width: int) -> int:
+def _compute_label_width(table: Table, column: Column, min_width: int) -> int:
     """Return the width at which the labels of a column wrap."""
     cells = [row.cells[column.key] for row in table.rows if column.key in row.cells]
-    texts = [column.heading, *(cell_text(cell) for cell in cells)]
+    texts = [column.heading, *(format_cell_text(cell) for cell in cells)]
     max_word = max((cell_len(word) for text in texts for word in text.split()), default=0)
     return min(_MAX_LABEL_WIDTH, max(min_width, max_word))

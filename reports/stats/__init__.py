@@ -13,18 +13,18 @@ from harness.intervals import (
     ROUNDING,
     Array,
     Estimate,
+    compute_percent_interval,
     critical,
     is_rounding,
     mean_interval,
-    percent_interval,
+    remove_rounding_errors,
     scale_of,
     t_tail,
-    without_rounding,
 )
 from reports.stats.classes import (
     DRAWS,
-    interval_over_classes,
-    max_correct_by_guessing,
+    compute_interval_over_classes,
+    compute_max_correct_by_guessing,
     resample_accuracy,
 )
 from reports.stats.paired import (
@@ -32,11 +32,11 @@ from reports.stats.paired import (
     Verdict,
     add_verdicts,
     compare_paired,
+    compute_one_sample_p,
     holm,
     is_significant,
-    one_sample_p,
 )
-from reports.stats.power import MAX_FURTHER_PAIRS, minimum_detectable
+from reports.stats.power import MAX_FURTHER_PAIRS, compute_minimum_detectable
 from reports.stats.ranks import (
     MIN_RANKED,
     Association,
@@ -44,4 +44,4 @@ from reports.stats.ranks import (
     rank_correlation,
     rank_groups,
 )
-from reports.stats.residuals import additive_residuals
+from reports.stats.residuals import compute_additive_residuals

@@ -47,7 +47,7 @@ def resample_accuracy(
     return np.asarray(100 * (accuracy + _compute_widening(len(ids)) * (samples - accuracy)))
 
 
-def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
+def compute_interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     """Return a mean, or a mean difference, with its percentile interval over other test classes.
 
     Args:
@@ -63,7 +63,7 @@ def interval_over_classes(mean: float, draws: Sequence[Array]) -> Estimate:
     return Estimate(mean, float(low), float(high), len(draws))
 
 
-def max_correct_by_guessing(n_images: int, n_classes: int) -> int:
+def compute_max_correct_by_guessing(n_images: int, n_classes: int) -> int:
     """Return the 95% quantile of the number of correct answers under uniform guessing.
 
     Args:

@@ -11,11 +11,11 @@ from harness.intervals import (
     ROUNDING,
     Estimate,
     mean_interval,
+    remove_rounding_errors,
     scale_of,
     t_tail,
-    without_rounding,
 )
-from reports.stats.power import further_pairs, minimum_detectable
+from reports.stats.power import compute_minimum_detectable, estimate_further_pairs
 
 CHANCE = 0.05  # significance level of corrected p-values
 
@@ -67,8 +67,8 @@ class Compared:
             larger of two one-sided p-values, uncorrected. EQUIVALENT requires one below 2.5%. None
             if std or effect is None.
         more_seeds: Estimated number of further pairs for a verdict other than INCONCLUSIVE with 80%
-            power, as (fewest, most), see further_pairs. None unless the verdict is INCONCLUSIVE and
-            std is known.
+            power, as (fewest, most), see estimate_further_pairs. None unless the verdict is
+            INCONCLUSIVE and std is known.
         classes: Interval of the difference over other test classes. None if unknown.
         n_classes: Number of classes in that interval; for a harmonic mean, that of the smaller
             half. 0 without an interval.
@@ -130,7 +130,7 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     if not seeds:
         return None
     scale = scale_of([(values[s], baseline[s]) for s in seeds])
-    differences = without_rounding([values[s] - baseline[s] for s in seeds], scale)
+    differences = remove_rounding_errors([values[s] - baseline[s] for s in seeds], scale)
     estimate = mean_interval(list(differences))
     n = len(seeds)
     if n == 1:
@@ -139,17 +139,19 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     if std <= ROUNDING * scale:
         constant = Estimate(estimate.mean, None, None, n)
         return Compared(constant, p=2.0 ** (1 - n) if differences.any() else 1.0)
-    return Compared(estimate, std, _t_test(abs(estimate.mean), std, n))
+    return Compared(estimate, std, _compute_t_test_p(abs(estimate.mean), std, n))
 
 
-def one_sample_p(values: Sequence[float]) -> float | None:
+def compute_one_sample_p(values: Sequence[float]) -> float | None:
     """Return the two-sided p of the t-test that the mean is 0; None for one value or equal ones."""
     if mean_interval(values).low is None:
         return None
-    return _t_test(abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values))
+    return _compute_t_test_p(
+        abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values)
+    )
 
 
-def _t_test(distance: float, std: float, n: int) -> float:
+def _compute_t_test_p(distance: float, std: float, n: int) -> float:
     """Return the two-sided p of a t-test.
 
     Args:
@@ -210,13 +212,13 @@ def add_verdicts(family: Sequence[Compared], effect: float | None) -> list[Compa
         replace(
             comparison,
             holm_p=p,
-            mde=minimum_detectable(comparison.std, comparison.difference.n, n_tests),
+            mde=compute_minimum_detectable(comparison.std, comparison.difference.n, n_tests),
         )
         for comparison, p in zip(family, holm_ps, strict=True)
     ]
     if effect is None:
         return tested_family
-    beyond_ps = holm([_beyond_p(comparison, effect) for comparison in tested_family])
+    beyond_ps = holm([_compute_beyond_p(comparison, effect) for comparison in tested_family])
     n_tests = sum(p is not None for p in beyond_ps)
     return [
         _add_verdict(comparison, p, effect, n_tests)
@@ -242,7 +244,7 @@ def _add_verdict(
     """
     difference, std = comparison.difference, comparison.std
     tested = replace(
-        comparison, effect=effect, beyond_p=beyond_p, within_p=_within_p(comparison, effect)
+        comparison, effect=effect, beyond_p=beyond_p, within_p=_compute_within_p(comparison, effect)
     )
     if tested.is_constant:
         return tested
@@ -254,19 +256,21 @@ def _add_verdict(
         return replace(tested, verdict=Verdict.EQUIVALENT)
     more_seeds = None
     if std is not None:
-        more_seeds = further_pairs(difference.n, abs(difference.mean), std, effect, n_tests)
+        more_seeds = estimate_further_pairs(
+            difference.n, abs(difference.mean), std, effect, n_tests
+        )
     return replace(tested, verdict=Verdict.INCONCLUSIVE, more_seeds=more_seeds)
 
 
-def _beyond_p(comparison: Compared, effect: float) -> float | None:
+def _compute_beyond_p(comparison: Compared, effect: float) -> float | None:
     """Return Compared.beyond_p before correction; None if std is None."""
     if comparison.std is None:
         return None
     distance = abs(comparison.difference.mean) - effect
-    return _t_test(distance, comparison.std, comparison.difference.n)
+    return _compute_t_test_p(distance, comparison.std, comparison.difference.n)
 
 
-def _within_p(comparison: Compared, effect: float) -> float | None:
+def _compute_within_p(comparison: Compared, effect: float) -> float | None:
     """Return Compared.within_p; None if std is None."""
     if comparison.std is None:
         return None

@@ -6,7 +6,7 @@ from functools import cache
 from harness.intervals import CONFIDENCE, critical
 
 POWER = 0.80
-# Confidence of the standard deviation's interval in further_pairs.
+# Confidence of the standard deviation's interval in estimate_further_pairs.
 STD_CONFIDENCE = 0.80
 MAX_FURTHER_PAIRS = 500  # largest number of further pairs that is reported
 # Critical value of t above which special.nctdtrinc fails. Only two pairs, or three in a very large
@@ -18,7 +18,7 @@ MAX_CRITICAL = 1_000.0
 MAX_NONCENTRALITY = 30.0
 
 
-def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
+def compute_minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float | None:
     """Return the true mean difference that a paired t-test of n pairs detects with 80% power.
 
     The test is two-sided, at 5% divided by the number of comparisons. This is the strictest step of
@@ -35,11 +35,11 @@ def minimum_detectable(std: float | None, n: int, comparisons: int = 1) -> float
     """
     if n < 2 or not std:
         return None
-    return _noncentrality(n - 1, (1 - CONFIDENCE) / comparisons) * std / math.sqrt(n)
+    return _find_noncentrality(n - 1, (1 - CONFIDENCE) / comparisons) * std / math.sqrt(n)
 
 
 @cache
-def _noncentrality(df: int, alpha: float) -> float:
+def _find_noncentrality(df: int, alpha: float) -> float:
     """Return the noncentrality at which a two-sided t-test at level alpha has 80% power."""
     from scipy import special
 
@@ -52,7 +52,9 @@ def _noncentrality(df: int, alpha: float) -> float:
     return float(special.nctdtrinc(df, 1 - POWER, critical_t))
 
 
-def further_pairs(n: int, mean: float, std: float, effect: float, family: int) -> tuple[int, int]:
+def estimate_further_pairs(
+    n: int, mean: float, std: float, effect: float, family: int
+) -> tuple[int, int]:
     """Return how many further pairs lead to a verdict with 80% power, as (fewest, most).
 
     The true mean is assumed to be the observed one. After few seeds the standard deviation is
@@ -114,7 +116,7 @@ def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> b
 
     root = math.sqrt(n) / std
     if mean > effect:
-        return (mean - effect) * root >= _noncentrality(n - 1, (1 - CONFIDENCE) / family)
+        return (mean - effect) * root >= _find_noncentrality(n - 1, (1 - CONFIDENCE) / family)
     critical_t = critical(n - 1)
     # Probability that a one-sided test fails. It is a sum, because both hardly ever fail together.
     miss_probability = sum(

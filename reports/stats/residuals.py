@@ -5,7 +5,7 @@ import numpy as np
 from harness.intervals import Array
 
 
-def additive_residuals(values: Array) -> Array:
+def compute_additive_residuals(values: Array) -> Array:
     """Return results after subtracting row and column means, and adding back the grand mean.
 
     Args:

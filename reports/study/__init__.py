@@ -10,10 +10,10 @@ from reports.study.load import (
     Provenance,
     ResultsBySeed,
     Study,
+    build_study_from_runs,
     load_records,
     load_study_names,
-    study_from_runs,
 )
-from reports.study.names import configuration_text, metric_heading
+from reports.study.names import format_configuration, get_metric_heading
 from reports.study.on_demand import History
 from reports.study.rows import make_study_frame

@@ -24,19 +24,24 @@ from harness.store import (
     StoreError,
     StudyRecord,
     Tag,
-    default_tracking_uri,
+    get_default_tracking_uri,
+    get_runs_address,
+    list_study_names,
     merge_seeds_csv,
     read_runs,
     refresh_study_run,
     require_store,
-    runs_address,
-    study_names,
 )
 from harness.wording import count
 from reports.errors import EmptyStudyError, ReportError
-from reports.study.names import configuration_text, study_protocol
+from reports.study.names import format_configuration, get_study_protocol
 from reports.study.on_demand import CorrectFiles, Histories
-from reports.study.rows import make_study_frame, planned_rows, seed_rows, trial_records
+from reports.study.rows import (
+    get_trial_records,
+    make_seed_rows,
+    make_study_frame,
+    select_planned_rows,
+)
 
 
 @dataclass(frozen=True)
@@ -169,11 +174,11 @@ def load_records(
         EmptyStudyError: If no run of the study has ended yet. It is a ReportError.
     """
     with _as_report_errors():
-        uri = require_store(tracking_uri or default_tracking_uri())
+        uri = require_store(tracking_uri or get_default_tracking_uri())
         runs = refresh_study_run(recent_runs, uri) or read_runs(study_name, uri)
     files = RunFiles(uri, {run.run_id: run.artifacts for run in runs})
     runs, n_unreadable = merge_seeds_csv(runs, files)
-    study = study_from_runs(study_name, runs)
+    study = build_study_from_runs(study_name, runs)
     warnings = study.warnings
     if n_unreadable:
         message = f"{count(n_unreadable, 'finished run')} without {SEEDS_CSV}"
@@ -183,7 +188,7 @@ def load_records(
         warnings=warnings,
         correct_predictions=CorrectFiles(files),
         histories=Histories(uri),
-        runs_address=runs_address(uri, runs[0].experiment_id),
+        runs_address=get_runs_address(uri, runs[0].experiment_id),
     )
 
 
@@ -194,7 +199,7 @@ def load_study_names(tracking_uri: str) -> list[str]:
         ReportError: If the store cannot be read (one line).
     """
     with _as_report_errors():
-        return study_names(tracking_uri)
+        return list_study_names(tracking_uri)
 
 
 @contextmanager
@@ -206,7 +211,7 @@ def _as_report_errors() -> Iterator[None]:
         raise ReportError(str(error)) from error.__cause__
 
 
-def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
+def build_study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     """Build a study from the runs of its experiment, without their files.
 
     Args:
@@ -225,7 +230,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     with _as_report_errors():
         record = StudyRecord.from_tags(study_runs[-1].tags)
     warnings: list[str] = []
-    trials = trial_records(runs, warnings)
+    trials = get_trial_records(runs, warnings)
     # a sampler may propose a configuration more than once
     unique_configurations = {
         (configuration.key, configuration.control): configuration
@@ -233,12 +238,12 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     }
     configurations = tuple(unique_configurations.values())
     keys = {configuration.key for configuration in configurations}
-    run_rows = [row for trial in trials for row in seed_rows(trial)]
+    run_rows = [row for trial in trials for row in make_seed_rows(trial)]
     run_seeds = sorted({row["seed"] for row in run_rows if row["config_key"] in keys})
-    table_rows, n_left_out = planned_rows(
+    table_rows, n_left_out = select_planned_rows(
         configurations, record.seeds or tuple(run_seeds), run_rows, warnings
     )
-    warnings += _unfinished_seed_warnings(trials, table_rows)
+    warnings += _warn_of_unfinished_seeds(trials, table_rows)
     if not any(row["state"] in (COMPLETE, FAIL, PRUNED) for row in table_rows):
         raise EmptyStudyError(f"{name}: nothing to report, no run has ended yet")
     # run ID -> study that the run was reused from; "" if it was not reused
@@ -251,7 +256,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     # record.configurations, in which a configuration that was proposed twice counts twice
     n_tried = sum(not configuration.control for configuration in record.configurations)
     planned_runs = [trial.logged for trial in trials if trial.config_key in keys]
-    protocol = study_protocol(
+    protocol = get_study_protocol(
         planned_runs, (key.removeprefix("test/") for row in table_rows for key in row)
     )
     metrics = tuple(protocol.headings)
@@ -264,12 +269,12 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
         protocol=protocol,
         objective=record.objective or protocol.default,
         sampler=record.sampler,
-        constants=_shared_params(planned_runs),
+        constants=_get_shared_params(planned_runs),
         demonstration=any(run.tags.get(Tag.DEMONSTRATION) == "true" for run in planned_runs),
         n_left_out=n_left_out,
         # a finished study is complete, even if its space has fewer than `n_trials` configurations
         n_untried=0 if record.finished else max(0, record.n_trials - n_tried),
-        warnings=(*warnings, *_missing_metric_warnings(rows, configurations, metrics)),
+        warnings=(*warnings, *_warn_of_missing_metrics(rows, configurations, metrics)),
         smallest_effect=record.smallest_effect,
         description=record.description,
         config=dict(record.content),
@@ -283,7 +288,7 @@ def study_from_runs(name: str, runs: Sequence[Run]) -> Study:
     )
 
 
-def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
+def _get_shared_params(runs: Sequence[Run]) -> dict[str, str]:
     """Return the params, including the split version, that have the same value in all runs.
 
     Controls are ignored, unless all runs are controls.
@@ -300,7 +305,7 @@ def _shared_params(runs: Sequence[Run]) -> dict[str, str]:
     }
 
 
-def _unfinished_seed_warnings(
+def _warn_of_unfinished_seeds(
     trials: Iterable[RunRecord], rows: Iterable[Mapping[str, Any]]
 ) -> Iterator[str]:
     """Yield a warning for each row whose run is COMPLETE but lacks required metrics of the seed.
@@ -315,13 +320,13 @@ def _unfinished_seed_warnings(
             failed_rows.setdefault(row["run_id"], []).append(row)
     for trial in (trial for trial in trials if trial.unfinished):
         run_id = trial.logged.run_id
-        run_text = f"run {run_id} ({configuration_text(trial.assignment, trial.control)})"
+        run_text = f"run {run_id} ({format_configuration(trial.assignment, trial.control)})"
         for row in sorted(failed_rows.get(run_id, ()), key=lambda row: row["seed"]):
             reason = f"COMPLETE, but {row['reason']}; counted as failed"
             yield f"{run_text}, seed {row['seed']}: {reason}"
 
 
-def _missing_metric_warnings(
+def _warn_of_missing_metrics(
     rows: pl.DataFrame, configurations: Iterable[ConfigurationRecord], metrics: Sequence[str]
 ) -> Iterator[str]:
     """Yield a warning per finished seed that lacks a metric of its configuration's other seeds.
@@ -336,7 +341,7 @@ def _missing_metric_warnings(
     # determines the name.
     controls_first = sorted(configurations, key=lambda configuration: not configuration.control)
     names = {
-        configuration.key: configuration_text(configuration.assignment, configuration.control)
+        configuration.key: format_configuration(configuration.assignment, configuration.control)
         for configuration in controls_first
     }
     for metric in metrics:

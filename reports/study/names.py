@@ -25,7 +25,7 @@ _TARGET_DROP = 5
 _PLUGIN_DROP = 6
 
 
-def configuration_text(assignment: Mapping[str, Any], control: str) -> str:
+def format_configuration(assignment: Mapping[str, Any], control: str) -> str:
     """Return a configuration as text, such as "generator.n_ctx=4".
 
     A control is its label, followed by its levels in parentheses if it has any. A configuration
@@ -42,7 +42,7 @@ def configuration_text(assignment: Mapping[str, Any], control: str) -> str:
     return f"{label} ({levels})" if levels else label
 
 
-def study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetrics:
+def get_study_protocol(runs: Iterable[Run], metrics: Iterable[str]) -> ProtocolMetrics:
     """Return the protocol of a study with the headings of all metrics that the study has.
 
     These are the metrics of the protocol, those of metric plugins, and, for cross_dataset, the
@@ -106,7 +106,7 @@ def _list_names(runs: Iterable[Run], param: str) -> dict[str, None]:
     return names
 
 
-def metric_heading(protocol: ProtocolMetrics, metric: str) -> str:
+def get_metric_heading(protocol: ProtocolMetrics, metric: str) -> str:
     """Return the column heading of a metric, from any protocol; else the metric's name."""
     # a metric of selection may have a heading only in another protocol
     protocols = (protocol, *PROTOCOLS.values())

@@ -47,7 +47,7 @@ _DIVERSITY = f"{FLAG}diversity_collapse"
 _WITHOUT_DIVERSITY_FLAG = ("text_feature", "real_images")
 
 
-def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
+def get_trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
     """Return the records of the trials among a study's runs.
 
     Args:
@@ -64,7 +64,7 @@ def trial_records(runs: Iterable[Run], warnings: list[str]) -> list[RunRecord]:
     return records
 
 
-def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
+def make_seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     """Return one row per seed of a trial.
 
     Seconds and text tokens of the trial are divided equally among its seeds. If a COMPLETE run
@@ -79,16 +79,16 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
         "selection": run.tags.get(Tag.SELECTION),
         "run_id": run.run_id,
         "started": run.started,
-        "seconds": _finite_or_none(run.metrics.get(Cost.SECONDS), len(seeds)),
-        "text_tokens": _finite_or_none(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
-        "peak_memory_mb": _finite_or_none(run.metrics.get(Cost.PEAK_MEMORY)),
+        "seconds": _divide_or_none(run.metrics.get(Cost.SECONDS), len(seeds)),
+        "text_tokens": _divide_or_none(run.metrics.get(Cost.TEXT_TOKENS), len(seeds)),
+        "peak_memory_mb": _divide_or_none(run.metrics.get(Cost.PEAK_MEMORY)),
         "state": record.state.value,
         "reason": record.reason or None,
     }
     if record.state.value != COMPLETE:
         return [{**shared_fields, "seed": seed} for seed in seeds]
     rows = []
-    for seed, metrics in _finite_metrics(record).items():
+    for seed, metrics in _get_finite_metrics(record).items():
         row = {**shared_fields, "seed": seed}
         if seed in record.unfinished:
             missing_text = ", ".join(find_missing_metrics(run.tags, run.metrics, seed))
@@ -99,7 +99,7 @@ def seed_rows(record: RunRecord) -> list[dict[str, Any]]:
     return rows
 
 
-def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
+def _get_finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     """Return the finite metrics of each seed: seed -> metric name -> value.
 
     test/flag/NAME becomes flag/NAME. Flags with another prefix, such as those of pseudo-new
@@ -117,7 +117,7 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     can_collapse = record.control not in _WITHOUT_DIVERSITY_FLAG and not is_like_control
     for key, value in run.metrics.items():
         seed_and_name = split_seed(key)
-        if seed_and_name is None or _finite_or_none(value) is None:
+        if seed_and_name is None or _divide_or_none(value) is None:
             continue
         seed, name = seed_and_name
         if seed not in metrics:
@@ -130,14 +130,14 @@ def _finite_metrics(record: RunRecord) -> dict[int, dict[str, float]]:
     return metrics
 
 
-def _finite_or_none(value: float | None, n_seeds: int = 1) -> float | None:
+def _divide_or_none(value: float | None, n_seeds: int = 1) -> float | None:
     """Return a number divided by `n_seeds`; None if it is missing, not finite or too large."""
     if value is None or not math.isfinite(value) or abs(value) >= MAX_METRIC_VALUE:
         return None
     return value / max(n_seeds, 1)
 
 
-def planned_rows(
+def select_planned_rows(
     configurations: Sequence[ConfigurationRecord],
     seeds: Sequence[int],
     rows: Iterable[dict[str, Any]],
@@ -226,14 +226,14 @@ def make_study_frame(
     }
     keys = frame["config_key"].to_list()
     factor_columns = [
-        _factor_column(factor.key, [assignments[key].get(factor.key) for key in keys])
+        _make_factor_column(factor.key, [assignments[key].get(factor.key) for key in keys])
         for factor in factors
         if factor.key not in columns
     ]
     return frame.with_columns(factor_columns)
 
 
-def _factor_column(key: str, values: Sequence[Any]) -> pl.Series:
+def _make_factor_column(key: str, values: Sequence[Any]) -> pl.Series:
     """Return a factor's levels as a numeric column, or as text if any level is not a number.
 
     In a text column, levels other than strings are JSON. Integers that do not fit into 64 bits also

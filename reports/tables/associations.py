@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from harness.store import COMPLETE, QUALITY, FactorRecord, level_id
+from harness.store import COMPLETE, QUALITY, FactorRecord, make_level_id
 from reports import stats
 from reports.cells import (
     Column,
@@ -16,14 +16,14 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    optional_cell,
+    make_optional_cell,
 )
 from reports.stats import Array, Association, Estimate
-from reports.study import Study, metric_heading
-from reports.tables.groups import as_numbers, configuration_groups, configuration_rows
+from reports.study import Study, get_metric_heading
+from reports.tables.annotated_tables import make_plain_table
+from reports.tables.groups import as_numbers, make_configuration_groups, select_configuration_rows
 from reports.tables.metric import MEASURES, Measure
-from reports.tables.notes import make_plain_table
-from reports.tables.over_datasets import factors_that_change_test_classes
+from reports.tables.over_datasets import find_factors_that_change_test_classes
 
 UNBIASED = ("grid", "random")  # samplers whose choices do not depend on earlier results
 
@@ -56,25 +56,25 @@ def rank_table(study: Study, factors: Sequence[FactorRecord], metric: str) -> Ta
             factors, associations, p_values, min_p_values, strict=True
         )
     ]
-    heading = metric_heading(study.protocol, metric)
+    heading = get_metric_heading(study.protocol, metric)
     columns = [
         Column("factor", "factor", lambda rank: Text(rank.key), "left"),
         Column("n", "configurations", lambda rank: Quantity(rank.association.n, 0)),
         Column(
             "rho",
             f"Spearman ρ with {heading}",
-            lambda rank: optional_cell(Ranged, rank.association.rho),
+            lambda rank: make_optional_cell(Ranged, rank.association.rho),
         ),
     ]
     if is_unbiased:
         columns.append(
-            Column("p", "Holm p", lambda rank: optional_cell(PValue, rank.association.p))
+            Column("p", "Holm p", lambda rank: make_optional_cell(PValue, rank.association.p))
         )
         columns.append(
             Column(
                 "min_p",
                 "smallest possible Holm p",
-                lambda rank: optional_cell(PValue, rank.association.min_p),
+                lambda rank: make_optional_cell(PValue, rank.association.min_p),
                 csv_only=True,
             )
         )
@@ -103,7 +103,7 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     """
     levels: list[Any] = []
     values: list[float] = []
-    for group in configuration_groups(study):
+    for group in make_configuration_groups(study):
         value, assignment = group.mean(f"test/{metric}"), group.value.assignment
         if value is not None and factor.key in assignment:
             levels.append(assignment[factor.key])
@@ -113,10 +113,12 @@ def _associate(study: Study, factor: FactorRecord, metric: str) -> Association:
     numbers = as_numbers(levels)
     if numbers is not None:
         return stats.rank_correlation(numbers, values, rng)
-    return stats.rank_groups([level_id(level) for level in levels], values, rng)
+    return stats.rank_groups([make_level_id(level) for level in levels], values, rng)
 
 
-MIN_CONFIGURATIONS = 4  # seeds with fewer finished configurations are left out of response_tables
+MIN_CONFIGURATIONS = (
+    4  # seeds with fewer finished configurations are left out of make_response_tables
+)
 
 
 class _Response(NamedTuple):
@@ -166,7 +168,7 @@ class _Trend(NamedTuple):
         return Estimate(estimate.mean, max(estimate.low, -1.0), min(estimate.high, 1.0), estimate.n)
 
 
-def response_tables(study: Study, metric: str) -> list[Table]:
+def make_response_tables(study: Study, metric: str) -> list[Table]:
     """Return at most one table: the association of a metric with each quality measure.
 
     Associations are computed within each seed, because an easy few-shot sample improves the metric
@@ -181,17 +183,18 @@ def response_tables(study: Study, metric: str) -> list[Table]:
         configurations are tested on different classes: easier classes would look like an effect of
         the features.
     """
-    if factors_that_change_test_classes(study):
+    if find_factors_that_change_test_classes(study):
         return []
     all_trends = [
-        _Trend(measure.short, _responses_by_seed(study, measure, metric)) for measure in MEASURES
+        _Trend(measure.short, _compute_responses_by_seed(study, measure, metric))
+        for measure in MEASURES
     ]
     trends = [trend for trend in all_trends if trend.responses]
     if not trends:
         return []
-    p_values = stats.holm([stats.one_sample_p(trend.slopes) for trend in trends])
+    p_values = stats.holm([stats.compute_one_sample_p(trend.slopes) for trend in trends])
     trends = [trend._replace(p=p) for trend, p in zip(trends, p_values, strict=True)]
-    heading = metric_heading(study.protocol, metric)
+    heading = get_metric_heading(study.protocol, metric)
     columns = [
         Column("measure", "measure", lambda trend: Text(trend.name), "left"),
         Column(
@@ -207,7 +210,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
             f"{heading} per SD",
             lambda trend: Value(stats.mean_interval(trend.slopes), signed=True),
         ),
-        Column("p", "Holm p", lambda trend: optional_cell(PValue, trend.p), drop=1),
+        Column("p", "Holm p", lambda trend: make_optional_cell(PValue, trend.p), drop=1),
     ]
     note = (
         "computed for each seed separately, over its configurations with synthetic features. ρ:"
@@ -223,7 +226,7 @@ def response_tables(study: Study, metric: str) -> list[Table]:
     ]
 
 
-def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
+def _compute_responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Response]:
     """Return the association under each seed.
 
     Seeds with fewer than MIN_CONFIGURATIONS finished configurations, or under which the metric or
@@ -233,7 +236,7 @@ def _responses_by_seed(study: Study, measure: Measure, metric: str) -> list[_Res
     if not {*names} <= {*study.rows.columns}:
         return []
     responses: list[_Response] = []
-    finished_rows = configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
+    finished_rows = select_configuration_rows(study).filter(state=COMPLETE).drop_nulls(names)
     for seed_rows in finished_rows.partition_by("seed", maintain_order=True):
         x, y = (seed_rows[name].to_numpy() for name in names)
         if len(seed_rows) >= MIN_CONFIGURATIONS and not _is_constant(x) and not _is_constant(y):

@@ -7,18 +7,21 @@ from harness.store import COMPETING
 from reports.formatting import join_names
 from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
 from reports.study import Study
-from reports.tables.controls import compare_with_control, controls_by_configuration
+from reports.tables.controls import compare_with_control, find_controls_by_configuration
 from reports.tables.group import Group, mean
 from reports.tables.groups import (
-    configuration_groups,
-    configuration_rows,
-    factor_labels,
     find_baseline_configuration_group,
+    format_group_name,
     join_rules,
-    row_text,
+    make_configuration_groups,
+    make_label_columns,
+    select_configuration_rows,
 )
-from reports.tables.metric import interval_of
-from reports.tables.over_datasets import average_over_datasets, factors_that_change_test_classes
+from reports.tables.metric import compute_interval
+from reports.tables.over_datasets import (
+    average_over_datasets,
+    find_factors_that_change_test_classes,
+)
 
 
 def rank_configurations(study: Study) -> list[tuple[float, Group]]:
@@ -28,7 +31,7 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
     lacks the score.
     """
     column = study.score_column
-    scores_and_groups = [(group.mean(column), group) for group in configuration_groups(study)]
+    scores_and_groups = [(group.mean(column), group) for group in make_configuration_groups(study)]
     return [
         (score, group)
         for score, group in scores_and_groups
@@ -36,12 +39,12 @@ def rank_configurations(study: Study) -> list[tuple[float, Group]]:
     ]
 
 
-def selection_rules(study: Study) -> str:
+def get_selection_rules(study: Study) -> str:
     """Return the selection rules of all configurations except controls, joined by join_rules."""
-    return join_rules(configuration_rows(study)["selection"].to_list())
+    return join_rules(select_configuration_rows(study)["selection"].to_list())
 
 
-def best_configurations(study: Study) -> list[Group]:
+def find_best_configurations(study: Study) -> list[Group]:
     """Return the configurations with the best mean selection score, including ties.
 
     Scores that differ only by rounding errors are tied. The result is [] if no configuration has a
@@ -105,12 +108,12 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     averaged_study = average_over_datasets(study)
     if (
         averaged_study is None
-        or factors_that_change_test_classes(averaged_study)
-        or "+" in selection_rules(averaged_study)
+        or find_factors_that_change_test_classes(averaged_study)
+        or "+" in get_selection_rules(averaged_study)
     ):
         return None
-    configurations = configuration_groups(averaged_study)
-    best_groups = best_configurations(averaged_study)
+    configurations = make_configuration_groups(averaged_study)
+    best_groups = find_best_configurations(averaged_study)
     if not best_groups and len(configurations) == 1:  # the only one needs no score
         best_groups = list(configurations)
     column = f"test/{metric}"
@@ -122,7 +125,7 @@ def make_headline(study: Study, metric: str) -> Headline | None:
     if baseline is not None and averaged_study.factors:
         comparisons["baseline"] = compare_paired(values, baseline.values_by_seed(column))
     for control in COMPETING:
-        controls = controls_by_configuration(averaged_study, control)
+        controls = find_controls_by_configuration(averaged_study, control)
         if all(group.value.key in controls for group in best_groups):
             comparisons[control] = compare_with_control(
                 averaged_study, metric, controls, best_groups
@@ -131,12 +134,13 @@ def make_headline(study: Study, metric: str) -> Headline | None:
         name: comparison.difference for name, comparison in comparisons.items() if comparison
     }
     names = join_names(
-        [row_text(group, factor_labels(averaged_study)) for group in best_groups], "; "
+        [format_group_name(group, make_label_columns(averaged_study)) for group in best_groups],
+        "; ",
     )
     configuration = (
         f"{len(best_groups)} tied configurations: {names}" if len(best_groups) > 1 else names
     )
-    return Headline(configuration, interval_of(metric, [*values.values()]), differences)
+    return Headline(configuration, compute_interval(metric, [*values.values()]), differences)
 
 
 def _average_results(results: Sequence[Mapping[int, float]]) -> dict[int, float]:

@@ -21,23 +21,23 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    optional_cell,
-    versus_key,
+    make_optional_cell,
+    make_versus_key,
 )
 from reports.stats import Compared
-from reports.study import metric_heading
-from reports.tables.controls import compare_with_control, shared_levels
+from reports.study import get_metric_heading
+from reports.tables.annotated_tables import COUNTS_COLUMN, make_comparison_notes, make_group_table
+from reports.tables.controls import compare_with_control, format_shared_levels
 from reports.tables.family import Family
 from reports.tables.group import Group
 from reports.tables.groups import join_rules
-from reports.tables.metric import decimals_of, measured_columns
-from reports.tables.notes import COUNTS_COLUMN, comparison_notes, make_group_table
+from reports.tables.metric import get_decimals, list_measured_columns
 
 # Column.drop of the columns of single datasets, which a narrow terminal drops last.
 _DATASETS_DROP = 6
 
 
-def comparison_table(family: Family) -> Table:
+def make_comparison_table(family: Family) -> Table:
     """Return the table of a family, with a row per group: means, differences and their tests.
 
     Configurations are sorted by selection score. Controls are below them.
@@ -47,28 +47,28 @@ def comparison_table(family: Family) -> Table:
     is not all. A seed counts only if it finished on all of these datasets. Controls ran on a single
     dataset and have no average.
     """
-    epochs, differences = _epoch_columns(family), _difference_columns(family)
+    epochs, differences = _make_epoch_columns(family), _make_difference_columns(family)
     if family.kind == "methods":
         title = f"{family.heading} by dataset"
-        columns = [COUNTS_COLUMN, *epochs, *_columns_by_dataset(family), *differences]
+        columns = [COUNTS_COLUMN, *epochs, *_make_columns_by_dataset(family), *differences]
     else:
         suffixes = {"configurations": " by selection objective", "effects": ", main effects"}
         title = f"{family.name}{suffixes.get(family.kind, '')}"
-        differences_to_controls = _control_columns(family)
+        differences_to_controls = _make_control_columns(family)
         columns = [
             COUNTS_COLUMN,
             *epochs,
-            *_metric_columns(family),
+            *_make_metric_columns(family),
             *differences,
             *differences_to_controls,
             _SECONDS,
         ]
-    notes, fields = comparison_notes(family), {"kind": family.kind, "metric": family.metric}
+    notes, fields = make_comparison_notes(family), {"kind": family.kind, "metric": family.metric}
     groups, name = family.groups, family.name
     return make_group_table(family, groups, name, title, columns, notes, compares=True, **fields)
 
 
-def _epoch_columns(family: Family) -> list[Column]:
+def _make_epoch_columns(family: Family) -> list[Column]:
     """Return the column of tested epochs; [] if no row has an epoch.
 
     Tables of main effects and of averages do not repeat this column of the tables before them.
@@ -76,14 +76,14 @@ def _epoch_columns(family: Family) -> list[Column]:
     is_in_earlier_table = family.kind == "effects" or (
         family.study.pooled_datasets and family.kind != "methods"
     )
-    if is_in_earlier_table or not any(map(_epoch_cell, family.groups)):
+    if is_in_earlier_table or not any(map(_make_epoch_cell, family.groups)):
         return []
     # a narrow terminal drops the epochs before the columns of datasets
     drop = _DATASETS_DROP - 1 if family.kind == "methods" else 0
-    return [Column("epoch", "epoch", _epoch_cell, drop=drop)]
+    return [Column("epoch", "epoch", _make_epoch_cell, drop=drop)]
 
 
-def _epoch_cell(group: Group) -> Cell | None:
+def _make_epoch_cell(group: Group) -> Cell | None:
     """Return the median and range of tested epochs; None if nothing was trained or selected."""
     trials = group.trials
     epochs = trials.finished_values("selection_epoch")
@@ -95,11 +95,11 @@ def _epoch_cell(group: Group) -> Cell | None:
 
 
 _SECONDS = Column(
-    "seconds", "s/seed", lambda group: optional_cell(Quantity, group.mean("seconds")), drop=1
+    "seconds", "s/seed", lambda group: make_optional_cell(Quantity, group.mean("seconds")), drop=1
 )
 
 
-def _difference_columns(family: Family) -> Iterator[Column]:
+def _make_difference_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of differences to the baseline and their tests.
 
     There are none without a baseline, or if differences are not meaningful (is_comparable).
@@ -114,12 +114,12 @@ def _difference_columns(family: Family) -> Iterator[Column]:
     def difference_cell(group: Group) -> Cell | None:
         if group is family.baseline:
             return Text("baseline")
-        return compared_cell(_difference_cell)(group)
+        return compared_cell(_make_difference_cell)(group)
 
     yield Column("difference", f"Δ{heading}", difference_cell)
     if any(comparison.classes for comparison in comparisons.values()):
         classes = compared_cell(
-            lambda comparison: optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
+            lambda comparison: make_optional_cell(Ranged, comparison.classes, decimals=1, bare=True)
         )
         yield Column(CLASSES, f"Δ{heading} over classes", classes, drop=4)
     yield Column(
@@ -129,16 +129,20 @@ def _difference_columns(family: Family) -> Iterator[Column]:
         drop=2,
     )
     yield Column(
-        "p", "Holm p", compared_cell(lambda comparison: optional_cell(PValue, comparison.holm_p))
+        "p",
+        "Holm p",
+        compared_cell(lambda comparison: make_optional_cell(PValue, comparison.holm_p)),
     )
     mde = compared_cell(
-        lambda comparison: optional_cell(Quantity, comparison.mde, decimals=comparison.decimals)
+        lambda comparison: make_optional_cell(
+            Quantity, comparison.mde, decimals=comparison.decimals
+        )
     )
     drop = _DATASETS_DROP if family.kind == "methods" else 5
     yield Column("mde", "MDE", mde, drop=drop)
 
 
-def _control_columns(family: Family) -> Iterator[Column]:
+def _make_control_columns(family: Family) -> Iterator[Column]:
     """Yield a column of differences to the control with the row's levels, per Family.controls."""
     study, metric = family.study, family.metric
     for control, controls in family.controls.items():
@@ -151,24 +155,24 @@ def _control_columns(family: Family) -> Iterator[Column]:
                 return None
             n = comparison.difference.n
             suffix = f"(n {n})" if n != len(group.values_by_seed(f"test/{metric}")) else ""
-            levels, decimals = shared_levels(study, controls, group), comparison.decimals
+            levels, decimals = format_shared_levels(study, controls, group), comparison.decimals
             return Value(
                 comparison.difference, signed=True, decimals=decimals, suffix=suffix, at=levels
             )
 
         is_hidden = control != FINETUNER_ALONE
         yield Column(
-            versus_key(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=is_hidden
+            make_versus_key(control), f"vs {CONTROLS[control][0]}", cell, drop=6, csv_only=is_hidden
         )
 
 
-def _difference_cell(comparison: Compared) -> Cell:
+def _make_difference_cell(comparison: Compared) -> Cell:
     """Return the cell of a difference, with "(k/m)" if only k of m datasets have a result."""
     suffix = f"({comparison.datasets[0]}/{comparison.datasets[1]})" if comparison.datasets else ""
     return Value(comparison.difference, signed=True, decimals=comparison.decimals, suffix=suffix)
 
 
-def _metric_columns(family: Family) -> Iterator[Column]:
+def _make_metric_columns(family: Family) -> Iterator[Column]:
     """Yield the columns of the selection score and of all metrics.
 
     Main effects also have a column with the number of distinct seeds, since their n counts each
@@ -177,23 +181,25 @@ def _metric_columns(family: Family) -> Iterator[Column]:
     study = family.study
 
     def seeds_cell(group: Group) -> Cell | None:
-        return optional_cell(Quantity, len(set(group.finished_values("seed"))) or None, decimals=0)
+        return make_optional_cell(
+            Quantity, len(set(group.finished_values("seed"))) or None, decimals=0
+        )
 
     if family.kind == "effects":
         yield Column("seeds", "seeds", seeds_cell)
-    objective = f"sel. {metric_heading(study.protocol, study.objective)}"
+    objective = f"sel. {get_metric_heading(study.protocol, study.objective)}"
     score = partial(_mean_cell, family, OBJECTIVE, "")
     yield Column(OBJECTIVE, objective, score, drop=3, metric=OBJECTIVE)
-    for name, heading in _metric_headings(family).items():
+    for name, heading in _get_metric_headings(family).items():
         drop = 0 if name == family.metric else study.protocol.drop.get(name, 0)
         is_hidden = name not in (*study.protocol.shown, family.metric)
         mean = partial(_mean_cell, family, name, "")
         yield Column(name, heading, mean, drop=drop, csv_only=is_hidden, metric=name)
 
 
-def _metric_headings(family: Family) -> dict[str, str]:
+def _get_metric_headings(family: Family) -> dict[str, str]:
     """Return the headings of measured and required metrics by name, in the order of the columns."""
-    protocol, columns = family.study.protocol, measured_columns(family.study)
+    protocol, columns = family.study.protocol, list_measured_columns(family.study)
     required = (*protocol.required, family.metric)
     # the metrics that are on a page come before those that are only in CSV files
     names = dict.fromkeys((*protocol.shown, family.metric, *protocol.headings))
@@ -204,7 +210,7 @@ def _metric_headings(family: Family) -> dict[str, str]:
     }
 
 
-def _columns_by_dataset(family: Family) -> Iterator[Column]:
+def _make_columns_by_dataset(family: Family) -> Iterator[Column]:
     """Yield the columns of the metric on each dataset, then those of averages over datasets.
 
     If the metric is a harmonic mean, pages also have the averages of its two halves. The halves on
@@ -212,7 +218,7 @@ def _columns_by_dataset(family: Family) -> Iterator[Column]:
     """
     metric, headings = family.metric, family.study.protocol.headings
     halves = family.study.protocol.halves.get(metric, ())
-    csv_names = [name for name in _metric_headings(family) if name not in (metric, *halves)]
+    csv_names = [name for name in _get_metric_headings(family) if name not in (metric, *halves)]
 
     def datasets_cell(group: Group) -> Cell | None:
         return Quantity(len(group.finished_datasets), 0) if _is_over_datasets(group) else None
@@ -257,7 +263,7 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
     """
     study, dataset_group, suffix = family.study, group, ""
     if metric == OBJECTIVE:
-        return optional_cell(Value, group.estimate(study.score_column))
+        return make_optional_cell(Value, group.estimate(study.score_column))
     if dataset == AVERAGE:
         if not _is_over_datasets(group):
             return None
@@ -269,15 +275,15 @@ def _mean_cell(family: Family, metric: str, dataset: str, group: Group) -> Cell 
         dataset_group = group.parts[dataset]
         n = len(dataset_group.finished_rows)
         if not n and metric == family.metric:
-            return Text(_absence_reason(dataset_group.counts))
+            return Text(_get_absence_reason(dataset_group.counts))
         suffix = f"(n {n})" if n != len(group.finished_rows) else ""
-    decimals = decimals_of(study, metric)
-    return optional_cell(
+    decimals = get_decimals(study, metric)
+    return make_optional_cell(
         Value, dataset_group.estimate(f"test/{metric}"), decimals=decimals, suffix=suffix
     )
 
 
-def _absence_reason(counts: Counts) -> str:
+def _get_absence_reason(counts: Counts) -> str:
     """Return the state of a group without finished rows: "failed", "pruned" or "missing"."""
     if counts.failed:
         return "failed"

@@ -10,16 +10,16 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from harness.store import control_levels, level_id
-from reports.cells import level_text
+from harness.store import control_levels, make_level_id
+from reports.cells import format_level
 from reports.stats import Compared, compare_paired
 from reports.study import Study
 from reports.tables.group import Group, mean
-from reports.tables.groups import short_names
-from reports.tables.metric import decimals_of
+from reports.tables.groups import shorten_factor_names
+from reports.tables.metric import get_decimals
 
 
-def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
+def find_controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """Return the control that has each configuration's levels, by config_key of the configuration.
 
     Configurations without such a control have no entry, and neither have configurations that are
@@ -31,18 +31,18 @@ def controls_by_configuration(study: Study, control: str) -> dict[str, Group]:
     """
     baselines = {factor.key: factor.baseline for factor in study.factors}
     keys_by_levels = {
-        _levels_id(configuration.assignment): configuration.key
+        _make_levels_id(configuration.assignment): configuration.key
         for configuration in study.configurations
         if configuration.control == control
     }
     controls: dict[str, Group] = {}
     for configuration in study.non_controls:
         levels = control_levels(control, configuration.assignment)
-        key = keys_by_levels.get(_levels_id(levels))
+        key = keys_by_levels.get(_make_levels_id(levels))
         baseline_levels = {name: baselines.get(name) for name in levels}
-        if key is None and _levels_id(levels) == _levels_id(baseline_levels):
+        if key is None and _make_levels_id(levels) == _make_levels_id(baseline_levels):
             # the store has a control at the baseline with an empty assignment
-            key = keys_by_levels.get(_levels_id({}))
+            key = keys_by_levels.get(_make_levels_id({}))
         if key is not None and key != configuration.key:
             controls[configuration.key] = Group(
                 (), study.by_configuration[key], control=control, value=levels
@@ -55,35 +55,37 @@ def _average_by_seed(values: Mapping[int, Sequence[float]]) -> dict[int, float]:
     return {seed: mean(results) for seed, results in values.items()}
 
 
-def _levels_id(levels: Mapping[str, Any]) -> str:
+def _make_levels_id(levels: Mapping[str, Any]) -> str:
     """Return a text that identifies levels by factor, whatever the order of the factors."""
-    return json.dumps({key: level_id(level) for key, level in levels.items()}, sort_keys=True)
+    return json.dumps({key: make_level_id(level) for key, level in levels.items()}, sort_keys=True)
 
 
-def factors_of_control(study: Study, control: str) -> list[str]:
+def get_factors_of_control(study: Study, control: str) -> list[str]:
     """Return the keys of the study's factors that affect a competing control."""
     return [*control_levels(control, {factor.key: None for factor in study.factors})]
 
 
-def shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> str:
+def format_shared_levels(study: Study, controls: Mapping[str, Group], group: Group) -> str:
     """Return the levels that all controls of a row have in common as text: "lr 0.01, shots 4".
 
     Args:
         study: A study with a single dataset.
-        controls: The controls by config_key; see controls_by_configuration.
+        controls: The controls by config_key; see find_controls_by_configuration.
         group: Group of the row.
 
     Returns:
         "" if the row has no control, or if its controls have no level in common.
     """
-    names = short_names(study)
+    names = shorten_factor_names(study)
     levels_by_control = [controls[key].value for key in group.config_keys if key in controls]
     if not levels_by_control:
         return ""
     return ", ".join(
-        f"{names[key]} {level_text(level)}"
+        f"{names[key]} {format_level(level)}"
         for key, level in levels_by_control[0].items()
-        if all(level_id(level) == level_id(levels.get(key)) for levels in levels_by_control)
+        if all(
+            make_level_id(level) == make_level_id(levels.get(key)) for levels in levels_by_control
+        )
     )
 
 
@@ -98,7 +100,7 @@ def compare_with_control(
     Args:
         study: A study with a single dataset.
         metric: Name of a test metric.
-        controls: The controls by config_key; see controls_by_configuration.
+        controls: The controls by config_key; see find_controls_by_configuration.
         groups: Groups of the configurations.
 
     Returns:
@@ -121,4 +123,4 @@ def compare_with_control(
     comparison = compare_paired(_average_by_seed(values), _average_by_seed(control_values))
     if comparison is None:
         return None
-    return dataclasses.replace(comparison, decimals=decimals_of(study, metric))
+    return dataclasses.replace(comparison, decimals=get_decimals(study, metric))

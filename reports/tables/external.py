@@ -32,7 +32,11 @@ def add_external_groups(family: Family) -> Family:
         A copy of the family with the groups.
     """
     study, column, baseline = family.study, f"test/{family.metric}", family.baseline
-    groups = _method_groups(study) if family.kind == "methods" else _configuration_groups(study)
+    groups = (
+        _make_method_groups(study)
+        if family.kind == "methods"
+        else _make_configuration_groups(study)
+    )
     pairs = dict(family.pairs)
     for group in groups:
         if not baseline or not family.is_comparable:
@@ -61,7 +65,7 @@ def _count_common_seeds(group: Group, baseline: Group, column: str) -> int:
     return len(group.values_by_seed(column).keys() & baseline.values_by_seed(column).keys())
 
 
-def _configuration_groups(study: Study) -> list[Group]:
+def _make_configuration_groups(study: Study) -> list[Group]:
     """Return a group per external configuration, in a study with a single dataset."""
     return [
         Group((_label(name),), _rows("", name, by_seed), control=EXTERNAL)
@@ -69,7 +73,7 @@ def _configuration_groups(study: Study) -> list[Group]:
     ]
 
 
-def _method_groups(study: Study) -> list[Group]:
+def _make_method_groups(study: Study) -> list[Group]:
     """Return a group per external configuration, with averages, in a study over datasets."""
     parts: dict[str, dict[str, Group]] = {}  # name -> dataset -> group
     for dataset in list_datasets(study):  # the study's order, not the file's

@@ -259,9 +259,9 @@ def _add_harmonic_means(
             continue
         # derivatives of the harmonic mean with respect to each half
         slopes = (2 * (half_b / total) ** 2, 2 * (half_a / total) ** 2) if total else (2.0, 2.0)
-        tolerance = _max_rounding_error(texts[name])
+        tolerance = _get_max_rounding_error(texts[name])
         for half, slope in zip(halves, slopes, strict=True):
-            tolerance += slope * _max_rounding_error(texts[half])
+            tolerance += slope * _get_max_rounding_error(texts[half])
         if abs(metrics[name] - mean) > max(tolerance, _MIN_TOLERANCE):
             yield (
                 f"column {name}: {texts[name]} contradicts {halves[0]} {texts[halves[0]]} and"
@@ -269,7 +269,7 @@ def _add_harmonic_means(
             )
 
 
-def _max_rounding_error(text: str) -> float:
+def _get_max_rounding_error(text: str) -> float:
     """Return the largest error from rounding a number to the decimals in `text`."""
     return 0.5 * 10.0 ** -len(text.partition(".")[2])
 

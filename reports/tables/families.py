@@ -3,29 +3,29 @@
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from harness.store import FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, level_id
+from harness.store import FINETUNER_ALONE, SEPARATE_FACTORS, FactorRecord, Run, make_level_id
 from reports.cells import Column
-from reports.study import Study, study_from_runs
-from reports.tables.controls import factors_of_control
+from reports.study import Study, build_study_from_runs
+from reports.tables.controls import get_factors_of_control
 from reports.tables.family import Family, Kind
 from reports.tables.group import Group
 from reports.tables.groups import (
     MAX_SHOWN_LEVELS,
-    configuration_groups,
-    control_groups,
-    factor_labels,
     find_baseline_configuration_group,
     find_baseline_level_group,
-    level_groups,
-    ordered_levels,
-    short_names,
-    strata_by_configuration,
+    get_strata_by_configuration,
+    make_configuration_groups,
+    make_control_groups,
+    make_label_columns,
+    make_level_groups,
+    shorten_factor_names,
+    sort_levels,
 )
 from reports.tables.metric import resolve_metric
 from reports.tables.over_datasets import (
     average_over_datasets,
-    dataset_of_controls,
-    factors_without_dataset,
+    get_dataset_of_controls,
+    get_factors_without_dataset,
     make_method_groups,
     restrict_to_common_datasets,
 )
@@ -47,19 +47,19 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
     factors_with_table = [
         factor
         for factor in study.factors
-        if len(ordered_levels(study, factor)) <= MAX_SHOWN_LEVELS
+        if len(sort_levels(study, factor)) <= MAX_SHOWN_LEVELS
         or (is_only_factor and factor.key in SEPARATE_FACTORS)
     ]
     if is_only_factor and factors_with_table:
-        yield level_family(study, study.factors[0], metric)
+        yield make_level_family(study, study.factors[0], metric)
         return
-    configurations, controls = configuration_groups(study), control_groups(study)
+    configurations, controls = make_configuration_groups(study), make_control_groups(study)
     baseline = find_baseline_configuration_group(study, configurations)
     # A control runs at the baseline levels. It can be compared with all configurations only if no
     # factor affects it.
-    if baseline is None and not factors_of_control(study, FINETUNER_ALONE):
+    if baseline is None and not get_factors_of_control(study, FINETUNER_ALONE):
         baseline = next((group for group in controls if group.control == FINETUNER_ALONE), None)
-    labels = factor_labels(study)
+    labels = make_label_columns(study)
     groups = [*configurations, *controls]
     pairs = {
         group: pair
@@ -69,24 +69,24 @@ def list_families(study: Study, metric: str) -> Iterator[Family]:
     yield Family(study, metric, "configurations", "configurations", labels, groups, baseline, pairs)
     if study.sampler == "grid":
         for factor in factors_with_table:
-            yield level_family(study, factor, metric)
+            yield make_level_family(study, factor, metric)
 
 
-def first_family(study: Study, metric: str) -> Family:
+def get_first_family(study: Study, metric: str) -> Family:
     """Return the family of a study's first table."""
     return next(list_families(study, metric))
 
 
-def level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
+def make_level_family(study: Study, factor: FactorRecord, metric: str) -> Family:
     """Return the family of a factor's levels: its main effects if the study has other factors."""
     is_only_factor = len(study.factors) == 1
-    levels = level_groups(study, factor)
-    controls = control_groups(study) if is_only_factor else []
+    levels = make_level_groups(study, factor)
+    controls = make_control_groups(study) if is_only_factor else []
     baseline = None if factor.key in SEPARATE_FACTORS else find_baseline_level_group(factor, levels)
-    labels = [Column("level", short_names(study)[factor.key], align="left")]
+    labels = [Column("level", shorten_factor_names(study)[factor.key], align="left")]
     groups = [*levels, *controls]
     pairs = _pair_with_baseline(baseline, groups)
-    strata = {} if is_only_factor else strata_by_configuration(study, factor)
+    strata = {} if is_only_factor else get_strata_by_configuration(study, factor)
     kind: Kind = "levels" if is_only_factor else "effects"
     return Family(study, metric, kind, factor.key, labels, groups, baseline, pairs, strata)
 
@@ -116,11 +116,12 @@ def _on_same_classes(group: Group, baseline: Group) -> bool:
         return True
     levels, baseline_levels = group.value.assignment, baseline.value.assignment
     return all(
-        level_id(levels.get(key)) == level_id(baseline_levels.get(key)) for key in SEPARATE_FACTORS
+        make_level_id(levels.get(key)) == make_level_id(baseline_levels.get(key))
+        for key in SEPARATE_FACTORS
     )
 
 
-def method_family(study: Study, metric: str) -> Family:
+def make_method_family(study: Study, metric: str) -> Family:
     """Return the family of a study's methods over datasets, with its controls.
 
     A method is a combination of levels of the factors other than the dataset. The controls ran on
@@ -130,11 +131,12 @@ def method_family(study: Study, metric: str) -> Family:
         study: Study over several datasets.
         metric: Test metric of the study's protocol.
     """
-    methods, dataset = make_method_groups(study), dataset_of_controls(study)
+    methods, dataset = make_method_groups(study), get_dataset_of_controls(study)
     controls = [
-        dataclasses.replace(control, parts={dataset: control}) for control in control_groups(study)
+        dataclasses.replace(control, parts={dataset: control})
+        for control in make_control_groups(study)
     ]
-    without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
+    without_dataset = dataclasses.replace(study, factors=get_factors_without_dataset(study))
     baseline = (
         find_baseline_configuration_group(without_dataset, methods)
         if without_dataset.factors
@@ -146,11 +148,11 @@ def method_family(study: Study, metric: str) -> Family:
     }
     pairs = {group: pair for group, pair in common_pairs.items() if pair}
     strata = {key: name for group in methods for name, key in group.value.parts.items()}
-    labels, groups = factor_labels(without_dataset), [*methods, *controls]
+    labels, groups = make_label_columns(without_dataset), [*methods, *controls]
     return Family(study, metric, "methods", "datasets", labels, groups, baseline, pairs, strata)
 
 
-def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
+def make_families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
     """Return the families of a study for its main metric.
 
     In a study over datasets, they compare averages over the datasets. The result is [] if no method
@@ -164,6 +166,6 @@ def families_of_runs(study_name: str, runs: Sequence[Run]) -> list[Family]:
         ReportError: If the study's own run is missing or damaged (one line).
         EmptyStudyError: If no run of the study has ended yet.
     """
-    study, metric = resolve_metric(study_from_runs(study_name, runs), None)
+    study, metric = resolve_metric(build_study_from_runs(study_name, runs), None)
     averaged_study = average_over_datasets(study)
     return list(list_families(averaged_study, metric)) if averaged_study else []

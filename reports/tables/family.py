@@ -10,14 +10,14 @@ from harness.store import COMPETING, SEPARATE_FACTORS
 from reports import stats
 from reports.cells import Column
 from reports.stats import Compared, is_rounding, scale_of
-from reports.study import Study, metric_heading
-from reports.tables.controls import controls_by_configuration, factors_of_control
+from reports.study import Study, get_metric_heading
+from reports.tables.controls import find_controls_by_configuration, get_factors_of_control
 from reports.tables.group import Group, PairKey, mean_by_seed
-from reports.tables.metric import decimals_of, effect_of
+from reports.tables.metric import get_decimals, get_smallest_effect
 from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
-    difference_over_classes,
+    compute_difference_over_classes,
     has_answers,
     resample_group,
 )
@@ -74,7 +74,7 @@ class Family:
     @property
     def heading(self) -> str:
         """Column heading of the metric."""
-        return metric_heading(self.study.protocol, self.metric)
+        return get_metric_heading(self.study.protocol, self.metric)
 
     @property
     def is_comparable(self) -> bool:
@@ -95,9 +95,9 @@ class Family:
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
-            factors = factors_of_control(self.study, control)
+            factors = get_factors_of_control(self.study, control)
             if self.name in factors or (self.kind == "configurations" and factors):
-                by_control[control] = controls_by_configuration(self.study, control)
+                by_control[control] = find_controls_by_configuration(self.study, control)
         return {control: controls for control, controls in by_control.items() if controls}
 
     @property
@@ -137,8 +137,10 @@ class Family:
             for group, values in self._values.items()
             if (comparison := stats.compare_paired(*values))
         }
-        tested = stats.add_verdicts([*untested.values()], effect_of(self.study, self.metric))
-        decimals = decimals_of(self.study, self.metric)
+        tested = stats.add_verdicts(
+            [*untested.values()], get_smallest_effect(self.study, self.metric)
+        )
+        decimals = get_decimals(self.study, self.metric)
         comparisons = {
             group: self._add_class_interval(
                 dataclasses.replace(comparison, decimals=decimals), *self.pairs[group]
@@ -187,7 +189,7 @@ class Family:
         # only if the means are equal, because comparing all results takes longer
         is_unchanged = mean == 0 and self._is_unchanged(group, baseline)
         n_datasets, total = len(group.finished_datasets), len(self.datasets)
-        classes = difference_over_classes(draws, baseline_draws, mean)
+        classes = compute_difference_over_classes(draws, baseline_draws, mean)
         return dataclasses.replace(
             comparison,
             classes=classes,

@@ -13,7 +13,7 @@ from harness.store import (
 )
 from reports.cells import Counts, Flagged, Text
 from reports.stats import Estimate
-from reports.tables.metric import interval_of
+from reports.tables.metric import compute_interval
 
 # (stratum, seed) of a result. Only results with equal keys are compared. A stratum is a text: the
 # levels of all factors but the compared one, or the name of a dataset. It is "" if there are none.
@@ -33,7 +33,7 @@ class Group:
         labels: Texts of the label columns.
         rows: One row per configuration and seed, in any state.
         control: Name of the control, or EXTERNAL for external results. "" for other groups.
-        value: The level or the configuration. For a control of controls_by_configuration, the
+        value: The level or the configuration. For a control of find_controls_by_configuration, the
             levels of the factors that it reads. None for other groups.
         parts: Groups by dataset, in the table over datasets; else {}. The rows of a method are then
             averages over the datasets in `finished_datasets`.
@@ -70,8 +70,8 @@ class Group:
 
         Args:
             column: Name of the column.
-            strata: Stratum by config_key (see strata_by_configuration). Configurations that are not
-                listed have the stratum "".
+            strata: Stratum by config_key (see get_strata_by_configuration). Configurations that are
+                not listed have the stratum "".
         """
         results: dict[PairKey, list[Any]] = {}
         for row in self.finished_rows:
@@ -96,7 +96,9 @@ class Group:
         """
         if not self.finished_rows or len(self.finished_values(column)) < len(self.finished_rows):
             return None
-        return interval_of(column.partition("/")[2], list(self.values_by_seed(column).values()))
+        return compute_interval(
+            column.partition("/")[2], list(self.values_by_seed(column).values())
+        )
 
     @cached_property
     def finished_datasets(self) -> list[str]:

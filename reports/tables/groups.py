@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 import polars as pl
 
-from harness.store import CONTROLS, ConfigurationRecord, FactorRecord, level_id
-from reports.cells import Column, Text, level_text
+from harness.store import CONTROLS, ConfigurationRecord, FactorRecord, make_level_id
+from reports.cells import Column, Text, format_level
 from reports.formatting import DASH
 from reports.study import Study
 from reports.tables.group import Group
@@ -22,21 +22,21 @@ MAX_SHOWN_LEVELS = 12
 MAX_MAGNITUDE = 1e100
 
 
-def ordered_levels(study: Study, factor: FactorRecord) -> list[Any]:
+def sort_levels(study: Study, factor: FactorRecord) -> list[Any]:
     """Return the distinct levels in the study: numbers in ascending order, others as declared."""
     levels_by_id: dict[str, Any] = {}
-    for configuration in _configurations_with(study, factor):
+    for configuration in _select_configurations_with(study, factor):
         level = configuration.assignment[factor.key]
-        levels_by_id[level_id(level)] = level
+        levels_by_id[make_level_id(level)] = level
     levels = list(levels_by_id.values())
     if is_numeric(levels):
         return sorted(levels)
-    declared_ids = [level_id(level) for level in factor.levels or ()]
+    declared_ids = [make_level_id(level) for level in factor.levels or ()]
     positions = {declared_id: i for i, declared_id in enumerate(declared_ids)}
 
     def sort_key(level: Any) -> tuple[int, str]:
         # levels that are not declared are last
-        return positions.get(level_id(level), len(positions)), level_text(level)
+        return positions.get(make_level_id(level), len(positions)), format_level(level)
 
     return sorted(levels, key=sort_key)
 
@@ -53,19 +53,19 @@ def as_numbers(levels: Sequence[Any]) -> list[float] | None:
     return [float(level) for level in levels] if is_valid else None
 
 
-def level_groups(study: Study, factor: FactorRecord) -> list[Group]:
+def make_level_groups(study: Study, factor: FactorRecord) -> list[Group]:
     """Return one group per level, with the rows of all configurations that have the level."""
     rows: dict[str, list[Mapping[str, Any]]] = {}
-    for configuration in _configurations_with(study, factor):
+    for configuration in _select_configurations_with(study, factor):
         level_rows = study.by_configuration[configuration.key]
-        rows.setdefault(level_id(configuration.assignment[factor.key]), []).extend(level_rows)
+        rows.setdefault(make_level_id(configuration.assignment[factor.key]), []).extend(level_rows)
     return [
-        Group((level_label(level),), rows[level_id(level)], value=level)
-        for level in ordered_levels(study, factor)
+        Group((make_level_label(level),), rows[make_level_id(level)], value=level)
+        for level in sort_levels(study, factor)
     ]
 
 
-def _configurations_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
+def _select_configurations_with(study: Study, factor: FactorRecord) -> list[ConfigurationRecord]:
     """Return the configurations, without controls, in which a factor is active."""
     return [
         configuration
@@ -74,11 +74,11 @@ def _configurations_with(study: Study, factor: FactorRecord) -> list[Configurati
     ]
 
 
-# Cache of configuration_groups, which a dozen tables and charts of a study call.
+# Cache of make_configuration_groups, which a dozen tables and charts of a study call.
 _GROUPS_BY_STUDY: WeakKeyDictionary[Study, tuple[Group, ...]] = WeakKeyDictionary()
 
 
-def configuration_groups(study: Study) -> tuple[Group, ...]:
+def make_configuration_groups(study: Study) -> tuple[Group, ...]:
     """Return one group per configuration, by descending mean selection score.
 
     Configurations without a score are last.
@@ -114,11 +114,13 @@ def make_label_cells(
         fallback: Text of the only cell if the study has no factors.
     """
     keys = [factor.key for factor in study.factors]
-    labels = (level_label(assignment[key]) if key in assignment else Text(DASH) for key in keys)
+    labels = (
+        make_level_label(assignment[key]) if key in assignment else Text(DASH) for key in keys
+    )
     return tuple(labels) or (Text(fallback),)
 
 
-def control_groups(study: Study) -> list[Group]:
+def make_control_groups(study: Study) -> list[Group]:
     """Return one group per control at the baseline levels, in the order of CONTROLS."""
     keys = {
         configuration.control: configuration.key
@@ -146,9 +148,9 @@ def join_rules(rules: Iterable[str | None]) -> str:
     return "+".join(sorted({rule for rule in rules if rule}))
 
 
-def level_label(value: Any) -> Text:
+def make_level_label(value: Any) -> Text:
     """Return the label cell of a level. Floats are rounded on a page, but not in CSV files."""
-    return Text(level_text(value), repr(value) if isinstance(value, float) else "")
+    return Text(format_level(value), repr(value) if isinstance(value, float) else "")
 
 
 def select_rows(study: Study, keys: Sequence[str]) -> pl.DataFrame:
@@ -156,7 +158,7 @@ def select_rows(study: Study, keys: Sequence[str]) -> pl.DataFrame:
     return study.rows.filter(pl.col("config_key").is_in(list(keys)))
 
 
-def configuration_rows(study: Study) -> pl.DataFrame:
+def select_configuration_rows(study: Study) -> pl.DataFrame:
     """Return the rows of all configurations except the controls."""
     return select_rows(study, [configuration.key for configuration in study.non_controls])
 
@@ -171,21 +173,23 @@ def find_baseline_level_group(factor: FactorRecord, groups: Sequence[Group]) -> 
     Returns:
         The first group if no group has the baseline level. None if there are no groups.
     """
-    matches = [group for group in groups if level_id(group.value) == level_id(factor.baseline)]
+    matches = [
+        group for group in groups if make_level_id(group.value) == make_level_id(factor.baseline)
+    ]
     return next(iter([*matches, *groups]), None)
 
 
 def find_baseline_configuration_group(study: Study, groups: Sequence[Group]) -> Group | None:
     """Return the group of the configuration with all active factors at their baselines, or None."""
-    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+    baselines = {factor.key: make_level_id(factor.baseline) for factor in study.factors}
     for group in groups:
-        levels = {key: level_id(value) for key, value in group.value.assignment.items()}
+        levels = {key: make_level_id(value) for key, value in group.value.assignment.items()}
         if all(levels[key] == baselines[key] for key in levels.keys() & baselines.keys()):
             return group
     return None
 
 
-def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str]:
+def get_strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str]:
     """Return the stratum of each configuration by config_key: the levels of the other factors.
 
     Levels of the factor are compared only within strata. Factors that are inactive in some
@@ -204,13 +208,13 @@ def strata_by_configuration(study: Study, factor: FactorRecord) -> dict[str, str
     ]
     return {
         configuration.key: json.dumps(
-            [level_id(configuration.assignment[key]) for key in always_active_keys]
+            [make_level_id(configuration.assignment[key]) for key in always_active_keys]
         )
         for configuration in study.non_controls
     }
 
 
-def short_names(study: Study) -> dict[str, str]:
+def shorten_factor_names(study: Study) -> dict[str, str]:
     """Return the name of each factor in tables and charts, by factor key.
 
     The name is the last part of the dotted key. If several factors have the same last part, their
@@ -221,18 +225,18 @@ def short_names(study: Study) -> dict[str, str]:
     return {key: name if factors_per_name[name] == 1 else key for key, name in last_parts.items()}
 
 
-def factor_labels(study: Study) -> list[Column]:
+def make_label_columns(study: Study) -> list[Column]:
     """Return the label columns: one per factor, or "configuration" if there are no factors."""
-    names = [Column(key, name, align="left") for key, name in short_names(study).items()]
+    names = [Column(key, name, align="left") for key, name in shorten_factor_names(study).items()]
     return names or [Column("configuration", "configuration", align="left")]
 
 
-def row_text(group: Group, columns: Sequence[Column], separator: str = ", ") -> str:
+def format_group_name(group: Group, columns: Sequence[Column], separator: str = ", ") -> str:
     """Return the name of a group in sentences, such as "n_ctx 4, shots 16".
 
     Args:
         group: The group.
-        columns: Label columns of the group's table; see factor_labels.
+        columns: Label columns of the group's table; see make_label_columns.
         separator: Text between factors.
 
     Returns:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.store import CUSTOM, QUALITY
 from reports.errors import ReportError
-from reports.stats import Estimate, mean_interval, percent_interval
+from reports.stats import Estimate, compute_percent_interval, mean_interval
 from reports.study import Study
 
 
@@ -101,7 +101,10 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
         ReportError: If the study has no such metric (one line with the choices).
     """
     headings = study.protocol.headings
-    columns, measures = measured_columns(study), {f"{QUALITY}{m.metric}": m.short for m in MEASURES}
+    columns, measures = (
+        list_measured_columns(study),
+        {f"{QUALITY}{m.metric}": m.short for m in MEASURES},
+    )
     headings_by_name = headings | {
         name: short for name, short in measures.items() if f"test/{name}" in columns
     }
@@ -120,12 +123,12 @@ def resolve_metric(study: Study, metric: str | None) -> tuple[Study, str]:
     return dataclasses.replace(study, protocol=protocol), metric_name
 
 
-def measured_columns(study: Study) -> set[str]:
+def list_measured_columns(study: Study) -> set[str]:
     """Return the names of the columns of `study.rows` that are not entirely null."""
     return {name for name in study.rows.columns if study.rows[name].count()}
 
 
-def other_metrics(study: Study, metric: str) -> list[str]:
+def list_other_metrics(study: Study, metric: str) -> list[str]:
     """Return the other metrics of the protocol that a report shows next to its main metric.
 
     Halves of harmonic means are left out.
@@ -149,24 +152,24 @@ def is_percent(metric: str) -> bool:
     return is_protocol_metric or metric.removeprefix(QUALITY) in _PERCENTAGES
 
 
-def interval_of(metric: str, values: Sequence[float]) -> Estimate:
+def compute_interval(metric: str, values: Sequence[float]) -> Estimate:
     """Return the mean over seeds with its interval, which is within 0 and 100 for percentages.
 
     Args:
         metric: Name of the metric, without "test/" or "selection/".
         values: Values of the metric, one per seed.
     """
-    return percent_interval(values) if is_percent(metric) else mean_interval(values)
+    return compute_percent_interval(values) if is_percent(metric) else mean_interval(values)
 
 
-def decimals_of(study: Study, metric: str) -> int:
-    """Return the number of decimals in a metric's cells: 1 for percentages, or decimals_for."""
+def get_decimals(study: Study, metric: str) -> int:
+    """Return the number of decimals in a metric's cells: 1 for percentages, or compute_decimals."""
     if is_percent(metric):
         return 1
-    return decimals_for(study.rows[f"test/{metric}"].drop_nulls().to_list())
+    return compute_decimals(study.rows[f"test/{metric}"].drop_nulls().to_list())
 
 
-def decimals_for(values: Sequence[float]) -> int:
+def compute_decimals(values: Sequence[float]) -> int:
     """Return the number of decimals, 1 to 4, that shows about three digits of the largest value."""
     largest = max(map(abs, values), default=0.0)
     for decimals, threshold in ((1, 20), (2, 2), (3, 0.02)):
@@ -175,6 +178,6 @@ def decimals_for(values: Sequence[float]) -> int:
     return 4
 
 
-def effect_of(study: Study, metric: str) -> float | None:
+def get_smallest_effect(study: Study, metric: str) -> float | None:
     """Return the study's smallest effect of interest; None if the metric is not a percentage."""
     return study.smallest_effect if is_percent(metric) else None

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 import polars as pl
 
-from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, seed_metric
+from harness.store import CLASS_ID, EVAL_SET, SEEN, TARGET, name_seed_metric
 from reports import stats
 from reports.stats import Array, Estimate
 from reports.study import Study
@@ -73,7 +73,7 @@ class _Unanswered(Exception):
     """Raised if a metric cannot be computed from the correct answers that a run stores."""
 
 
-def difference_over_classes(
+def compute_difference_over_classes(
     group_draws: Draws, baseline_draws: Draws, mean: float
 ) -> Estimate | None:
     """Return the interval of a group's difference to the baseline over other test classes.
@@ -95,7 +95,7 @@ def difference_over_classes(
     seed_means = [np.mean(values, axis=0) for values in differences.values()]
     if stats.is_rounding([np.ptp(values) for values in seed_means], _SCALE):
         return None
-    return stats.interval_over_classes(mean, seed_means)
+    return stats.compute_interval_over_classes(mean, seed_means)
 
 
 def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str, str]) -> Draws:
@@ -206,10 +206,10 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
 
 def has_answers(study: Study, metric: str) -> bool:
     """Return True if a metric can be computed from the correct answers that runs store."""
-    return metric in {*_ACCURACIES, *study.protocol.halves, *_target_metrics(study)}
+    return metric in {*_ACCURACIES, *study.protocol.halves, *_list_target_metrics(study)}
 
 
-def _target_metrics(study: Study) -> list[str]:
+def _list_target_metrics(study: Study) -> list[str]:
     """Return the names of cross_dataset's metrics on single target datasets."""
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
@@ -227,7 +227,7 @@ def _read_answers(
         _Unanswered: If the metric is not computed directly from correct answers, or if the run
             stores none.
     """
-    if metric in _target_metrics(study):
+    if metric in _list_target_metrics(study):
         accuracy: AccuracySpec | None = AccuracySpec("all", eval_set=metric)
     else:
         accuracy = _ACCURACIES.get(metric)
@@ -237,7 +237,7 @@ def _read_answers(
     counts = study.correct_predictions.load(run).filter(
         has_class, pl.col(EVAL_SET) == accuracy.eval_set
     )
-    column = seed_metric(seed, accuracy.kind)
+    column = name_seed_metric(seed, accuracy.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
         raise _Unanswered
     return accuracy, counts, column
@@ -249,7 +249,7 @@ def _resample_run(study: Study, run: str, seed: int, metric: str) -> Resampled:
     Raises:
         _Unanswered: If the run lacks the correct answers, or has too few classes to resample.
     """
-    targets = _target_metrics(study)
+    targets = _list_target_metrics(study)
     if metric == "accuracy" and targets:  # cross_dataset: the mean over the target datasets
         return _average_draws([_resample_run(study, run, seed, target) for target in targets])
     accuracy, counts, column = _read_answers(study, run, seed, metric)

@@ -17,12 +17,12 @@ from harness.store import (
     SEPARATE_FACTORS,
     ConfigurationRecord,
     FactorRecord,
-    level_id,
+    make_level_id,
 )
-from reports.cells import Text, level_text
+from reports.cells import Text, format_level
 from reports.study import ExternalResults, Study, make_study_frame
 from reports.tables.group import Group
-from reports.tables.groups import join_rules, make_label_cells, ordered_levels, select_rows
+from reports.tables.groups import join_rules, make_label_cells, select_rows, sort_levels
 
 DATASET = "dataset"
 _COST_COLUMNS = ("seconds", "text_tokens", "peak_memory_mb")
@@ -34,17 +34,17 @@ def list_datasets(study: Study) -> list[str]:
         factor for factor in study.factors if factor.key == DATASET and study.sampler == "grid"
     ]
     datasets = [
-        level_text(level) for factor in dataset_factors for level in ordered_levels(study, factor)
+        format_level(level) for factor in dataset_factors for level in sort_levels(study, factor)
     ]
     return datasets if len(datasets) > 1 else []
 
 
-def factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
+def get_factors_without_dataset(study: Study) -> tuple[FactorRecord, ...]:
     """Return the factors of a study other than the dataset."""
     return tuple(factor for factor in study.factors if factor.key != DATASET)
 
 
-def dataset_of_controls(study: Study) -> str:
+def get_dataset_of_controls(study: Study) -> str:
     """Return the dataset on which the controls ran.
 
     This is the baseline of the factor `dataset`, or the first dataset if the study no longer has
@@ -54,11 +54,11 @@ def dataset_of_controls(study: Study) -> str:
         study: Study over several datasets; see list_datasets.
     """
     datasets = list_datasets(study)
-    baselines = [level_text(factor.baseline) for factor in study.factors if factor.key == DATASET]
+    baselines = [format_level(factor.baseline) for factor in study.factors if factor.key == DATASET]
     return next(dataset for dataset in (*baselines, *datasets) if dataset in datasets)
 
 
-def factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
+def find_factors_that_change_test_classes(study: Study) -> list[FactorRecord]:
     """Return the factors whose levels are tested on different classes.
 
     This includes `max_classes`. Unlike levels of SEPARATE_FACTORS, its levels have comparisons in
@@ -75,18 +75,18 @@ def list_methods(study: Study) -> list[ConfigurationRecord]:
     """
     # sorted by False and True: the dataset is the last factor, so that it varies fastest
     positions_by_factor = {
-        factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(study, factor))}
+        factor.key: {make_level_id(level): i for i, level in enumerate(sort_levels(study, factor))}
         for factor in sorted(study.factors, key=lambda factor: factor.key == DATASET)
     }
 
     def sort_key(configuration: ConfigurationRecord) -> list[int]:
         levels = configuration.assignment
         return [
-            positions[level_id(levels[key])] if key in levels else -1
+            positions[make_level_id(levels[key])] if key in levels else -1
             for key, positions in positions_by_factor.items()
         ]
 
-    methods: dict[str, ConfigurationRecord] = {}  # by level_id of the assignment
+    methods: dict[str, ConfigurationRecord] = {}  # by make_level_id of the assignment
     configurations = (
         configuration for configuration in study.non_controls if DATASET in configuration.assignment
     )
@@ -95,28 +95,28 @@ def list_methods(study: Study) -> list[ConfigurationRecord]:
             key: value for key, value in configuration.assignment.items() if key != DATASET
         }
         method = methods.get(
-            level_id(other_levels),
+            make_level_id(other_levels),
             ConfigurationRecord(f"average {len(methods)}", other_levels, ""),
         )
-        parts = {**method.parts, level_text(configuration.assignment[DATASET]): configuration.key}
-        methods[level_id(other_levels)] = dataclasses.replace(method, parts=parts)
+        parts = {**method.parts, format_level(configuration.assignment[DATASET]): configuration.key}
+        methods[make_level_id(other_levels)] = dataclasses.replace(method, parts=parts)
     return list(methods.values())
 
 
 def restrict_to_dataset(study: Study, dataset: str) -> Study:
     """Return the part of a study that ran on a dataset, including controls if they ran on it."""
-    is_dataset_of_controls = dataset == dataset_of_controls(study)
+    is_dataset_of_controls = dataset == get_dataset_of_controls(study)
     configurations = []
     for configuration in study.configurations:
         levels = dict(configuration.assignment)
-        is_on_dataset = level_text(levels.pop(DATASET, None)) == dataset
+        is_on_dataset = format_level(levels.pop(DATASET, None)) == dataset
         is_included = is_dataset_of_controls if configuration.control else is_on_dataset
         if is_included:
             configurations.append(dataclasses.replace(configuration, assignment=levels))
     return dataclasses.replace(
         study,
         rows=select_rows(study, [configuration.key for configuration in configurations]),
-        factors=factors_without_dataset(study),
+        factors=get_factors_without_dataset(study),
         configurations=tuple(configurations),
         constants={**study.constants, DATASET: dataset},
         # both numbers are known only for the whole study
@@ -155,7 +155,7 @@ def average_over_datasets(study: Study, datasets: Sequence[str] = ()) -> Study |
         for method in complete_methods
         for row in average_rows(study, method.key, _group_by_dataset(study, method))
     ]
-    factors = factors_without_dataset(study)
+    factors = get_factors_without_dataset(study)
     # the notes of the averages repeat the study's numbers of left out and reused results
     return dataclasses.replace(
         study,
@@ -256,7 +256,7 @@ def make_method_groups(study: Study) -> list[Group]:
     Args:
         study: Study over several datasets.
     """
-    without_dataset = dataclasses.replace(study, factors=factors_without_dataset(study))
+    without_dataset = dataclasses.replace(study, factors=get_factors_without_dataset(study))
     component_names = [
         study.constants.get(f"{component}.name", "") for component in ("finetuner", "generator")
     ]

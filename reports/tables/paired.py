@@ -21,23 +21,28 @@ from reports.cells import (
     Table,
     Text,
     Value,
-    optional_cell,
+    make_optional_cell,
 )
 from reports.errors import ReportError
-from reports.formatting import join_names, points_text
+from reports.formatting import format_points, join_names
 from reports.stats import Compared
-from reports.study import Study, metric_heading
-from reports.tables.groups import Group, factor_labels, row_text
-from reports.tables.metric import decimals_of, effect_of, interval_of, resolve_metric
-from reports.tables.notes import averages_note, make_plain_table, mde_note
+from reports.study import Study, get_metric_heading
+from reports.tables.annotated_tables import make_averages_note, make_mde_note, make_plain_table
+from reports.tables.groups import Group, format_group_name, make_label_columns
+from reports.tables.metric import (
+    compute_interval,
+    get_decimals,
+    get_smallest_effect,
+    resolve_metric,
+)
 from reports.tables.over_datasets import average_over_datasets, list_datasets
 from reports.tables.pairing import (
     Pair,
-    differing_options,
+    find_differing_options,
+    find_pairing_faults,
+    get_shared_factors,
+    list_provenance_pairs,
     pair_configurations,
-    pairing_faults,
-    provenance_pairs,
-    shared_factors,
 )
 
 TABLE = "paired"  # name of the table
@@ -52,7 +57,7 @@ class PairedStudies:
         second: Study B.
         metrics: Metrics that are compared; the first one is the main metric.
         pairs: Pairs of configurations, followed by pairs of controls.
-        differing: Options whose values differ -> the values as text; see differing_options.
+        differing: Options whose values differ -> the values as text; see find_differing_options.
     """
 
     first: Study
@@ -69,11 +74,11 @@ class PairedStudies:
     @property
     def labels(self) -> list[Column]:
         """The label columns: one per factor that both studies have."""
-        return factor_labels(dataclasses.replace(self.first, factors=self._shared_factors))
+        return make_label_columns(dataclasses.replace(self.first, factors=self._shared_factors))
 
     @property
     def _shared_factors(self) -> tuple[FactorRecord, ...]:
-        return shared_factors(self.first, self.second)
+        return get_shared_factors(self.first, self.second)
 
     @cached_property
     def compared(self) -> dict[str, dict[Pair, Compared]]:
@@ -94,8 +99,8 @@ class PairedStudies:
             )
             if comparison is not None:
                 untested.setdefault(pair.keys, comparison)
-        tested = stats.add_verdicts([*untested.values()], effect_of(self.first, metric))
-        decimals = decimals_of(self.combined, metric)
+        tested = stats.add_verdicts([*untested.values()], get_smallest_effect(self.first, metric))
+        decimals = get_decimals(self.combined, metric)
         comparisons = {
             keys: _mark_unchanged(dataclasses.replace(comparison, decimals=decimals))
             for keys, comparison in zip(untested, tested, strict=True)
@@ -130,7 +135,7 @@ class PairedStudies:
 
     def name_of(self, pair: Pair) -> str:
         """Return the name of a pair in sentences: "n_ctx 4", or the label of a control."""
-        return row_text(pair.first, self.labels) or pair.first.labels[0].text
+        return format_group_name(pair.first, self.labels) or pair.first.labels[0].text
 
 
 def pair_studies(first: Study, second: Study, metric: str | None = None) -> PairedStudies:
@@ -147,13 +152,13 @@ def pair_studies(first: Study, second: Study, metric: str | None = None) -> Pair
     """
     first, main_metric = resolve_metric(first, metric)
     pairs = pair_configurations(first, second)
-    if faults := pairing_faults(first, second, pairs, main_metric):
+    if faults := find_pairing_faults(first, second, pairs, main_metric):
         raise ReportError(
             f"cannot pair {first.name} (A) with {second.name} (B): {'; '.join(faults)}"
         )
     second, _ = resolve_metric(second, main_metric)
     metrics = dict.fromkeys((main_metric, *first.protocol.required))
-    differing = differing_options(provenance_pairs(first, second, pairs))
+    differing = find_differing_options(list_provenance_pairs(first, second, pairs))
     return PairedStudies(first, second, tuple(metrics), tuple(pairs), differing)
 
 
@@ -189,12 +194,12 @@ def _mark_unchanged(comparison: Compared) -> Compared:
     return comparison
 
 
-def verdict_text(comparison: Compared) -> str | None:
+def format_verdict(comparison: Compared) -> str | None:
     """Return a comparison's verdict as text, or "unchanged"; None if it has no verdict."""
     return "unchanged" if comparison.is_unchanged else comparison.verdict
 
 
-def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
+def make_paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     """Return the table of two studies, with a row per pair and the differences in all metrics.
 
     Args:
@@ -203,12 +208,12 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
     """
     main_metric = paired.metrics[0]
     comparisons = paired.compared[main_metric]
-    columns = [Column("n", "pairs", lambda pair: Quantity(_n_common_seeds(paired, pair), 0))]
+    columns = [Column("n", "pairs", lambda pair: Quantity(_count_seeds_in_common(paired, pair), 0))]
     for metric in paired.metrics:
         is_main = metric == main_metric
-        columns += _metric_columns(paired, metric, is_main=is_main, has_verdicts=has_verdicts)
+        columns += _make_metric_columns(paired, metric, is_main=is_main, has_verdicts=has_verdicts)
     labels = [
-        dataclasses.replace(column, cell=partial(_label_cell, index))
+        dataclasses.replace(column, cell=partial(_make_label_cell, index))
         for index, column in enumerate(paired.labels)
     ]
 
@@ -229,17 +234,17 @@ def paired_table(paired: PairedStudies, *, has_verdicts: bool) -> Table:
         study, name, "B − A, paired by seed", [*labels, *columns], paired.pairs,
         _notes(paired), row_fields, n_labels=len(labels), metric=main_metric,
     )  # fmt: skip
-    return dataclasses.replace(table, notes=(differences_text(paired), *table.notes))
+    return dataclasses.replace(table, notes=(format_differences(paired), *table.notes))
 
 
-def differences_text(paired: PairedStudies) -> str:
+def format_differences(paired: PairedStudies) -> str:
     """Return one line of text with the names of both studies and the options that differ."""
     listed = [f"{key} is {text}" for key, text in paired.differing.items()]
     options = f"options that differ: {join_names(listed, '; ')}" if listed else "no option differs"
     return f"A: {paired.first.name}; B: {paired.second.name}; {options}"
 
 
-def _label_cell(index: int, pair: Pair) -> Cell | None:
+def _make_label_cell(index: int, pair: Pair) -> Cell | None:
     """Return a pair's cell in a label column; None if the pair has fewer labels.
 
     A control has one label, its name, in the first label column.
@@ -252,12 +257,12 @@ def _label_cell(index: int, pair: Pair) -> Cell | None:
     return labels[index] if index < len(labels) else None
 
 
-def _n_common_seeds(paired: PairedStudies, pair: Pair) -> int:
+def _count_seeds_in_common(paired: PairedStudies, pair: Pair) -> int:
     """Return the number of seeds under which both sides have the main metric."""
     return len(pair.common_seeds(f"test/{paired.metrics[0]}"))
 
 
-def _n_tests(paired: PairedStudies, metric: str) -> int:
+def _count_tests(paired: PairedStudies, metric: str) -> int:
     """Return the number of tests in a metric that are corrected together.
 
     If a control is the same as a configuration, their test counts once.
@@ -266,7 +271,7 @@ def _n_tests(paired: PairedStudies, metric: str) -> int:
     return len({pair.keys for pair, comparison in compared if comparison.holm_p is not None})
 
 
-def _metric_columns(
+def _make_metric_columns(
     paired: PairedStudies, metric: str, *, is_main: bool, has_verdicts: bool
 ) -> Iterator[Column]:
     """Yield the columns of a metric: both means, the difference, its p and MDE, and the verdict.
@@ -276,10 +281,13 @@ def _metric_columns(
         metric: The metric.
         is_main: Whether it is the main metric. The means and MDE of other metrics are only in CSV
             files.
-        has_verdicts: Whether to show verdicts; see paired_table.
+        has_verdicts: Whether to show verdicts; see make_paired_table.
     """
-    heading, compared = metric_heading(paired.combined.protocol, metric), paired.compared[metric]
-    decimals = decimals_of(paired.combined, metric)
+    heading, compared = (
+        get_metric_heading(paired.combined.protocol, metric),
+        paired.compared[metric],
+    )
+    decimals = get_decimals(paired.combined, metric)
 
     def compared_cell(cell: Callable[[Compared], Cell | None]) -> Callable[[Pair], Cell | None]:
         return lambda pair: cell(compared[pair]) if pair in compared else None
@@ -290,11 +298,11 @@ def _metric_columns(
         common_values = [values[seed] for seed in pair.common_seeds(column)]
         if not common_values:
             return None
-        return Value(interval_of(metric, common_values), decimals=decimals)
+        return Value(compute_interval(metric, common_values), decimals=decimals)
 
     def verdict_cell(comparison: Compared) -> Cell | None:
         has_text = has_verdicts or comparison.is_unchanged
-        return optional_cell(Text, verdict_text(comparison)) if has_text else None
+        return make_optional_cell(Text, format_verdict(comparison)) if has_text else None
 
     if is_main:
         prefix = ""
@@ -308,9 +316,9 @@ def _metric_columns(
         yield Column(key, f"{heading} of {side}", mean, drop=5, csv_only=not is_main)
     difference = compared_cell(lambda c: Value(c.difference, signed=True, decimals=c.decimals))
     yield Column(f"{metric}_difference", f"Δ{heading}", difference, drop=drops["difference"])
-    p = compared_cell(lambda c: optional_cell(PValue, c.holm_p))
+    p = compared_cell(lambda c: make_optional_cell(PValue, c.holm_p))
     yield Column(f"{metric}_p", f"{prefix}Holm p", p, drop=drops["p"])
-    mde = compared_cell(lambda c: optional_cell(Quantity, c.mde, decimals=c.decimals))
+    mde = compared_cell(lambda c: make_optional_cell(Quantity, c.mde, decimals=c.decimals))
     yield Column(f"{metric}_mde", "MDE", mde, drop=4, csv_only=not is_main)
     verdict = compared_cell(verdict_cell)
     yield Column(f"{metric}_verdict", f"{prefix}verdict", verdict, "left", drop=drops["verdict"])
@@ -321,11 +329,11 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
     first, second, main_metric = paired.first, paired.second, paired.metrics[0]
     protocol = paired.combined.protocol
     tests = ", ".join(
-        f"{metric_heading(protocol, metric)}: {_n_tests(paired, metric)}"
+        f"{get_metric_heading(protocol, metric)}: {_count_tests(paired, metric)}"
         for metric in paired.metrics
     )
-    mde_text = mde_note(
-        metric_heading(protocol, main_metric), max(1, _n_tests(paired, main_metric))
+    mde_text = make_mde_note(
+        get_metric_heading(protocol, main_metric), max(1, _count_tests(paired, main_metric))
     )
     yield Legend(
         "each row is one configuration in both studies. pairs: seeds that finished in both; all"
@@ -335,10 +343,10 @@ def _notes(paired: PairedStudies) -> Iterator[str]:
         f" {first.protocol.note}"
     )
     if first.smallest_effect != second.smallest_effect:
-        effect_a, effect_b = map(points_text, (first.smallest_effect, second.smallest_effect))
+        effect_a, effect_b = map(format_points, (first.smallest_effect, second.smallest_effect))
         yield f"smallest_effect is {effect_a} in A and {effect_b} in B; verdicts use that of A"
     if paired.combined.pooled_datasets:
-        yield averages_note(paired.combined)
+        yield make_averages_note(paired.combined)
         return  # the following notes need config_keys of the store, which averages lack
     identical = [paired.name_of(pair) for pair in paired.pairs if len({*pair.keys}) == 1]
     if identical:

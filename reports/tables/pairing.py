@@ -12,12 +12,12 @@ from harness.store import (
     FactorRecord,
     Tag,
     control_levels,
-    level_id,
+    make_level_id,
 )
 from harness.wording import count
 from reports.formatting import join_names
 from reports.study import Provenance, Study
-from reports.tables.groups import Group, control_groups, make_label_cells, ordered_levels
+from reports.tables.groups import Group, make_control_groups, make_label_cells, sort_levels
 
 MIN_COMMON_SEEDS = 2
 # Options that determine which images and classes are sampled under a seed.
@@ -56,7 +56,7 @@ class Pair:
         )
 
 
-def shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
+def get_shared_factors(first: Study, second: Study) -> tuple[FactorRecord, ...]:
     """Return the factors that both studies have, with the levels and baselines of the first."""
     keys = {factor.key for factor in second.factors}
     return tuple(factor for factor in first.factors if factor.key in keys)
@@ -75,12 +75,12 @@ def pair_configurations(first: Study, second: Study) -> list[Pair]:
     Returns:
         The pairs of configurations in the order of their levels, then those of controls.
     """
-    factors = shared_factors(first, second)
+    factors = get_shared_factors(first, second)
     labeled_study = dataclasses.replace(first, factors=factors)
     keys = [factor.key for factor in factors]
-    configurations_b = _configurations_by_levels(second, keys)
+    configurations_b = _map_configurations_by_levels(second, keys)
     pairs = []
-    for levels, configuration_a in _configurations_by_levels(first, keys).items():
+    for levels, configuration_a in _map_configurations_by_levels(first, keys).items():
         if levels in configurations_b:
             labels = make_label_cells(labeled_study, configuration_a.assignment, "baseline")
             sides = ((first, configuration_a), (second, configurations_b[levels]))
@@ -90,31 +90,31 @@ def pair_configurations(first: Study, second: Study) -> list[Pair]:
             )
             pairs.append(Pair(*groups))
     positions_by_factor = {
-        factor.key: {level_id(level): i for i, level in enumerate(ordered_levels(first, factor))}
+        factor.key: {make_level_id(level): i for i, level in enumerate(sort_levels(first, factor))}
         for factor in factors
     }
 
     def sort_key(pair: Pair) -> list[int]:
         levels = pair.first.value.assignment
         return [
-            positions[level_id(levels[key])] if key in levels else -1
+            positions[make_level_id(levels[key])] if key in levels else -1
             for key, positions in positions_by_factor.items()
         ]
 
     return [*sorted(pairs, key=sort_key), *_pair_controls(first, second)]
 
 
-def _configurations_by_levels(
+def _map_configurations_by_levels(
     study: Study, shared_keys: Sequence[str]
 ) -> dict[str, ConfigurationRecord]:
     """Return a study's configurations by their levels of the shared factors, as JSON.
 
     Configurations in which any other factor is not at its baseline are left out.
     """
-    baselines = {factor.key: level_id(factor.baseline) for factor in study.factors}
+    baselines = {factor.key: make_level_id(factor.baseline) for factor in study.factors}
     configurations: dict[str, ConfigurationRecord] = {}
     for configuration in study.non_controls:
-        levels = {key: level_id(level) for key, level in configuration.assignment.items()}
+        levels = {key: make_level_id(level) for key, level in configuration.assignment.items()}
         if all(levels[key] == baselines[key] for key in levels.keys() - {*shared_keys}):
             shared_levels = {key: levels[key] for key in shared_keys if key in levels}
             configurations.setdefault(json.dumps(shared_levels), configuration)
@@ -123,18 +123,20 @@ def _configurations_by_levels(
 
 def _pair_controls(first: Study, second: Study) -> Iterator[Pair]:
     """Yield a pair for each control that both studies ran at the same levels of shared factors."""
-    groups_b = {group.control: group for group in control_groups(second)}
-    for group_a in control_groups(first):
+    groups_b = {group.control: group for group in make_control_groups(second)}
+    for group_a in make_control_groups(first):
         levels = [
-            _baseline_levels(study, group_a.control, shared_factors(first, second))
+            _get_baseline_levels(study, group_a.control, get_shared_factors(first, second))
             for study in (first, second)
         ]
         if group_a.control in groups_b and levels[0] == levels[1]:
             yield Pair(group_a, groups_b[group_a.control])
 
 
-def _baseline_levels(study: Study, control: str, factors: Iterable[FactorRecord]) -> dict[str, str]:
-    """Return a study's baseline levels (see level_id) of those factors that affect a control.
+def _get_baseline_levels(
+    study: Study, control: str, factors: Iterable[FactorRecord]
+) -> dict[str, str]:
+    """Return a study's baseline levels (see make_level_id) of those factors that affect a control.
 
     Competing controls ignore some factors. The other controls are taken to depend on all of them.
 
@@ -147,7 +149,7 @@ def _baseline_levels(study: Study, control: str, factors: Iterable[FactorRecord]
     levels = {factor.key: factor.baseline for factor in study.factors if factor.key in keys}
     if control in COMPETING:
         levels = control_levels(control, levels)
-    return {key: level_id(level) for key, level in levels.items()}
+    return {key: make_level_id(level) for key, level in levels.items()}
 
 
 def _describe_dataset(run: Provenance) -> str:
@@ -177,7 +179,9 @@ _IDENTITY: Mapping[str, Callable[[Provenance], str]] = {
 }
 
 
-def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: str) -> list[str]:
+def find_pairing_faults(
+    first: Study, second: Study, pairs: Sequence[Pair], metric: str
+) -> list[str]:
     """Return all reasons why two studies cannot be compared seed by seed; [] if they can.
 
     Args:
@@ -187,18 +191,20 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
         metric: Test metric to compare.
     """
     faults = []
-    provenances = provenance_pairs(first, second, pairs)
+    provenances = list_provenance_pairs(first, second, pairs)
     if all(pair.control for pair in pairs):
-        faults.append(_no_pair_text(first, second))
+        faults.append(_format_no_pair_fault(first, second))
     for name, describe in _IDENTITY.items():
         values = [(describe(run_a), describe(run_b)) for run_a, run_b in provenances]
-        faults += _identity_faults(name, values)
+        faults += _find_identity_faults(name, values)
     for key in _DRAW:
-        values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
-        faults += _identity_faults(key, values)
+        values = [
+            (_format_param(run_a, key), _format_param(run_b, key)) for run_a, run_b in provenances
+        ]
+        faults += _find_identity_faults(key, values)
     n_common = max((len(pair.common_seeds(f"test/{metric}")) for pair in pairs), default=0)
     if n_common < MIN_COMMON_SEEDS:
-        seeds_a, seeds_b = _seeds_text(first, metric), _seeds_text(second, metric)
+        seeds_a, seeds_b = _format_seeds(first, metric), _format_seeds(second, metric)
         faults.append(
             f"at least {MIN_COMMON_SEEDS} common seeds are needed, got {n_common} (finished seeds:"
             f" {seeds_a} in A, {seeds_b} in B)"
@@ -206,7 +212,7 @@ def pairing_faults(first: Study, second: Study, pairs: Sequence[Pair], metric: s
     return faults
 
 
-def provenance_pairs(
+def list_provenance_pairs(
     first: Study, second: Study, pairs: Sequence[Pair]
 ) -> list[tuple[Provenance, Provenance]]:
     """Return the provenance of both sides of each pair of configurations.
@@ -220,7 +226,7 @@ def provenance_pairs(
     return pairs_of_runs or [*zip(runs_a.values(), runs_b.values(), strict=False)][:1]
 
 
-def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[str]:
+def _find_identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[str]:
     """Yield a fault if a property is unknown, or differs between the sides of any pair.
 
     Args:
@@ -242,7 +248,7 @@ def _identity_faults(name: str, values: Sequence[tuple[str, str]]) -> Iterator[s
         )
 
 
-def _no_pair_text(first: Study, second: Study) -> str:
+def _format_no_pair_fault(first: Study, second: Study) -> str:
     """Return the fault of two studies without a pair of configurations."""
     factors = [
         join_names([factor.key for factor in study.factors]) or "no factor"
@@ -255,7 +261,7 @@ def _no_pair_text(first: Study, second: Study) -> str:
     )
 
 
-def _seeds_text(study: Study, metric: str) -> str:
+def _format_seeds(study: Study, metric: str) -> str:
     """Return the seeds under which any configuration has a metric as text, e.g. "0, 1, 2"."""
     column = f"test/{metric}"
     if column not in study.rows.columns:
@@ -264,12 +270,12 @@ def _seeds_text(study: Study, metric: str) -> str:
     return join_names([str(seed) for seed in seeds], ", ") or "none"
 
 
-def _param(run: Provenance, key: str) -> str:
+def _format_param(run: Provenance, key: str) -> str:
     """Return a run's value of an option as text; _ABSENT if it has none."""
     return run.params.get(key, _ADDED.get(key, _ABSENT))
 
 
-def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
+def find_differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> dict[str, str]:
     """Return the options that differ between the two sides of any pair.
 
     Args:
@@ -284,7 +290,9 @@ def differing_options(provenances: Sequence[tuple[Provenance, Provenance]]) -> d
     names = {key: None for key in names if f"{key}.name" not in names}
     texts: dict[str, str] = {}
     for key in sorted(names, key=lambda key: not key.endswith(".name")):
-        values = [(_param(run_a, key), _param(run_b, key)) for run_a, run_b in provenances]
+        values = [
+            (_format_param(run_a, key), _format_param(run_b, key)) for run_a, run_b in provenances
+        ]
         unequal = dict.fromkeys((a, b) for a, b in values if a != b)
         if not unequal:
             continue

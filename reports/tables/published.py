@@ -13,13 +13,13 @@ from importlib import resources
 from typing import Final, NamedTuple
 
 from harness.store import ConfigurationRecord
-from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, level_text
+from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, format_level
 from reports.stats import Estimate, mean_interval
 from reports.study import Study
+from reports.tables.annotated_tables import make_plain_table
 from reports.tables.group import Group
-from reports.tables.groups import short_names
-from reports.tables.metric import interval_of
-from reports.tables.notes import make_plain_table
+from reports.tables.groups import shorten_factor_names
+from reports.tables.metric import compute_interval
 from reports.tables.over_datasets import average_over_datasets
 
 PROTOCOL: Final = "base_to_new"
@@ -46,7 +46,7 @@ def read_published_results() -> dict[tuple[Method, str], dict[str, str]]:
     return {((row["finetuner"], row["generator"]), row["dataset"]): row for row in rows}
 
 
-def published_value(paper_row: Mapping[str, str], metric: str) -> float:
+def get_published_value(paper_row: Mapping[str, str], metric: str) -> float:
     """Return the base or new accuracy in a row of papers.csv, or the harmonic mean of the two.
 
     For an average over datasets, this is the harmonic mean of the average accuracies, as in papers.
@@ -61,7 +61,7 @@ def published_value(paper_row: Mapping[str, str], metric: str) -> float:
     return 2 * base * new / (base + new)
 
 
-def all_datasets() -> set[str]:
+def list_published_datasets() -> set[str]:
     """Return the datasets of papers.csv: CoOp's eleven datasets."""
     return {dataset for _, dataset in read_published_results()} - {AVERAGE_OF_ALL}
 
@@ -85,7 +85,7 @@ class _Comparison(NamedTuple):
 
     def published_value(self, metric: str) -> float:
         """Return the published value of a metric."""
-        return published_value(self.paper_row, metric)
+        return get_published_value(self.paper_row, metric)
 
     def difference(self, metric: str) -> Estimate:
         """Return this study's mean minus the published value, with an interval over seeds."""
@@ -93,7 +93,7 @@ class _Comparison(NamedTuple):
         return mean_interval([value - published for value in self.values(metric)])
 
 
-def published_table(study: Study) -> Table:
+def make_published_table(study: Study) -> Table:
     """Return the table that compares a study's results with published ones.
 
     There is a row per configuration that has finished rows and a published result of the same
@@ -103,15 +103,15 @@ def published_table(study: Study) -> Table:
     Differences are the study's mean minus the published value. Their intervals are over the study's
     seeds only, because the published values have no intervals.
     """
-    lines = [*_published_lines(study)]
+    lines = [*_make_published_lines(study)]
     columns = [
         Column("configuration", "configuration", lambda line: Text(line.configuration), "left"),
         Column("dataset", "dataset", lambda line: Text(line.paper_row["dataset"]), "left"),
         Column("n", "n", lambda line: Counts(len(line.values("base")))),
     ]
     for metric, heading in _METRICS.items():
-        columns += _published_columns(metric, heading)
-    columns.append(Column("source", "published by", _source_cell, "left"))
+        columns += _make_published_columns(metric, heading)
+    columns.append(Column("source", "published by", _make_source_cell, "left"))
     note = (
         "Δ: this study's mean minus the published value; its interval is over this study's seeds."
         " Papers select epochs and hyperparameters differently (SHIP's authors on test images)"
@@ -124,10 +124,10 @@ def published_table(study: Study) -> Table:
     )
 
 
-def _published_columns(metric: str, heading: str) -> Iterator[Column]:
+def _make_published_columns(metric: str, heading: str) -> Iterator[Column]:
     """Yield three columns of a metric: this study's mean, the published value, the difference."""
     published_key, difference_key = f"published_{metric}", f"difference_{metric}"
-    yield Column(metric, heading, lambda line: Value(interval_of(metric, line.values(metric))))
+    yield Column(metric, heading, lambda line: Value(compute_interval(metric, line.values(metric))))
     yield Column(
         published_key, f"{heading} publ.", lambda line: Quantity(line.published_value(metric), 2)
     )
@@ -136,45 +136,48 @@ def _published_columns(metric: str, heading: str) -> Iterator[Column]:
     )
 
 
-def _source_cell(line: _Comparison) -> Cell:
+def _make_source_cell(line: _Comparison) -> Cell:
     """Return the cell that names the source of a published result."""
     unverified = "" if line.paper_row["verified"] == "yes" else "; as reported, unverified"
     return Text(f"{line.paper_row['source']}{unverified}")
 
 
-def _published_lines(study: Study) -> Iterator[_Comparison]:
+def _make_published_lines(study: Study) -> Iterator[_Comparison]:
     """Yield the configurations with a published result, then averages over all eleven datasets."""
-    averaged_study = average_over_datasets(study, sorted(all_datasets()))
+    averaged_study = average_over_datasets(study, sorted(list_published_datasets()))
     studies = [study] if averaged_study is None else [study, averaged_study]
     for study_part in studies:
         for configuration in study_part.configurations:
-            method = _method_of(study_part, configuration)
+            method = _get_method_names(study_part, configuration)
             dataset = (
                 AVERAGE_OF_ALL
                 if study_part.pooled_datasets
-                else _value_of(study_part, configuration, "dataset")
+                else _format_option(study_part, configuration, "dataset")
             )
             paper_row = read_published_results().get((method, dataset))
             group = Group((), study_part.by_configuration[configuration.key])
             if not paper_row or not group.finished_rows:
                 continue
             if _has_published_setup(study_part, configuration):
-                yield _Comparison(_method_text(study_part, configuration, method), paper_row, group)
+                yield _Comparison(
+                    _format_method(study_part, configuration, method), paper_row, group
+                )
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
     """Return True if a configuration ran with the setup of the published results (_SETUP_NOTE)."""
     setup = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
     has_same_options = all(
-        _value_of(study, configuration, key) in values for key, values in setup.items()
+        _format_option(study, configuration, key) in values for key, values in setup.items()
     )
     return has_same_options and study.constants.get("protocol", PROTOCOL) == PROTOCOL
 
 
-def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
+def _get_method_names(study: Study, configuration: ConfigurationRecord) -> Method:
     """Return the fine-tuner and the generator of a configuration by their names in papers.csv."""
     finetuner, generator = (
-        _value_of(study, configuration, part) or _value_of(study, configuration, f"{part}.name")
+        _format_option(study, configuration, part)
+        or _format_option(study, configuration, f"{part}.name")
         for part in ("finetuner", "generator")
     )
     finetuner = "zero_shot" if configuration.control == "zero_shot" else finetuner
@@ -184,17 +187,17 @@ def _method_of(study: Study, configuration: ConfigurationRecord) -> Method:
     return finetuner, configuration.control or generator
 
 
-def _method_text(study: Study, configuration: ConfigurationRecord, method: Method) -> str:
+def _format_method(study: Study, configuration: ConfigurationRecord, method: Method) -> str:
     """Return the method and the levels of the other factors as text."""
     name = method[0] if method[1] == "none" else " + ".join(method)
-    names, assignment = short_names(study), configuration.assignment
+    names, assignment = shorten_factor_names(study), configuration.assignment
     keys = [key for key in assignment if key not in _METHOD_KEYS]
     return ", ".join(
-        [name, *(f"{names.get(key, key)} {level_text(assignment[key])}" for key in keys)]
+        [name, *(f"{names.get(key, key)} {format_level(assignment[key])}" for key in keys)]
     )
 
 
-def _value_of(study: Study, configuration: ConfigurationRecord, key: str) -> str:
+def _format_option(study: Study, configuration: ConfigurationRecord, key: str) -> str:
     """Return a configuration's value of an option as text; "" if it is unknown.
 
     Strings are returned as they are, the method's name for a mapping of a method's options, and

@@ -2,11 +2,11 @@
 
 from harness.wording import count
 from reports.cells import Value
-from reports.formatting import DASH, PLAIN, cell_text
+from reports.formatting import DASH, PLAIN, format_cell_text
 from reports.stats import compare_paired
 from reports.study import Study
-from reports.tables.families import first_family
-from reports.tables.metric import decimals_of
+from reports.tables.families import get_first_family
+from reports.tables.metric import get_decimals
 from reports.tables.over_datasets import list_datasets
 
 # Runs of larger studies get no text, because each changed description is a request to the store.
@@ -29,7 +29,7 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
     """
     if list_datasets(study) or study.rows["run_id"].n_unique() > MAX_DESCRIBED:
         return {}
-    family, column = first_family(study, metric), f"test/{metric}"
+    family, column = get_first_family(study, metric), f"test/{metric}"
     texts: dict[str, str] = {}
     for group, (configuration, baseline) in family.pairs.items():
         comparison = compare_paired(
@@ -38,7 +38,9 @@ def run_differences(study: Study, metric: str) -> dict[str, str]:
         if comparison is None:
             continue
         difference = comparison.difference
-        value = cell_text(Value(difference, signed=True, decimals=decimals_of(study, metric)))
+        value = format_cell_text(
+            Value(difference, signed=True, decimals=get_decimals(study, metric))
+        )
         # without an interval (a single pair, or equal differences), the cell ends in "± –"
         value = value.removesuffix(f"{PLAIN.plus_minus}{DASH}")
         text = f"Δ{family.heading} {value}, {count(difference.n, 'seed')}"

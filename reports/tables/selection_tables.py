@@ -7,13 +7,19 @@ from dataclasses import dataclass
 from functools import partial
 
 from harness.store import FLAG, QUALITY
-from reports.cells import Cell, Column, Table, Text, Value, optional_cell
-from reports.formatting import number_text
-from reports.study import Study, metric_heading
-from reports.tables.families import first_family, method_family
+from reports.cells import Cell, Column, Table, Text, Value, make_optional_cell
+from reports.formatting import format_number
+from reports.study import Study, get_metric_heading
+from reports.tables.annotated_tables import COUNTS_COLUMN, make_group_table
+from reports.tables.families import get_first_family, make_method_family
 from reports.tables.group import Group
-from reports.tables.metric import MEASURES, Measure, decimals_for, interval_of, measured_columns
-from reports.tables.notes import COUNTS_COLUMN, make_group_table
+from reports.tables.metric import (
+    MEASURES,
+    Measure,
+    compute_decimals,
+    compute_interval,
+    list_measured_columns,
+)
 from reports.tables.over_datasets import list_datasets
 
 # Flag that is logged if selection searched an inference grid.
@@ -25,24 +31,26 @@ _GRID_VALUES = frozenset({"alpha", "beta", "ratio"})
 _CHOSEN_VALUES = ("age", "alpha", "beta", "ratio", "calibration")
 
 
-def selection_tables(study: Study) -> list[Table]:
+def make_selection_tables(study: Study) -> list[Table]:
     """Return the table of the values that selection chose; [] if it chose only epochs.
 
     The rows are the groups of the study's first table that have finished rows. The chosen epochs
     are in that table.
     """
-    columns_with_values = measured_columns(study)
+    columns_with_values = list_measured_columns(study)
     if study.score_column not in columns_with_values:
         return []
-    family = first_family(study, study.objective)
+    family = get_first_family(study, study.objective)
     groups = [group for group in family.groups if group.finished_rows]
     has_grid = _GRID_FLAG in columns_with_values
-    heading = f"sel. {metric_heading(study.protocol, study.objective)}"
+    heading = f"sel. {get_metric_heading(study.protocol, study.objective)}"
     score_column = Column(
-        "score", heading, lambda group: optional_cell(Value, group.estimate(study.score_column))
+        "score",
+        heading,
+        lambda group: make_optional_cell(Value, group.estimate(study.score_column)),
     )
     value_columns = [
-        Column(name, name, partial(_tally_cell, f"selection/{name}"))
+        Column(name, name, partial(_make_tally_cell, f"selection/{name}"))
         for name in _CHOSEN_VALUES
         if f"selection/{name}" in columns_with_values and (has_grid or name not in _GRID_VALUES)
     ]
@@ -58,7 +66,7 @@ def selection_tables(study: Study) -> list[Table]:
     return [make_group_table(family, groups, "selected", title, columns, [note], place="files")]
 
 
-def _tally_cell(column: str, group: Group) -> Cell | None:
+def _make_tally_cell(column: str, group: Group) -> Cell | None:
     """Return each chosen value with the number of seeds that chose it: "10 (8), 3 (2)".
 
     More than three distinct values are shown as a range: "0.12 to 3.4". The cell is None if no
@@ -96,7 +104,9 @@ class _QualityCells:
         values = group.finished_values(column)
         if not values:
             return None
-        estimate = interval_of(column.partition("/")[2], [*group.values_by_seed(column).values()])
+        estimate = compute_interval(
+            column.partition("/")[2], [*group.values_by_seed(column).values()]
+        )
         suffix = f"(n {len(values)})" if len(values) < self.n[group] else ""
         return Value(estimate, decimals=self.decimals[column], suffix=suffix)
 
@@ -107,7 +117,9 @@ class _QualityCells:
         )
         if value is None or reference is None:
             return value
-        reference_text = f"/ {number_text(reference.estimate.mean, value.decimals)} {value.suffix}"
+        reference_text = (
+            f"/ {format_number(reference.estimate.mean, value.decimals)} {value.suffix}"
+        )
         return dataclasses.replace(value, suffix=reference_text.strip())
 
     def counts(self, group: Group) -> Cell:
@@ -115,7 +127,7 @@ class _QualityCells:
         return dataclasses.replace(group.counts, finished=self.n[group])
 
 
-def quality_tables(study: Study) -> list[Table]:
+def make_quality_tables(study: Study) -> list[Table]:
     """Return the table of feature quality; [] if there are no measures of tested classes.
 
     The rows are the groups of the study's first table, without those that finished without
@@ -125,11 +137,11 @@ def quality_tables(study: Study) -> list[Table]:
     over the datasets on which a method finished. If the dataset is the only factor, there is a row
     per dataset.
     """
-    names = sorted(name for name in measured_columns(study) if QUALITY in name)
+    names = sorted(name for name in list_measured_columns(study) if QUALITY in name)
     if not any(name.startswith(_TEST) for name in names):
         return []
     n_datasets = len(list_datasets(study)) if len(study.factors) > 1 else 0
-    make_family = method_family if n_datasets else first_family
+    make_family = make_method_family if n_datasets else get_first_family
     family = make_family(study, study.objective)
     groups = [
         group
@@ -137,14 +149,14 @@ def quality_tables(study: Study) -> list[Table]:
         if any(map(group.finished_values, names)) or not group.finished_rows
     ]
     values = {name: [v for group in groups for v in group.finished_values(name)] for name in names}
-    decimals = {name: decimals_for(numbers) for name, numbers in values.items() if numbers}
+    decimals = {name: compute_decimals(numbers) for name, numbers in values.items() if numbers}
     if not decimals:  # no measure is known on all datasets of an average
         return []
     n = {group: len({key for name in decimals for key in group.results(name)}) for group in groups}
     quality = _QualityCells(decimals, n)
     columns = [Column("n", "n", quality.counts)]
     if n_datasets:
-        columns.append(Column("datasets", "datasets", partial(_datasets_cell, n_datasets)))
+        columns.append(Column("datasets", "datasets", partial(_make_datasets_cell, n_datasets)))
     measures = [measure for measure in MEASURES if f"{_TEST}{measure.metric}" in decimals]
     for measure in measures:
         drop = 0 if measure.metric == study.protocol.key_quality else measure.drop
@@ -172,7 +184,7 @@ def quality_tables(study: Study) -> list[Table]:
     return [make_group_table(family, groups, "quality", title, columns, notes, place="files")]
 
 
-def _datasets_cell(total: int, group: Group) -> Cell:
+def _make_datasets_cell(total: int, group: Group) -> Cell:
     """Return the number of datasets in a row's averages: "5", or "3 of 5" if not all of `total`."""
     count = len(group.finished_datasets or group.parts)
     return Text(str(count) if count == total else f"{count} of {total}")

@@ -231,7 +231,7 @@ class _Reader:
             self.unusual["folder"] += other_names
             for split in SPLITS:
                 lacking = [name for name in self.directories if not images.get((split, name))]
-                if split == "val":  # ship.requirements checks whether a trial needs it
+                if split == "val":  # ship.protocol_rules checks whether a trial needs it
                     self.unusual["class"] += lacking
                     continue
                 self.faults.add(self.folder, "class", lacking, f"without an image in {split}")
@@ -265,13 +265,13 @@ class _Reader:
         """Return the sorted paths of the images below a class directory, relative to the folder."""
         paths: list[str] = []
         parents = (self.folder, *self.folder.absolute().parents, *self.folder.resolve().parents)
-        ancestors = {_identity(path) for path in parents}
+        ancestors = {_get_identity(path) for path in parents}
         seen: set[tuple[int, int]] = set()
         root = self.folder / directory
         n_subfolders = 0  # with images
         for parent, subfolders, names in os.walk(root, followlinks=True):
             subpath = Path(parent).relative_to(self.folder)
-            identity = _identity(Path(parent))
+            identity = _get_identity(Path(parent))
             if identity in ancestors or identity in seen:
                 self.unusual["link" if identity in ancestors else "path"].append(subpath.as_posix())
                 subfolders.clear()
@@ -303,7 +303,7 @@ def split_by_hash(paths: list[str], seed: int = 0) -> dict[str, list[str]]:
     }
 
 
-def _identity(folder: Path) -> tuple[int, int]:
+def _get_identity(folder: Path) -> tuple[int, int]:
     """Return the device and inode of a directory, which are the same for all links to it."""
     status = folder.stat()
     return status.st_dev, status.st_ino

@@ -77,8 +77,8 @@ class CLIPAdapter(Finetuner):
         self.inference_grid = tuple({"ratio": ratio} for ratio in dict.fromkeys(ratios))
         size, start = clip.feature_dim, draw("clip_adapter/weights")
         hidden = max(1, size // config.reduction)
-        self.down = nn.Parameter(_initial_weights(size, hidden, start))
-        self.up = nn.Parameter(_initial_weights(hidden, size, start))
+        self.down = nn.Parameter(_draw_initial_weights(size, hidden, start))
+        self.up = nn.Parameter(_draw_initial_weights(hidden, size, start))
 
     def logits(self, images: Features, choice: Choice) -> Logits:
         """Return logit_scale * cosine of adapted features to the zero-shot text features."""
@@ -87,7 +87,7 @@ class CLIPAdapter(Finetuner):
         return self.zero_shot(F.normalize(ratio * outputs + (1 - ratio) * images, dim=-1))
 
 
-def _initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
+def _draw_initial_weights(n_in: int, n_out: int, rng: Rng) -> Float[Tensor, "n_in n_out"]:
     """Draw normal weights with the variance of torch's linear layers, 1 / (3 n_in)."""
     std: float = (3 * n_in) ** -0.5
     return std * rng.normal(n_in, n_out)

@@ -66,10 +66,10 @@ class GDA(Finetuner):
         # The configured alpha comes first, so that it wins a tie.
         alphas = (config.alpha, *ALPHAS) if config.tune_on_validation else (config.alpha,)
         self.inference_grid = tuple({"alpha": alpha} for alpha in dict.fromkeys(alphas))
-        rows = _training_rows(task)
+        rows = _get_training_rows(task)
         means, has_rows = rows.means(), rows.class_weights > 0
         weight, bias = torch.zeros_like(means), torch.zeros_like(rows.class_weights)
-        precision = shared_precision(rows, config.precision, config.shrinkage)
+        precision = compute_shared_precision(rows, config.precision, config.shrinkage)
         weight[has_rows], bias[has_rows] = fit_discriminant(means[has_rows], precision)
         if config.new_classes == "neighbors" and bool((~has_rows).any()):
             views, text = get_training_views(task), task.text_features[~has_rows].cpu().double()
@@ -116,7 +116,7 @@ class Rows:
         ).unsqueeze(1)
 
 
-def _training_rows(task: SeedTask) -> Rows:
+def _get_training_rows(task: SeedTask) -> Rows:
     """Return the rows to fit, one per view, on the CPU and in double precision.
 
     A synthetic feature is repeated once per view of an image, so that both count the same.
@@ -147,7 +147,7 @@ def fit_discriminant(
     return w - w.mean(0), b - b.mean()
 
 
-def shared_precision(
+def compute_shared_precision(
     rows: Rows, estimate: Literal["pinv", "ks"], shrinkage: float | None
 ) -> Float[Tensor, "feature feature"]:
     """Return the inverse of the covariance that all classes share.

@@ -133,7 +133,7 @@ class CLAP(ZSLP):
 
     def __init__(self, config: CLAPConfig, task: SeedTask, clip: FrozenCLIP, draw: Draw) -> None:
         super().__init__(config, task, clip, draw)
-        confidence = zero_shot_confidence(task, self.class_mask)
+        confidence = compute_zero_shot_confidence(task, self.class_mask)
         self.register_buffer("multipliers", confidence, persistent=False)
 
     def loss(self, features: Features, labels: Labels, weights: Weights) -> Float[Tensor, ""]:
@@ -145,7 +145,7 @@ class CLAP(ZSLP):
         return super().loss(features, labels, weights) + weight * penalty
 
 
-def zero_shot_confidence(
+def compute_zero_shot_confidence(
     task: SeedTask, class_mask: Bool[Tensor, " n_cls"] | None
 ) -> Float[Tensor, " n_cls"]:
     """Return each class's mean zero-shot probability over its training images, in all views.

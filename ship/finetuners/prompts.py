@@ -34,7 +34,8 @@ of 32, Adam with rate 2e-3 and epsilon 1e-3, random contexts, weight 4 (their 8 
 some datasets, the authors' prompts have further words after the class name (on UCF101 before it),
 which are omitted here.
 
-All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see dassl_rate).
+All but CoOp are trained as in their authors' code, which uses Dassl's trainers (see
+compute_dassl_lr).
 """
 
 import math
@@ -62,7 +63,7 @@ TCP_EPSILON: Final = 1e-3
 PROMPTS_AT_ONCE: Final = 1024
 
 
-def dassl_rate(base: float, epoch: float, epochs: int) -> float:
+def compute_dassl_lr(base: float, epoch: float, epochs: int) -> float:
     """Return Dassl's learning rate: 1e-5 in the first epoch, then a cosine that does not reach 0.
 
     The rate is constant within an epoch. CoCoOp, KgCoOp, DePT and TCP use it in their code: a
@@ -100,7 +101,9 @@ class PromptTuned(Finetuner):
     def lr_at(self, base: float, epoch: float, epochs: int) -> float:
         """Return the rate of the setting `optimizer`: Dassl's, or a cosine that decays to 0."""
         dassl = self.config.optimizer == "dassl"
-        return dassl_rate(base, epoch, epochs) if dassl else super().lr_at(base, epoch, epochs)
+        return (
+            compute_dassl_lr(base, epoch, epochs) if dassl else super().lr_at(base, epoch, epochs)
+        )
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
         """Return the text features of the learned prompts."""
@@ -207,7 +210,7 @@ class TCP(KgCoOp):
 
     def lr_at(self, base: float, epoch: float, epochs: int) -> float:
         """Return Dassl's learning rate."""
-        return dassl_rate(base, epoch, epochs)
+        return compute_dassl_lr(base, epoch, epochs)
 
     def text_features(self) -> Float[Tensor, "n_cls feature"]:
         """Return the text features of prompts with the class-specific tokens."""

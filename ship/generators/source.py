@@ -96,7 +96,7 @@ class RealImages(FeatureSource):
         self._spread = config.spread_scale
         self._shifted_means: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
-            means = _padded_class_means(self._features, self._offsets, self._counts)
+            means = _compute_padded_class_means(self._features, self._offsets, self._counts)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
@@ -190,7 +190,7 @@ def _count_occurrences(
     return first_positions, empty.scatter(1, order, positions - starts)
 
 
-def _padded_class_means(
+def _compute_padded_class_means(
     features: Float[Tensor, "seed m view feature"],
     offsets: Int[Tensor, "seed n_cls"],
     counts: Int[Tensor, "seed n_cls"],

@@ -85,11 +85,11 @@ class VAE(Generator):
         one, in nats.
         """
         if self.encoder is None or noise is None:
-            error = _squared_error(self.sample(labels, noise), features)
+            error = _compute_squared_error(self.sample(labels, noise), features)
             return {"loss": error, "reconstruction": error}
         mean, log_var = self.encoder(features)
         z = mean + noise * (0.5 * log_var).exp()
-        error = _squared_error(self.sample(labels, z), features)
+        error = _compute_squared_error(self.sample(labels, z), features)
         nats = 0.5 * (mean.square() + log_var.exp() - 1 - log_var)
         kl = nats.sum(-1).mean()
         penalty = kl
@@ -122,7 +122,7 @@ class VAE(Generator):
         return features
 
 
-def _squared_error(decoded: Tensor, features: Tensor) -> Tensor:
+def _compute_squared_error(decoded: Tensor, features: Tensor) -> Tensor:
     """Return the squared error, summed over dimensions and averaged over rows."""
     return (decoded - features).square().sum(-1).mean()
 

@@ -67,7 +67,9 @@ def check_generator(
         >>> print(next(check_generator("gaussian_text")))
         passed  it can be built, trained and evaluated
     """
-    case = MethodCase(_quick_settings(GENERATORS[name], settings), bench or make_packaged_bench())
+    case = MethodCase(
+        _make_quick_settings(GENERATORS[name], settings), bench or make_packaged_bench()
+    )
     return run_checks(GENERATOR_CHECKS, {"": case})
 
 
@@ -91,7 +93,7 @@ def check_finetuner(
         >>> print(next(check_finetuner("zero_shot")))
         passed  without synthetic features, it can be built, trained and evaluated
     """
-    config, bench = _quick_settings(FINETUNERS[name], settings), bench or make_packaged_bench()
+    config, bench = _make_quick_settings(FINETUNERS[name], settings), bench or make_packaged_bench()
     cases = {
         "without synthetic features, ": MethodCase(config, bench),
         "with synthetic features, ": MethodCase(config, bench, synthetic=True),
@@ -99,7 +101,7 @@ def check_finetuner(
     return run_checks(FINETUNER_CHECKS, cases)
 
 
-def _quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
+def _make_quick_settings(config: type[Any], settings: Mapping[str, Any] | None) -> Any:
     """Build settings from the given values, or the defaults with at most EPOCHS epochs if None."""
     if settings is None:
         epochs = getattr(config(), "epochs", 0)

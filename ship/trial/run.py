@@ -234,7 +234,7 @@ class _Trial:
             # raises no flag.
             self.last = ages[-1]
         for i, age in enumerate(ages):
-            journal.set_parts(generator=_generator_parts(generator))
+            journal.set_parts(generator=_get_generator_parts(generator))
             yield from self._fit(generator, "selection_generator", age)
             if journal.count_epochs("selection_generator") > age:  # resumed at a later age
                 continue
@@ -244,7 +244,9 @@ class _Trial:
             first_epoch = 1 if by_age else 0
             epochs = range(first_epoch, max(first_epoch, finetuner.epochs) + 1)
             n_done = journal.count_epochs("selection") - i * len(epochs)
-            journal.set_parts(generator=_generator_parts(generator), finetuner=finetuner.parts())
+            journal.set_parts(
+                generator=_get_generator_parts(generator), finetuner=finetuner.parts()
+            )
             interval = epochs[-1] if by_age else self.config.eval_every
             for epoch in epochs[n_done:]:
                 losses = finetuner.train_epoch() if epoch else {}
@@ -311,7 +313,7 @@ class _Trial:
         best = self.best
         last = int(best.epoch.max())
         generator = self._build_generator(task)
-        journal.set_parts(generator=_generator_parts(generator))
+        journal.set_parts(generator=_get_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
         for i, test_sets in enumerate(self.protocol.tested_models):
             if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
@@ -321,7 +323,9 @@ class _Trial:
             # each seed's latest state and losses, no later than its chosen epoch
             state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.set_parts(
-                generator=_generator_parts(generator), finetuner=finetuner.parts(), retrained=state
+                generator=_get_generator_parts(generator),
+                finetuner=finetuner.parts(),
+                retrained=state,
             )
             n_done = journal.count_epochs("final") - i * last
             for epoch in range(n_done + 1, last + 1):
@@ -338,7 +342,7 @@ class _Trial:
             finetuner.load_state_dict(strip_prefix(state.tensors, "state"))
             self._test(finetuner, i)
             del finetuner, state  # free their memory before the next one is built
-            journal.set_parts(generator=_generator_parts(generator))
+            journal.set_parts(generator=_get_generator_parts(generator))
         return generator
 
     def _test(self, finetuner: BatchedFinetuner, model_index: int) -> None:
@@ -443,7 +447,7 @@ class _Trial:
         return None if learned is None else capture(learned)
 
 
-def _generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
+def _get_generator_parts(generator: FeatureSource | None) -> Mapping[str, Part] | None:
     """Return the parts of a generator, or None if there is no generator."""
     return None if generator is None else generator.parts()
 

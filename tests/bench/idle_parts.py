@@ -10,7 +10,15 @@ from harness.config.study_config import StudyConfig
 from harness.messages import FINAL, make_epoch_message, make_final_numbers
 from harness.planning import ConfigurationMaker, Fingerprints, Plan, Work, make_plan
 from harness.recording import ParentRun, TrialRecorder
-from harness.store import OBJECTIVE, Cost, RunHistory, Store, open_store, read_history, seed_metric
+from harness.store import (
+    OBJECTIVE,
+    Cost,
+    RunHistory,
+    Store,
+    name_seed_metric,
+    open_store,
+    read_history,
+)
 from harness.tuning import StudySearcher
 from tests.bench.idle_method import make_idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
@@ -102,7 +110,7 @@ def measure_searcher(sampler: str, known: int, n_suggestions: int, folder: Path)
 
 def _make_final_result() -> dict[str, Any]:
     """Return the last result of a trial, as Ray Tune passes it to the searcher."""
-    keys = [seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
+    keys = [name_seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
     return {FINAL: [{"metrics": {OBJECTIVE: 50.0, **dict.fromkeys(keys, 50.0)}}]}
 
 

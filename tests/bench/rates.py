@@ -8,15 +8,20 @@ from harness.store import FactorRecord
 from reports.analysis import compute_importance
 from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
-from reports.analysis.uneven import ALPHA, find_most_extreme, find_noisiest_row, measure_skewness
-from reports.analysis.variance import block_f, term_contrasts
+from reports.analysis.noise_checks import (
+    ALPHA,
+    find_most_extreme,
+    find_noisiest_row,
+    measure_skewness,
+)
+from reports.analysis.variance import block_f, compute_term_contrasts
 from reports.stats import (
     Compared,
     Verdict,
     add_verdicts,
     compare_paired,
+    compute_interval_over_classes,
     holm,
-    interval_over_classes,
     is_significant,
     mean_interval,
     rank_correlation,
@@ -105,7 +110,9 @@ def measure_grids(shape: Shape, seeds: int, studies: int, seed: int) -> list[flo
     model, n_significant = build_model(factors), np.zeros(3)
     for _ in range(studies):
         values = 60 + rng.normal(0, SEED_SD, seeds) + shape(rng, 12, seeds)
-        n_significant += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
+        n_significant += [
+            block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms
+        ]
     return (n_significant / studies).tolist()
 
 
@@ -179,7 +186,7 @@ def measure_class_intervals(classes: int, studies: int, seed: int) -> float:
         )
         if after is not None and before is not None:
             mean = -100 * float(lost.sum() / images.sum())
-            interval = interval_over_classes(mean, [after - before])
+            interval = compute_interval_over_classes(mean, [after - before])
             n_covered += (interval.low or 0) <= truth <= (interval.high or 0)
     return n_covered / studies
 

@@ -20,7 +20,7 @@ from ship.features import extract_features
 from ship.features.encode import Parallelism
 from ship.finetuners import FINETUNERS
 from ship.generators import GENERATORS
-from ship.requirements import PROTOCOLS
+from ship.protocol_rules import PROTOCOLS
 from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial import run_trial

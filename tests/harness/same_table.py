@@ -3,7 +3,7 @@
 import polars as pl
 from polars.testing import assert_frame_equal
 
-from reports.render import csv_text
+from reports.render import format_csv
 from reports.study.load import Study, load_records
 from reports.tables.build import build_tables
 
@@ -20,5 +20,5 @@ def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
     """Check that rows and printed tables of two stores are equal."""
     ours, theirs = load_records(name, disturbed), load_records(name, calm)
     assert_frame_equal(rows(ours), rows(theirs))
-    printed = [csv_text(build_tables(study)[0]).encode() for study in (ours, theirs)]
+    printed = [format_csv(build_tables(study)[0]).encode() for study in (ours, theirs)]
     assert_frame_equal(*(pl.read_csv(text).drop("seconds") for text in printed))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from harness.store import Run
-from reports.study.load import Study, study_from_runs
+from reports.study.load import Study, build_study_from_runs
 
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED", "INTERRUPTED": "KILLED"}
 
@@ -141,7 +141,7 @@ class StoreBuilder:
 
     def study(self) -> Study:
         """The study as the reports read it, without MLflow between."""
-        return study_from_runs(self.name, [self.parent(), *self.runs])
+        return build_study_from_runs(self.name, [self.parent(), *self.runs])
 
     def write(self, uri: str) -> str:
         """Write everything to the sqlite store at `uri`, which may hold other studies; return it.

@@ -27,5 +27,5 @@ def undrawn() -> Iterator[None]:
         return {kind: kind.encode() + digest for kind in ("png", "svg", "pdf")}
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("reports.render.files.chart_bytes", drawn)
+        patch.setattr("reports.render.files.render_chart", drawn)
         yield

@@ -11,9 +11,9 @@ from pathlib import Path
 
 from reports.answer import Answer
 from reports.cells import Table
-from reports.charts import study_charts
+from reports.charts import make_study_charts
 from reports.render.page import report_page
-from reports.render.terminal import plain_text, terminal_view
+from reports.render.terminal import make_terminal_view, render_plain_text
 from reports.report import Report, make_report
 from reports.tables.build import build_tables
 from tests.reports.builder import StoreBuilder, prompt_len
@@ -53,7 +53,7 @@ def collapsed() -> list[Table]:
 def terminal_text(tables: list[Table], width: int) -> str:
     """What a terminal so wide shows of some tables, and of that of quality."""
     shown = [replace(table, place="page") if table.name == "quality" else table for table in tables]
-    return plain_text(terminal_view(shown, width, legend=True), width)
+    return render_plain_text(make_terminal_view(shown, width, legend=True), width)
 
 
 def page_of(tables: list[Table]) -> str:
@@ -65,7 +65,7 @@ def page_of(tables: list[Table]) -> str:
 def whole_page(builder: StoreBuilder) -> str:
     """The page of a study as ship-report writes it."""
     report = make_report(builder.study())
-    return report_page(report, study_charts(report))
+    return report_page(report, make_study_charts(report))
 
 
 class Parsed(HTMLParser):

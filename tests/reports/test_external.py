@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from reports.cells import EXTERNAL, Row, Value
 from reports.cli import app
 from reports.errors import ReportError, ReportFaults
-from reports.estimates import make_estimates_frame
-from reports.render import csv_text, report_files
+from reports.estimates_frame import make_estimates_frame
+from reports.render import format_csv, report_files
 from reports.report import Report, make_report
 from reports.study import Study
 from reports.tables import with_external
@@ -120,7 +120,7 @@ def test_rows_are_marked_in_every_format(tmp_path: Path) -> None:
         mark = r"fork $^\ddagger$" if name.endswith("tex") else "fork ‡"
         assert mark in text and "external results of ours.csv" in text, name
     assert "--external ours.csv</code>" in files["prompt_len.html"]
-    (line,) = (line for line in csv_text(report.tables[0]).splitlines() if "fork" in line)
+    (line,) = (line for line in format_csv(report.tables[0]).splitlines() if "fork" in line)
     assert line.startswith("fork,2,") and ",external,false,external," in line
     frame = make_estimates_frame(report.all_tables)
     fork = frame.filter(kind="external", metric=H)
@@ -361,4 +361,4 @@ def test_labels_are_untrusted_input(tmp_path: Path) -> None:
     report = make_report(replace(study, name="s"))
     page = report_files(report)["s.html"].decode()
     assert "<b>" not in page and "\x1b" not in page
-    assert "\n'=<b>" in csv_text(report.tables[0])
+    assert "\n'=<b>" in format_csv(report.tables[0])

@@ -12,7 +12,7 @@ from typer.testing import CliRunner, Result
 from reports.cells import PValue, Text, Value
 from reports.cli import app
 from reports.errors import ReportError
-from reports.render import csv_text, paired_files
+from reports.render import format_csv, make_paired_files
 from reports.report import PairedReport, make_paired_report
 from tests.reports.builder import StoreBuilder, scores
 
@@ -414,8 +414,8 @@ def test_names_of_a_store_are_text_on_the_page() -> None:
     """A study's name is untrusted input."""
     first, second = planted(np.random.default_rng(0), (2.0,))
     first.name = "<b>\x1b[31m"
-    files = paired_files(compare(first, second))
+    files = make_paired_files(compare(first, second))
     (page,) = (data.decode() for name, data in files.items() if name.endswith(".html"))
     assert "<b>" not in page and "\x1b" not in page
     assert all("/" not in name and "<" not in name for name in files)
-    assert csv_text(compare(first, second).tables[0])
+    assert format_csv(compare(first, second).tables[0])

@@ -12,8 +12,8 @@ import torch
 from ship.configs import METRICS
 from ship.metrics import Predictions, compute_custom
 from ship.plugins import MetricPlugin, PluginError, find_plugin_identities, load_plugin
+from ship.protocol_rules import find_unmet_requirements
 from ship.registry import Origin
-from ship.requirements import find_unmet_requirements
 from ship.testing import check_metric
 from ship.trial_config import TrialConfig
 

@@ -13,12 +13,12 @@ from torch import Tensor
 
 from ship.distances import (
     LabeledSet,
+    compute_squared_distances,
     draw_evenly,
     frechet,
     manifold_metrics,
     mmd,
     select_shared_classes,
-    squared_distances,
 )
 
 
@@ -48,7 +48,7 @@ def gaussian(n: int, d: int, seed: int, shift: float = 0.0, scale: float = 1.0) 
 
 def mmd_of(x: torch.Tensor, y: torch.Tensor, seed: int = 0) -> tuple[float, float]:
     """Compute the discrepancy and its error from features."""
-    return mmd(squared_distances(torch.cat([x, y])), len(x), generator(seed))
+    return mmd(compute_squared_distances(torch.cat([x, y])), len(x), generator(seed))
 
 
 @pytest.mark.parametrize(("n", "m", "d"), [(40, 50, 6), (40, 5, 6), (7, 9, 12), (30, 8, 12)])
@@ -141,7 +141,7 @@ def test_mmd_without_distances_is_finite(n: int) -> None:
 
 def metrics_of(real: torch.Tensor, synthetic: torch.Tensor) -> dict[str, float]:
     """Compute the metrics from features."""
-    return manifold_metrics(squared_distances(torch.cat([real, synthetic])), len(real))
+    return manifold_metrics(compute_squared_distances(torch.cat([real, synthetic])), len(real))
 
 
 def brute_force(real: list[list[float]], synthetic: list[list[float]], k: int) -> dict[str, float]:

@@ -11,7 +11,7 @@ from ship.clip import FrozenCLIP
 from ship.distances import LabeledSet
 from ship.protocols import EvalSet, build_protocol
 from ship.quality import (
-    cosines_of_means,
+    compute_cosines_of_means,
     cross_accuracies,
     diversity,
     effective_rank,
@@ -40,7 +40,7 @@ def test_cosines_of_means_equal_a_loop_over_classes() -> None:
     centers = unit(5, 8)
     real, synthetic = (LabeledSet(*clustered(centers, n, seed=n)) for n in (4, 3))
     texts = unit(5, 8)
-    result = cosines_of_means(synthetic, real, texts)
+    result = compute_cosines_of_means(synthetic, real, texts)
     expected = {"cosine_to_mean": [], "cosine_to_text": [], "text_cosine_to_mean": []}
     for c, text in enumerate(texts.numpy()):
         truth, mean = (

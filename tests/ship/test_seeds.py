@@ -7,7 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.finetuners.prompts import dassl_rate
+from ship.finetuners.prompts import compute_dassl_lr
 from ship.methods import Finetuner
 from ship.seeds import BatchStream, SeedOptimizer, SeedRng
 
@@ -69,9 +69,9 @@ def test_dassl_rate_equals_torchs_scheduler() -> None:
         wanted.append(inner.param_groups[0]["lr"])
         inner.step()
         cosine.step()
-    assert [dassl_rate(base, epoch + 0.9, epochs) for epoch in range(epochs)] == pytest.approx(
-        wanted
-    )
+    assert [
+        compute_dassl_lr(base, epoch + 0.9, epochs) for epoch in range(epochs)
+    ] == pytest.approx(wanted)
 
 
 OPTIMIZERS: list[tuple[type[torch.optim.Optimizer], dict[str, float]]] = [

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ship.subsets import FeatureSet, draw_pseudo_new, few_shot_indices
+from ship.subsets import FeatureSet, draw_few_shot_indices, draw_pseudo_new
 from tests.case_files import load_cases
 
 LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10, 20, 20, 20]))
@@ -13,7 +13,7 @@ LABELS = np.random.default_rng(0).permutation(np.repeat(np.arange(6), [1, 3, 10,
 
 def test_few_shot_draw_has_sorted_shots_per_class() -> None:
     """Small classes contribute all of their images."""
-    result = few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
+    result = draw_few_shot_indices(LABELS, 4, 0, [0, 1, 2, 5])
     assert result.dtype == np.int64
     assert np.all(np.diff(result) > 0)
     assert np.bincount(LABELS[result], minlength=6).tolist() == [1, 3, 4, 0, 0, 4]
@@ -26,23 +26,25 @@ def test_few_shot_draw_of_a_class_ignores_other_classes(
     seed: int, other_classes: set[int], shots: int
 ) -> None:
     """Neither their number nor their order matters."""
-    alone = few_shot_indices(LABELS, shots, seed, [3])
-    together = few_shot_indices(LABELS, shots, seed, sorted(other_classes | {3}, reverse=True))
+    alone = draw_few_shot_indices(LABELS, shots, seed, [3])
+    together = draw_few_shot_indices(LABELS, shots, seed, sorted(other_classes | {3}, reverse=True))
     assert np.array_equal(together[LABELS[together] == 3], alone)
 
 
 def test_fewer_shots_are_a_subset_of_more() -> None:
     """Draws of one seed are nested; seeds differ."""
-    draws = [set(few_shot_indices(LABELS, shots, 3, range(6)).tolist()) for shots in (1, 2, 4, 8)]
+    draws = [
+        set(draw_few_shot_indices(LABELS, shots, 3, range(6)).tolist()) for shots in (1, 2, 4, 8)
+    ]
     assert draws[0] < draws[1] < draws[2] < draws[3]
-    drawn = {tuple(few_shot_indices(LABELS, 2, seed, [4]).tolist()) for seed in range(20)}
+    drawn = {tuple(draw_few_shot_indices(LABELS, 2, seed, [4]).tolist()) for seed in range(20)}
     assert len(drawn) > 15
 
 
 def test_few_shot_draws_are_pinned() -> None:
     """A change would make stored results incomparable (raise RESULTS_VERSION)."""
     labels = np.repeat(np.arange(3), 10)
-    assert few_shot_indices(labels, 3, 0, [0, 2]).tolist() == [1, 4, 6, 21, 24, 27]
+    assert draw_few_shot_indices(labels, 3, 0, [0, 2]).tolist() == [1, 4, 6, 21, 24, 27]
     seen, pseudo = draw_pseudo_new(range(8), 0.5, 0)
     assert pseudo.tolist() == [0, 2, 3, 6]
     assert sorted([*seen, *pseudo]) == list(range(8))

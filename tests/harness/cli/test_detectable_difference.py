@@ -5,7 +5,7 @@ import statistics
 import pytest
 
 from harness.cli.detectable_difference import count_needed_seeds, format_detectable, list_deviations
-from reports.stats import minimum_detectable
+from reports.stats import compute_minimum_detectable
 from reports.tables import Family, list_families
 from tests.harness.fakes import make_study
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -21,7 +21,7 @@ def test_the_number_of_seeds_is_the_smallest_that_detects_the_effect() -> None:
     """One seed fewer does not detect it; a quarter of the effect takes about 16 times as many."""
     needed = count_needed_seeds(1.5, 3, 1.0)
     assert needed is not None
-    enough, fewer = (minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
+    enough, fewer = (compute_minimum_detectable(1.5, n, 3) or 0 for n in (needed, needed - 1))
     assert enough <= 1.0 < fewer
     assert count_needed_seeds(1.5, 3, 0.25) == pytest.approx(16 * needed, rel=0.15)
     assert count_needed_seeds(1.5, 3, 1e-6) is None
@@ -74,7 +74,7 @@ def test_a_dry_run_reports_the_detectable_difference(
     differences = packaged().differences_by_seed
     middle = statistics.median(list_deviations(differences))
     shown, needed = (
-        minimum_detectable(middle, 10, len(differences)),
+        compute_minimum_detectable(middle, 10, len(differences)),
         count_needed_seeds(middle, len(differences), 0.5),
     )
     assert shown is not None and needed is not None

@@ -18,8 +18,8 @@ SUBCOMMAND = HELP.replace("--help", "list")
 LISTED = "from harness.data.cli import main; import sys; sys.argv[1:] = ['list']; main()"
 # Without charts and what shows them, which take seconds.
 REPORT = (
-    "from reports.render import files, page; files.chart_bytes = lambda chart: {}; "
-    "page.page_script = str; from reports.cli import main; main()"
+    "from reports.render import files, page; files.render_chart = lambda chart: {}; "
+    "page.make_page_script = str; from reports.cli import main; main()"
 )
 # A study whose progress nobody reads, and which Ctrl-C has ended, or not.
 STUDY = """

@@ -12,7 +12,7 @@ from harness.config.load import load_study
 from harness.errors import ConfigError
 from ship.datasets import DatasetScan, Split
 from ship.datasets.base import ImageFile
-from ship.requirements import find_missing_data
+from ship.protocol_rules import find_missing_data
 from ship.subsets import make_bare_features
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases

@@ -19,7 +19,7 @@ from harness.cli import main as cli
 from harness.cli.commands import PREFETCH_STEPS
 from harness.config.load import load_study
 from harness.deploy import FILES, FOLDER
-from harness.errors import ray_address_fault
+from harness.errors import find_ray_address_fault
 
 ROOT = Path(__file__).parents[3]
 TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
@@ -107,7 +107,9 @@ def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
         assert arguments.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
         assert arguments.get("prefetch", "downloads") in PREFETCH_STEPS, (name, words)
         address = arguments.get("--address", "auto")
-        assert address.startswith("$") or address == "ray://..." or not ray_address_fault(address)
+        assert (
+            address.startswith("$") or address == "ray://..." or not find_ray_address_fault(address)
+        )
         overrides |= {value for word, value in itertools.pairwise(words) if word == "--set"}
     assert {"resources.gpus=1", "resources.cpus=4", "shots=4"} <= overrides
     load_study("prompt_len", sorted(overrides), None)

@@ -13,7 +13,7 @@ from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.recording.numbers import make_provenance_tags
 from harness.recording.study_run import ParentRun, make_configuration_tags
-from harness.store import PROTOCOLS, seed_metric
+from harness.store import PROTOCOLS, name_seed_metric
 from harness.store.open import Store
 from harness.store.run_update import RunUpdate, list_params, make_points
 from harness.study.state import read_state
@@ -51,7 +51,9 @@ class History:
             **make_provenance_tags(configuration, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
-        tested = {seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED}
+        tested = {
+            name_seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED
+        }
         metrics = make_points({"trial/seconds": 10.0 * len(seeds), **tested})
         self.store.write(
             RunUpdate(run=run, params=list_params(configuration.trial), metrics=metrics)

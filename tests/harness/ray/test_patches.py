@@ -63,12 +63,12 @@ def test_unsent_token_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     """Only if the user has a token and has not set a mode; Ray's own error names neither."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(MODE, raising=False)
-    assert patches.token_hint() == ""
+    assert patches.make_token_hint() == ""
     (tmp_path / ".ray").mkdir()
     (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
-    assert patches.token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
+    assert patches.make_token_hint().endswith("~/.ray/auth_token, set RAY_AUTH_MODE=token")
     monkeypatch.setenv(MODE, "disabled")
-    assert patches.token_hint() == ""
+    assert patches.make_token_hint() == ""
 
 
 @pytest.mark.parametrize(

@@ -81,7 +81,7 @@ def test_refusing_cluster_is_one_line_error(
     def refused(*_: object, **__: object) -> None:
         raise error
 
-    monkeypatch.setattr(wait_for_nodes, "preflight", lambda *_: None)
+    monkeypatch.setattr(wait_for_nodes, "check_resources", lambda *_: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
     monkeypatch.setattr(ray, "init", refused)
     monkeypatch.setattr(ray, "shutdown", lambda: None)

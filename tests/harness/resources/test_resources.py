@@ -12,9 +12,9 @@ from harness.config import Resources, load_study
 from harness.errors import ClusterError
 from harness.resources import (
     check_capacity,
+    check_resources,
     count_fitting_trials,
     describe_idle_gpus,
-    preflight,
     resolve_resources,
 )
 from tests.case_files import load_cases
@@ -49,7 +49,7 @@ def test_resources_that_exceed_this_machine_are_refused(
     monkeypatch.setattr(machine, "find_gpu_fault", lambda: case.get("why"))
     line = None
     try:
-        preflight(None, Resources(**case["resources"]))
+        check_resources(None, Resources(**case["resources"]))
     except ClusterError as error:
         line = str(error)
     assert line == case.get("line")
@@ -59,12 +59,12 @@ def test_resources_that_exceed_this_machine_are_refused(
 
 def test_a_listening_port_passes_and_a_closed_one_is_named() -> None:
     """The error names the address at once. An address that Ray has to find is not checked."""
-    preflight("auto", Resources(cpus=10_000))
+    check_resources("auto", Resources(cpus=10_000))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        preflight(address, Resources())
+        check_resources(address, Resources())
     with pytest.raises(ClusterError, match=f"no Ray cluster at {address}"):
-        preflight(address, Resources())
+        check_resources(address, Resources())
 
 
 LARGE, SMALL, GPU = {"CPU": 16.0}, {"CPU": 2.0}, {"CPU": 4.0, "GPU": 2.0}

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store import Run, State, Tag, is_finished, seed_metric
+from harness.store import Run, State, Tag, is_finished, name_seed_metric
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, RunRecord, make_run_record
 from reports.study.load import load_records
-from reports.study.rows import seed_rows
+from reports.study.rows import make_seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.made import run_of
@@ -99,14 +99,14 @@ def test_finished_seed_has_all_required_metrics(
     """History, plan, reuse and report agree that its run is COMPLETE and no metric is missing."""
     tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
-    metrics = {seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
+    metrics = {name_seed_metric(3, f"test/{name}"): value for name, value in scores(50.0).items()}
     if lacks:
-        metrics[seed_metric(3, f"test/{lacks}")] = math.nan
+        metrics[name_seed_metric(3, f"test/{lacks}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
     runs_by_seed = RunHistory((make_run_record(run, "harmonic_mean"),)).runs_by_seed("a")
     assert (3 in runs_by_seed and runs_by_seed[3].state is State.COMPLETE) is finished
-    rows = {row["seed"]: row for row in seed_rows(make_run_record(run))}
+    rows = {row["seed"]: row for row in make_seed_rows(make_run_record(run))}
     assert (rows[3]["state"] == "COMPLETE") is finished
     if Tag.PROTOCOL not in tags:
         assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"

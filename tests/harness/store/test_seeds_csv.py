@@ -17,12 +17,12 @@ from harness.store import (
     is_logged,
     list_logged_names,
     merge_seeds_csv,
+    name_seed_metric,
     parse_seeds_csv,
-    seed_metric,
 )
 
 NUMBERS = {
-    seed_metric(seed, name): 50.0 + seed / 3
+    name_seed_metric(seed, name): 50.0 + seed / 3
     for seed in (0, 7)
     for name in ("test/base", "test/auroc", "test/quality/coverage", "selection/loss")
 }
@@ -36,7 +36,7 @@ NUMBERS = {
 )
 def test_numbers_are_read_back_exactly(numbers: dict[tuple[int, str], float]) -> None:
     """All digits of every seed are restored, even if a seed lacks a metric."""
-    keyed = {seed_metric(seed, name): value for (seed, name), value in numbers.items()}
+    keyed = {name_seed_metric(seed, name): value for (seed, name), value in numbers.items()}
     assert parse_seeds_csv(format_seeds_csv(keyed)) == keyed
 
 
@@ -63,7 +63,7 @@ def test_ten_seeds_log_at_most_fifty_metrics(protocol: str) -> None:
     names = [f"{kind}/{name}" for kind in ("test", "selection") for name in rules.headings]
     names += ["test/quality/coverage", "test/flag/untrained", "selection_epoch"]
     metrics = list_logged_names(protocol, rules.default)
-    shown = {name for name in names if is_logged(seed_metric(3, name), metrics)}
+    shown = {name for name in names if is_logged(name_seed_metric(3, name), metrics)}
     assert {f"test/{name}" for name in (*rules.required, rules.default)} < shown
     assert 10 * len(shown) <= 60 and "test/quality/coverage" not in shown
 

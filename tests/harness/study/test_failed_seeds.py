@@ -13,7 +13,7 @@ from harness.errors import UserError
 from harness.method import MethodFunctions
 from harness.recording.trial_runs import TrialRecorder
 from harness.store.errors import StoreError
-from reports.render import csv_text, tables_as_markdown
+from reports.render import format_csv, format_tables_as_markdown
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
@@ -105,12 +105,12 @@ def test_report_shows_seed_counts(bench: Bench) -> None:
     """In the row, with the reason below the table; pairs are seeds that both rows have."""
     bench.run(make_study(seeds=3), method=with_bad(bench, 1))
     table = build_tables(load_records("small", bench.uri))[0]
-    text = csv_text(table).encode()
+    text = format_csv(table).encode()
     frame = pl.read_csv(text)
     assert frame["n"].to_list() == [3, 2, 3]
     assert frame["failed"].to_list() == [0, 1, 0]
     assert frame["pairs"].drop_nulls().to_list() == [3, 2]
-    assert "| 2 | 2 of 3 (1 failed) |" in tables_as_markdown([table])
+    assert "| 2 | 2 of 3 (1 failed) |" in format_tables_as_markdown([table])
     assert f"not in any mean: 1 failed ({REASON} (seeds 1))" in table.notes
 
 

@@ -9,7 +9,7 @@ import pytest
 import harness.ray
 from harness import resources as machine
 from harness.config import Resources
-from harness.ray.session import ALLOCATOR, worker_environment
+from harness.ray.session import ALLOCATOR, make_worker_environment
 from harness.study import features
 from harness.study.trials import TrialRunner
 from tests.harness.conftest import Bench
@@ -33,7 +33,7 @@ def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPat
         return FakeClip(name)
 
     monkeypatch.setattr(harness.ray, "ray_session", session)
-    monkeypatch.setattr(harness.ray, "cluster_resources", lambda: there)
+    monkeypatch.setattr(harness.ray, "get_cluster_resources", lambda: there)
     monkeypatch.setattr(TrialRunner, "_run_distributed", lambda *_: None)
     method = replace(bench.method, load_backbone=load)
     study = make_study(resources={"gpus": 0.5})
@@ -52,6 +52,6 @@ def test_workers_use_expandable_segments_by_default(
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
-    environment = worker_environment(Resources())
+    environment = make_worker_environment(Resources())
     allocator = {name: value for name, value in environment.items() if name in ALLOCATOR}
     assert allocator == (variables or {"PYTORCH_CUDA_ALLOC_CONF": "expandable_segments:True"})

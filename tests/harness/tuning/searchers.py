@@ -12,7 +12,7 @@ from harness.messages import FINAL
 from harness.planning.configurations import ConfigurationMaker
 from harness.planning.fingerprints import Fingerprints
 from harness.planning.plan import Work, make_plan
-from harness.store import seed_metric
+from harness.store import name_seed_metric
 from harness.store.history import RunHistory
 from harness.tuning.searcher import StudySearcher
 from ship.trial_config import TrialConfig
@@ -53,7 +53,7 @@ def searcher_of(
 def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
     """Return the last result of a successful trial."""
     work = searcher.attempts[trial_id].work
-    keys = {seed: seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
+    keys = {seed: name_seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
     numbers = {key: score(work.configuration.trial, seed) for seed, key in keys.items()}
     return {FINAL: [{"metrics": numbers}]}
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from harness.store import address_fault
+from harness.store import find_address_fault
 from harness.wording import mask_secrets
 from reports.errors import ReportError
 from tests.case_files import load_cases
@@ -40,7 +40,7 @@ def test_secrets_are_masked(text: str, shown: str) -> None:
 def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secret: str) -> None:
     """An address that cannot be parsed is refused and not shown. Others have no secret."""
     uri = shape.format(s=scheme, p=place, x=f"{BEGIN}{secret}{END}")
-    fault = address_fault(uri)
+    fault = find_address_fault(uri)
     texts = [f"{uri}: failed: no route to '{uri}'", uri, f"API request to {uri}/api/2.0 failed"]
     for text in [fault] if fault else texts:
         shown = mask_secrets(text)
@@ -50,4 +50,4 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
 @pytest.mark.parametrize("uri", CASES["readable"])
 def test_addresses_that_mlflow_accepts_are_accepted(uri: str) -> None:
     """They are not refused as unparsable."""
-    assert address_fault(uri) is None
+    assert find_address_fault(uri) is None

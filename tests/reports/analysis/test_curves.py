@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from reports.analysis.training import learning_curves
+from reports.analysis.training import make_learning_curves
 from reports.study import Study, load_records
 from tests.reports.analysis.planted import levelled
 from tests.reports.builder import StoreBuilder, scores
@@ -39,7 +39,7 @@ def test_curves_of_a_configuration_have_an_interval_over_its_runs() -> None:
     builder.trial({"f0": 0}, {s: scores(60.0 + s) for s in (2, 3)})
     builder.trial({"f0": 1}, {s: scores(50.0) for s in range(4)}, state="PRUNED")
     curves = {"run0": [40.0, 50.0, 55.0], "run1": [42.0, 54.0], "run2": [41.0]}
-    rows = learning_curves(with_curves(builder, curves))
+    rows = make_learning_curves(with_curves(builder, curves))
     names = ("label", "state", "step", "y")
     assert [tuple(row[name] for name in names) for row in rows] == [
         ("f0 0", "COMPLETE", 3, 41.0), ("f0 0", "COMPLETE", 4, 52.0),
@@ -62,5 +62,5 @@ def test_curves_are_read_from_the_store_on_demand(store_uri: str) -> None:
     runs = client.search_runs([experiment.experiment_id], "tags.`ship.kind` = 'trial'")
     for step, value in ((2, 41.0), (1, 30.0)):
         client.log_metric(runs[0].info.run_id, KEY, value, step=step)
-    points = learning_curves(load_records(builder.name, store_uri))
+    points = make_learning_curves(load_records(builder.name, store_uri))
     assert [(point["step"], point["y"]) for point in points] == [(1, 30.0), (2, 41.0)]

@@ -8,7 +8,7 @@ import pytest
 
 from reports.analysis import explain_incomparability
 from reports.analysis.importance import Importance, compute_importance
-from reports.analysis.training import OPTIMAL, cost_points
+from reports.analysis.training import OPTIMAL, make_cost_points
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder
 
@@ -80,7 +80,7 @@ def test_incomparable_scores_choose_no_best_configuration(rules: tuple[str, str]
     for run, rule in zip(builder.runs, rules, strict=True):
         run.tags["ship.selection"] = rule
     assert why in explain_incomparability(builder.study())
-    points = cost_points(builder.study(), METRIC)
+    points = make_cost_points(builder.study(), METRIC)
     assert points and OPTIMAL not in {point["kind"] for point in points}
 
 

@@ -13,13 +13,13 @@ from reports.analysis import (
     build_factor_tables,
     compute_if_available,
     compute_importance,
-    cost_points,
+    make_cost_points,
 )
-from reports.render import csv_text, tables_as_markdown
+from reports.render import format_csv, format_tables_as_markdown
 from tests.reports.analysis.planted import METRIC, drawn, grid, nothing
 from tests.reports.builder import StoreBuilder, scores
 
-ANALYSES: tuple[Any, ...] = (compute_importance, cost_points)
+ANALYSES: tuple[Any, ...] = (compute_importance, make_cost_points)
 LEVELS = st.one_of(
     st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=4),
     st.lists(st.integers(), max_size=2), st.dictionaries(st.just("name"), st.text(max_size=3)),
@@ -64,7 +64,9 @@ def test_analyses_of_any_levels_and_numbers_give_a_result_or_a_reason(
         tables = build_factor_tables(
             study, METRIC, compute_if_available(compute_importance, study, METRIC)
         )
-    assert all(csv_text(table) for table in tables) and isinstance(tables_as_markdown(tables), str)
+    assert all(format_csv(table) for table in tables) and isinstance(
+        format_tables_as_markdown(tables), str
+    )
 
 
 @pytest.mark.parametrize(

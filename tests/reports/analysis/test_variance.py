@@ -9,12 +9,12 @@ from reports.analysis.contrasts import build_model
 from reports.analysis.design import VariedFactor
 from reports.analysis.variance import (
     block_f,
-    common_share,
+    compute_common_share,
+    compute_noise_percentage,
+    compute_seed_products,
+    compute_share_of_variance,
+    compute_term_contrasts,
     epsilon,
-    noise_percentage,
-    seed_products,
-    share_of_variance,
-    term_contrasts,
 )
 from reports.stats import Array
 
@@ -43,8 +43,8 @@ def test_intervals_contain_the_true_share() -> None:
     by_first = effect.reshape(3, 4).mean(axis=1)
     true, n_covered = 100 * by_first.var() / effect.var(), 0
     for _ in range(600):
-        total, _, first, *_ = seed_products(drawn(effect, 5, rng), model)
-        estimate = share_of_variance(first, total)
+        total, _, first, *_ = compute_seed_products(drawn(effect, 5, rng), model)
+        estimate = compute_share_of_variance(first, total)
         assert estimate is not None and estimate.low is not None and estimate.high is not None
         n_covered += estimate.low <= true <= estimate.high
     assert 0.93 <= n_covered / 600 <= 0.99
@@ -79,7 +79,7 @@ def test_unequal_noise_is_not_flagged_as_an_effect(kind: str) -> None:
     called = np.zeros(3)
     for _ in range(600):
         values = unequal(kind, 5, rng)
-        called += [block_f(term_contrasts(term, values)).p < 0.05 for term in model.terms]
+        called += [block_f(compute_term_contrasts(term, values)).p < 0.05 for term in model.terms]
     assert called.max() / 600 < 0.072  # 5% and 2.5 standard errors of 600 studies
 
 
@@ -95,14 +95,14 @@ def test_epsilon_is_between_1_over_df_and_1() -> None:
 def test_there_is_no_share_if_configurations_differ_only_by_noise() -> None:
     """If seeds disagree completely, there is no variance to divide among factors."""
     products = np.array([[1.0, -0.5], [-0.5, 1.0]])
-    assert share_of_variance(products, products) is None
-    assert noise_percentage(products) == 100
+    assert compute_share_of_variance(products, products) is None
+    assert compute_noise_percentage(products) == 100
 
 
 def test_two_seeds_have_no_interval() -> None:
     """With one of two seeds left out, no product between seeds remains."""
     products = np.array([[1.0, 0.5], [0.5, 1.0]])
-    estimate = share_of_variance(products / 2, products)
+    estimate = compute_share_of_variance(products / 2, products)
     assert estimate is not None and (estimate.mean, estimate.low, estimate.high, estimate.n) == (
         50,
         None,
@@ -121,22 +121,28 @@ def test_a_factor_without_effect_has_no_share_and_no_test(
     for _ in range(50):
         of_first = 60 + rng.normal(0, 1.5, seeds) + rng.normal(0, 1, (levels[0], seeds))
         values = np.repeat(of_first, levels[1], axis=0)
-        total, _, _, *parts = seed_products(values, model)
+        total, _, _, *parts = compute_seed_products(values, model)
         # the second factor, and its pair with the first
         for term, part in zip(model.terms[1:], parts, strict=True):
-            assert block_f(term_contrasts(term, values)) == (0.0, term.degrees_of_freedom, 1.0)
-            estimate = share_of_variance(part, total)
+            assert block_f(compute_term_contrasts(term, values)) == (
+                0.0,
+                term.degrees_of_freedom,
+                1.0,
+            )
+            estimate = compute_share_of_variance(part, total)
             assert estimate is None or (estimate.mean, estimate.high or 0) == (0, 0)
 
 
 def test_equal_configurations_have_no_variance() -> None:
     """Rounding errors of the means over configurations are no variance, either."""
     values = np.tile(60 + np.random.default_rng(6).normal(0, 1.5, 7), (12, 1))
-    total, _, first, *_ = seed_products(values, build_model(two_factors(3, 4)))
-    assert share_of_variance(first, total) is None and noise_percentage(total) is None
+    total, _, first, *_ = compute_seed_products(values, build_model(two_factors(3, 4)))
+    assert (
+        compute_share_of_variance(first, total) is None and compute_noise_percentage(total) is None
+    )
 
 
 def test_constant_contrasts_are_not_divided_by_0() -> None:
     """Zero contrasts have the common share 0, and equal ones have the p of the sign test."""
-    assert common_share(np.zeros((2, 5))) == 0
+    assert compute_common_share(np.zeros((2, 5))) == 0
     assert block_f(np.ones((1, 5))).p == 2.0**-4

@@ -3,7 +3,7 @@
 import pytest
 
 from reports.answer import Answer
-from reports.charts import study_charts
+from reports.charts import make_study_charts
 from reports.report import make_report
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.studies import crossed, leveled, over_datasets, quality
@@ -90,5 +90,5 @@ def test_close_levels_have_different_names() -> None:
     new = {0.999: 50.0, 0.9995: 55.0, 0.9999: 52.0, 0.99995: 53.0, 0.99999: 54.0}
     report = make_report(leveled(new).study())
     assert "n_ctx=0.999, H is higher for 0.9995 (" in report.answer.findings[0].text
-    (chart, *_) = study_charts(report)
+    (chart, *_) = make_study_charts(report)
     assert "0.9995 61.9, 0.9999 60.0, 0.99995 60.6, 0.99999 61.3." in chart.caption

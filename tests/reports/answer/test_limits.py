@@ -8,11 +8,11 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import CORRECT_FILE, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, name_seed_metric
 from reports.answer import Answer
-from reports.render.page import overview_lines
+from reports.render.page import make_overview_lines
 from reports.report import make_report
-from reports.stats import max_correct_by_guessing
+from reports.stats import compute_max_correct_by_guessing
 from reports.study.on_demand import CorrectFiles
 from tests.reports.builder import StoreBuilder, prompt_len, scores
 from tests.reports.listed import listed
@@ -105,7 +105,7 @@ def test_limits_come_before_findings() -> None:
     report = make_report(listed("saturated").study())
     assert report.answer.lines[0].startswith("saturated: in 11 of 15 trials")
     entry = {"study": report.study, "answer": report.answer, "ran": "", "filter_values": {}}
-    assert [*overview_lines([entry])][1].strip() == report.answer.lines[0]
+    assert [*make_overview_lines([entry])][1].strip() == report.answer.lines[0]
 
 
 @pytest.mark.parametrize(("raised", "limited"), [(4, False), (5, True)])
@@ -150,7 +150,7 @@ def chance(
     for control, accuracy in accuracies.items():
         n_new = int((~is_seen).sum())
         right = np.where(is_seen, True, np.cumsum(~is_seen) <= round(accuracy * n_new))
-        columns = {seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
+        columns = {name_seed_metric(seed, kind): right for seed in SEEDS for kind in ("own", "all")}
         texts = {"eval_set": [""] * len(IDS), "class_id": IDS, "class": [f"c{i}" for i in IDS]}
         (folder / control).mkdir()
         pl.DataFrame({**texts, "seen": is_seen, **columns}).write_parquet(
@@ -225,6 +225,6 @@ def test_guessing_is_judged_by_the_binomial_distribution() -> None:
     """More than 5% of guesses reach this number of correct answers, at most 5% one more."""
     stats = pytest.importorskip("scipy.stats")
     for images, classes in ((110, 11), (10, 2), (5000, 100), (3, 50)):
-        most = max_correct_by_guessing(images, classes)
+        most = compute_max_correct_by_guessing(images, classes)
         reached = stats.binom.sf([most - 1, most], images, 1 / classes)
         assert reached[0] > 0.05 >= reached[1]

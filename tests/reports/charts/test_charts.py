@@ -12,14 +12,14 @@ import altair
 import pytest
 from PIL import Image
 
-from harness.store import run_address, runs_address
+from harness.store import get_runs_address, run_address
 from reports.charts import (
     Chart,
-    chart_bytes,
-    factor_chart,
-    page_script,
-    study_charts,
-    style_for_page,
+    adapt_style_to_page,
+    make_factor_chart,
+    make_page_script,
+    make_study_charts,
+    render_chart,
 )
 from reports.report import make_report
 from tests.reports import cases
@@ -39,7 +39,7 @@ from tests.reports.studies import (
 
 def charts_of(builder: StoreBuilder, metric: str | None = None) -> dict[str, Chart]:
     """A study's charts by name."""
-    charts = study_charts(make_report(builder.study(), metric))
+    charts = make_study_charts(make_report(builder.study(), metric))
     assert len({chart.name for chart in charts}) == len(charts)
     return {chart.name: chart for chart in charts}
 
@@ -82,7 +82,7 @@ def test_charts_equal_the_committed_ones(name: str) -> None:
     charts = charts_of((STUDIES | MORE)[name]())
     assert charts
     for chart in charts.values():
-        altair.Chart.from_dict(style_for_page(chart.spec))
+        altair.Chart.from_dict(adapt_style_to_page(chart.spec))
         assert chart.spec["description"] == chart.caption and chart.caption.endswith(".")
     drawn = {key: any_chart.spec for key, any_chart in charts.items()}
     text = shortened(json.dumps(drawn, ensure_ascii=False).replace("}, {", "},\n{"))
@@ -93,7 +93,7 @@ def test_each_configuration_with_a_logged_objective_has_a_curve() -> None:
     """Configurations without one have no curve."""
     logged = {f"run{i}": [50.0 + i, 51.0 + i, 52.0 + i] for i in range(5)}
     report = make_report(with_curves(grid((5,), lambda s: 5.0 * s["f0"], 2), logged))
-    charts = {chart.name: chart for chart in study_charts(report)}
+    charts = {chart.name: chart for chart in make_study_charts(report)}
     curve = values(charts["curves"], "curves")
     assert len(curve) == 15 and {point["y"] for point in curve} == {50.0 + i for i in range(7)}
 
@@ -118,7 +118,7 @@ def values(chart: Chart, name: str) -> list[dict[str, Any]]:
 )
 def test_the_address_of_a_run_has_no_secret(uri: str, base: str) -> None:
     """It is the address in MLflow's UI. An invalid run ID has no address."""
-    runs = runs_address(uri, "7")
+    runs = get_runs_address(uri, "7")
     assert (
         run_address(runs, "ab12")
         == f"{base}/#/experiments/7/runs/ab12?workflowType=machine_learning"
@@ -144,7 +144,7 @@ def test_dots_link_to_their_runs(store_uri: str) -> None:
     from reports.study import load_records
 
     study = load_records("prompt_len", prompt_len().write(store_uri))
-    (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
+    (chart,) = make_factor_chart(study, study.factors[0], "harmonic_mean")
     runs = {dot["run"] for dot in values(chart, "seeds")}
     run_ids = study.rows.filter(study.rows["control"] == "")["run_id"].unique().to_list()
     assert runs == set(run_ids) and layer(chart, "seeds")["encoding"]["href"] == {"field": "href"}
@@ -166,19 +166,19 @@ def test_each_kind_of_chart_is_drawn_with_any_characters() -> None:
         every += charts_of(make()).values()
     kinds = {chart.name.split("-")[0]: chart for chart in reversed(every)}
     for chart in (every[0], *kinds.values()):
-        assert all(chart_bytes(chart).values())
+        assert all(render_chart(chart).values())
 
 
 def test_the_page_script_sets_vega_embed() -> None:
     """vl-convert's own bundle defines window.vegaEmbed."""
-    assert "window.vegaEmbed=" in page_script()
+    assert "window.vegaEmbed=" in make_page_script()
 
 
 def test_exported_charts_have_a_columns_width_and_embedded_fonts() -> None:
     """No font is of Type 3, and PNG files are the same every time."""
     study = prompt_len().study()
-    (chart,) = factor_chart(study, study.factors[0], "harmonic_mean")
-    first, second = chart_bytes(chart), chart_bytes(chart)
+    (chart,) = make_factor_chart(study, study.factors[0], "harmonic_mean")
+    first, second = render_chart(chart), render_chart(chart)
     assert first["png"] == second["png"]
     image = Image.open(io.BytesIO(first["png"]))
     assert image.width == pytest.approx(4 * 3.3 * 72, abs=4)
@@ -190,11 +190,11 @@ def test_exported_charts_have_a_columns_width_and_embedded_fonts() -> None:
 def test_intervals_beyond_the_frame_end_in_arrow_heads() -> None:
     """The interval of two seeds is large, so the dots set the frame, and cut ends are marked."""
     study = leveled({1: 50.0, 2: 51.0}).study()
-    (chart,) = factor_chart(study, study.factors[0], METRIC)
+    (chart,) = make_factor_chart(study, study.factors[0], METRIC)
     low, high = layer(chart, "means")["encoding"]["y"]["scale"]["domain"]
     for end, frame in {"low": low, "high": high}.items():
         assert [head["frame"] for head in values(chart, f"{end} cut")] == [frame] * 2
     assert "Arrowheads mark intervals that extend beyond the frame." in chart.caption
     study = leveled({1: 50.0, 2: 51.0}, seeds=5).study()
-    (whole,) = factor_chart(study, study.factors[0], METRIC)
+    (whole,) = make_factor_chart(study, study.factors[0], METRIC)
     assert not [spec for spec in whole.spec["layer"] if "cut" in spec.get("name", "")]

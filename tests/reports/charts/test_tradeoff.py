@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.charts.tradeoff import tradeoff_chart
+from reports.charts.tradeoff import make_tradeoff_chart
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.charts.test_charts import values
 from tests.reports.studies import cross_dataset
@@ -21,7 +21,7 @@ def three_levels() -> StoreBuilder:
 
 def test_points_are_means_and_the_front_is_marked() -> None:
     """A control is never on the front, although it is better in both halves."""
-    (chart,) = tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
+    (chart,) = make_tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
     points = {point["label"]: point for point in values(chart, "configurations")}
     assert [point["kind"] for point in points.values()].count("control") == 1
     front = {label for label, point in points.items() if point["kind"].startswith("Pareto-optimal")}
@@ -31,7 +31,7 @@ def test_points_are_means_and_the_front_is_marked() -> None:
 
 def test_lines_have_equal_harmonic_means() -> None:
     """On each line 2xy / (x + y) is constant, and the caption lists the values."""
-    (chart,) = tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
+    (chart,) = make_tradeoff_chart(three_levels().study(), "harmonic_mean", PLACE)
     lines = values(chart, "equal")
     assert len({line["h"] for line in lines}) >= 3
     for line in lines:
@@ -42,9 +42,9 @@ def test_lines_have_equal_harmonic_means() -> None:
 
 def test_other_metrics_have_no_tradeoff_chart() -> None:
     """The same is true for a study with one finished group."""
-    assert not [*tradeoff_chart(three_levels().study(), "base", PLACE)]
+    assert not [*make_tradeoff_chart(three_levels().study(), "base", PLACE)]
     study = cross_dataset().study()
-    assert not [*tradeoff_chart(study, "average", PLACE)]
+    assert not [*make_tradeoff_chart(study, "average", PLACE)]
     builder = StoreBuilder("one", [FACTOR], seeds=[0])
     builder.trial({"generator.n_ctx": 1}, {0: scores(50.0)})
-    assert not [*tradeoff_chart(builder.study(), "harmonic_mean", PLACE)]
+    assert not [*make_tradeoff_chart(builder.study(), "harmonic_mean", PLACE)]

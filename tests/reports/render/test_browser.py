@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from reports.charts import study_charts
+from reports.charts import make_study_charts
 from reports.errors import ReportError
-from reports.render import overview_files
+from reports.render import make_overview_files
 from reports.render.page import report_page
 from reports.report import make_report
 from tests.reports.builder import prompt_len
@@ -97,7 +97,7 @@ def linked() -> str:
         prompt_len().study(), runs_address="http://127.0.0.1:5000/#/experiments/1/runs/"
     )
     report = make_report(study)
-    return report_page(report, study_charts(report))
+    return report_page(report, make_study_charts(report))
 
 
 def test_charts_are_drawn_without_errors(browser: Any, tmp_path: Path) -> None:
@@ -185,7 +185,9 @@ def test_a_page_is_no_wider_than_its_window(browser: Any, tmp_path: Path, width:
     """Tables and charts scroll in their own boxes, also on a telephone."""
     long = "descriptions/of_every_class_of_imagenet_in_full_" * 4
     named = leveled({f"{long}1": 50.0, f"{long}2": 55.0}, name=f"a_study_of_{long}")
-    overview, *_ = overview_files([make_report(named.study()), ReportError("left out: " + long)])
+    overview, *_ = make_overview_files(
+        [make_report(named.study()), ReportError("left out: " + long)]
+    )
     for text in (linked(), whole_page(named), overview["index.html"].decode()):
         show(browser, text, tmp_path, width)
         wait(browser, "return document.querySelector('.chart svg, #filters')")
@@ -249,7 +251,7 @@ return weak;
 def test_the_overview_filters_studies(browser: Any, tmp_path: Path) -> None:
     """It filters by shared properties and by words."""
     reports = [make_report(study.study()) for study in (prompt_len(), over_datasets())]
-    files, _, _ = overview_files(reports)
+    files, _, _ = make_overview_files(reports)
     show(browser, files["index.html"].decode(), tmp_path)
     shown = "return [...document.querySelectorAll('.study:not([hidden])')].map((one) => one.id)"
     assert browser.execute_script(shown) == ["prompt_len", "main"]

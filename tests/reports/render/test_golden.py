@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from reports.cells import Table
-from reports.render import csv_text, tables_as_latex, tables_as_markdown
+from reports.render import format_csv, format_tables_as_latex, format_tables_as_markdown
 from reports.render.files import report_text
 from reports.report import make_report
 from tests.case_files import load_cases
@@ -19,9 +19,9 @@ GOLDEN = Path(__file__).parent / "golden"
 _FORMS: dict[str, Callable[[list[Table]], str]] = {
     "-80.txt": lambda tables: terminal_text(tables, 80),
     "-140.txt": lambda tables: terminal_text(tables, 140),
-    ".md": tables_as_markdown,
-    ".tex": tables_as_latex,
-    ".csv": lambda tables: shortened("".join(csv_text(table) for table in tables)),
+    ".md": format_tables_as_markdown,
+    ".tex": format_tables_as_latex,
+    ".csv": lambda tables: shortened("".join(format_csv(table) for table in tables)),
 }
 
 

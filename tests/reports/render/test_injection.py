@@ -7,13 +7,13 @@ from dataclasses import replace
 import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
-from reports.charts import study_charts, style_for_page, to_safe_json
+from reports.charts import adapt_style_to_page, make_study_charts, to_safe_json
 from reports.errors import ReportError
-from reports.render import tables_as_latex
+from reports.render import format_tables_as_latex
 from reports.render.files import report_files, report_text
 from reports.render.markup import escape_markdown
-from reports.render.page import report_page, table_html
-from reports.render.spreadsheet import csv_text
+from reports.render.page import render_table, report_page
+from reports.render.spreadsheet import format_csv
 from reports.report import Report, make_report
 from reports.stats import Estimate
 from reports.study.load import load_records
@@ -50,7 +50,7 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     report = study_of([*FORMULAS, "b"], reason=FORMULAS[0])
     texts = [data.decode() for name, data in report_files(report).items() if name.endswith(".csv")]
     texts += [report_text("csv", report)]
-    texts += [csv_text(labeled("x", heading=formula)) for formula in FORMULAS]
+    texts += [format_csv(labeled("x", heading=formula)) for formula in FORMULAS]
     cells = {cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row}
     assert {f"'{formula}" for formula in FORMULAS} <= cells
     assert cells.isdisjoint(FORMULAS)
@@ -58,14 +58,14 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
 
 def test_numbers_of_a_csv_stay_numbers() -> None:
     """A minus sign does not make a number a formula."""
-    (first, _) = csv.DictReader(io.StringIO(csv_text(labeled("-4"))))
+    (first, _) = csv.DictReader(io.StringIO(format_csv(labeled("-4"))))
     assert (first["level"], first["new_mean"], first["new_low"]) == ("-4", "-1.5", "-2.0")
 
 
 @pytest.mark.parametrize("text", ["{{" + ELEMENT + "}} " + ELEMENT, ELEMENT, "{{x}}"])
 def test_a_heading_is_no_element_of_the_page(text: str) -> None:
     """This is also true if it looks like a unit."""
-    html = table_html(labeled(text, heading=text)).replace("&#123;", "{")
+    html = render_table(labeled(text, heading=text)).replace("&#123;", "{")
     assert "<img" not in html
     assert html.count(text.replace("<", "&lt;").replace(">", "&gt;")) == 3
 
@@ -75,9 +75,9 @@ def test_a_page_shows_markup_as_text() -> None:
     text = "a\x00b\x1b[2Jc\u202ed"
     report = study_of([text, "b", "c"], reason=text)
     report = replace(report, study=replace(report.study, description=text, versions={"x": text}))
-    specs = to_safe_json([style_for_page(chart.spec) for chart in study_charts(report)])
+    specs = to_safe_json([adapt_style_to_page(chart.spec) for chart in make_study_charts(report)])
     shown = report_page(report)
-    for where in (specs, shown, table_html(labeled(text, heading=text))):
+    for where in (specs, shown, render_table(labeled(text, heading=text))):
         assert not set("\x00\x1b\u202e") & set(where)
         assert "\\u202ed" in where
     assert shown.count(r"a\x00b\x1b[2Jc\u202ed") >= 5
@@ -87,7 +87,7 @@ def test_a_page_shows_markup_as_text() -> None:
 @pytest.mark.parametrize("label", ["[1, 2]", "*", " [x"])
 def test_latex_does_not_parse_a_label_as_an_argument(label: str) -> None:
     """After a line break, a bracket would be a distance and a star part of the command."""
-    text = "".join(tables_as_latex([labeled(label, heading=f"a / {label}")]).split())
+    text = "".join(format_tables_as_latex([labeled(label, heading=f"a / {label}")]).split())
     assert r"\\[" not in text.replace(r"\\[-2pt]", "") and r"\\*" not in text
     assert text.count("{}" + "".join(label.split())) >= 2
 

@@ -13,7 +13,7 @@ import pytest
 
 from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.errors import ReportError
-from reports.formatting import p_text
+from reports.formatting import format_p
 from reports.render.files import (
     is_page_of,
     make_publication,
@@ -21,9 +21,9 @@ from reports.render.files import (
     report_text,
     write_files,
 )
-from reports.render.markup import escape_latex, tables_as_latex
+from reports.render.markup import escape_latex, format_tables_as_latex
 from reports.render.page import report_page
-from reports.render.spreadsheet import combined_csv
+from reports.render.spreadsheet import format_combined_csv
 from reports.report import make_report
 from reports.stats import Estimate
 from reports.tables.build import build_tables
@@ -85,7 +85,7 @@ WIDE = over_datasets([f"d{i}" for i in range(12)], skip={("vae", "d3"): "MISSING
 def test_one_csv_of_all_tables_reads_back_typed(builder: StoreBuilder) -> None:
     """Readers that infer types from the first rows infer the right ones."""
     tables = build_tables(builder.study())
-    text = combined_csv(tables)
+    text = format_combined_csv(tables)
     frame, other = pl.read_csv(io.StringIO(text)), pd.read_csv(io.StringIO(text))
     assert frame.columns == list(other.columns) and frame.columns[0] == "table"
     assert frame["table"].to_list() == [table.name for table in tables for _ in table.rows]
@@ -131,7 +131,7 @@ def test_latex_compiles(tmp_path: Path) -> None:
     """The tables compile without changes, within a two-column page's width."""
     eleven = build_tables(over_datasets(COOP, seeds=(0, 1)).study())[:2]
     tables = [*eventful(), nasty(), *torn(), *collapsed(), *eleven]
-    body = tables_as_latex(tables).replace("{table}", "{table*}")
+    body = format_tables_as_latex(tables).replace("{table}", "{table*}")
     head = (
         r"\documentclass[twocolumn]{article}\usepackage[T1]{fontenc}\usepackage{booktabs}"
         r"\usepackage[margin=2cm]{geometry}\begin{document}"
@@ -170,4 +170,4 @@ def test_an_html_page_is_self_contained() -> None:
 )  # fmt: skip
 def test_p_has_two_significant_digits(p: float, text: str) -> None:
     """It is never printed as 0.00."""
-    assert p_text(p) == text
+    assert format_p(p) == text

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from reports.stats import DRAWS, interval_over_classes, resample_accuracy
+from reports.stats import DRAWS, compute_interval_over_classes, resample_accuracy
 
 
 def test_classes_are_resampled_with_all_their_images() -> None:
@@ -42,7 +42,7 @@ def test_the_interval_covers_the_truth_of_all_classes(k: int) -> None:
         right = [rng.binomial(10, p).astype(float) for p in (easy, moved)]
         first, second = (resample_accuracy("", ids, n_covered, images) for n_covered in right)
         assert first is not None and second is not None
-        interval = interval_over_classes(0.0, [second - first])
+        interval = compute_interval_over_classes(0.0, [second - first])
         # the clipping pulls the mean down a little: what it is with endlessly many classes
         truth = -0.12
         assert interval.low is not None and interval.high is not None

@@ -11,12 +11,12 @@ from scipy import stats as reference
 
 from reports.stats import (
     compare_paired,
+    compute_minimum_detectable,
+    compute_one_sample_p,
+    compute_percent_interval,
     correlation,
     holm,
     mean_interval,
-    minimum_detectable,
-    one_sample_p,
-    percent_interval,
     rank_correlation,
     rank_groups,
 )
@@ -44,7 +44,7 @@ def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
 
 def test_percent_interval_equals_a_calculation_by_hand() -> None:
     """Near 100 its upper side is shorter, and in the middle it is the t-interval."""
-    estimate = percent_interval([96.0, 98.0, 99.0])
+    estimate = compute_percent_interval([96.0, 98.0, 99.0])
     mean = 293 / 3
     half = 4.3026527 * math.sqrt(7 / 3 / 3) / (mean * (1 - mean / 100))
     middle = math.log(mean / (100 - mean))
@@ -56,7 +56,7 @@ def test_percent_interval_equals_a_calculation_by_hand() -> None:
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
     """It contains its mean and has no end beyond 0 or 100. Missing ends are None."""
-    estimate = percent_interval(values)
+    estimate = compute_percent_interval(values)
     if estimate.low is None or estimate.high is None:
         assert np.ptp(values) <= 1e-6 or estimate.mean in (0.0, 100.0)
     else:
@@ -90,7 +90,7 @@ def test_comparison_agrees_with_scipy(a: dict[int, float], b: dict[int, float]) 
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_one_sample_p_is_scipys(values: list[float]) -> None:
     """p of a mean against 0 is that of scipy's t-test, and None if the values do not vary."""
-    result = one_sample_p(values)
+    result = compute_one_sample_p(values)
     if result is None:
         assert np.ptp(values) <= 1e-9 * max(map(abs, values)) or np.std(values) == 0
     elif np.std(values) > 1e-3:
@@ -137,7 +137,7 @@ def test_minimum_detectable_effect_is_detected_with_80_percent_power(
     n: int, comparisons: int
 ) -> None:
     """Simulated studies with this effect reject in 80% of cases at Holm's first step."""
-    effect = minimum_detectable(2.0, n, comparisons)
+    effect = compute_minimum_detectable(2.0, n, comparisons)
     assert effect is not None
     rng = np.random.default_rng(0)
     drawn = rng.normal(effect, 2.0, size=(20_000, n))
@@ -148,7 +148,7 @@ def test_minimum_detectable_effect_is_detected_with_80_percent_power(
 @pytest.mark.parametrize(("std", "n"), [(1.0, 1), (0.0, 5)])
 def test_minimum_detectable_effect_needs_pairs_that_vary(std: float, n: int) -> None:
     """Without a standard deviation it is None."""
-    assert minimum_detectable(std, n) is None
+    assert compute_minimum_detectable(std, n) is None
 
 
 def test_rank_correlation_of_few_configurations_is_exact() -> None:

@@ -15,7 +15,7 @@ from reports.stats import (
     compare_paired,
     critical,
 )
-from reports.stats.power import _find_further, further_pairs
+from reports.stats.power import _find_further, estimate_further_pairs
 
 
 def difference(mean: float, half: float, n: int = 10) -> Compared:
@@ -100,7 +100,7 @@ def test_the_range_of_further_seeds_narrows_with_more_seeds() -> None:
 
 def test_further_seeds_of_a_precise_difference_are_few() -> None:
     """Few further seeds suffice, although 250 would have a noncentrality of 38."""
-    assert further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
+    assert estimate_further_pairs(5, 1.204, 0.1189, 1.0, 5) == (1, 14)
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.5, 0.9, 0.99, 1.01, 1.2, 2.0, 5.0])
@@ -109,7 +109,7 @@ def test_further_seeds_of_a_precise_difference_are_few() -> None:
 def test_further_seeds_are_an_ascending_range(n: int, std: float, mean: float) -> None:
     """The fewest are never more than the most, also for small standard deviations."""
     for family in (1, 5, 100):
-        fewest, most = further_pairs(n, mean, std, 1.0, family)
+        fewest, most = estimate_further_pairs(n, mean, std, 1.0, family)
         assert 1 <= fewest <= most <= MAX_FURTHER_PAIRS + 1
 
 

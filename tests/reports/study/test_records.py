@@ -9,8 +9,8 @@ import pytest
 
 from harness.store import Run, read_runs
 from reports.errors import ReportError
-from reports.stats import percent_interval
-from reports.study.load import load_records, study_from_runs
+from reports.stats import compute_percent_interval
+from reports.study.load import build_study_from_runs, load_records
 from reports.tables import build_tables
 from tests.case_files import load_cases
 from tests.reports.builder import StoreBuilder, prompt_len, scores
@@ -133,7 +133,7 @@ def test_mixed_factor_values_become_text() -> None:
 def test_an_experiment_that_is_no_study_is_one_line() -> None:
     """An experiment without a study's run is named."""
     with pytest.raises(ReportError, match="is not a ship-sweep study"):
-        study_from_runs("other", [])
+        build_study_from_runs("other", [])
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '[{"control": ""}]'])
@@ -144,7 +144,7 @@ def test_a_damaged_list_of_configurations_is_one_line(text: str) -> None:
     tags = {k: v for k, v in parent.tags.items() if not k.startswith("ship.planned.")}
     broken = Run("parent", 0, {**tags, "ship.planned": text}, {}, {})
     with pytest.raises(ReportError, match=r"MLflow tag ship\.planned"):
-        study_from_runs("prompt_len", [broken, *builder.runs])
+        build_study_from_runs("prompt_len", [broken, *builder.runs])
 
 
 def test_reports_read_the_numbers_that_the_harness_writes() -> None:
@@ -165,7 +165,7 @@ def test_reports_read_the_numbers_that_the_harness_writes() -> None:
     run = builder.runs[0]
     run.metrics.clear()
     run.metrics.update(recorder.compute_final_metrics(numbers, (3, 4), "generalized_zero_shot"))
-    interval = percent_interval(halves["unseen"])
+    interval = compute_percent_interval(halves["unseen"])
     ends = [run.metrics[f"test/unseen_{end}"] for end in ("low", "high")]
     assert ends == [interval.low, interval.high]
     ended = {f"test/{name}_{end}" for name in halves for end in ("low", "high")}

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from harness.store import PROTOCOLS, Run, Tag
 from reports.errors import ReportError
-from reports.render.files import file_name, report_text, write_report
+from reports.render.files import make_file_name, report_text, write_report
 from reports.report import make_report
-from reports.study.load import study_from_runs
+from reports.study.load import build_study_from_runs
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.pages import Parsed, whole_page
 from tests.reports.studies import one_factor
@@ -64,7 +64,7 @@ def test_a_report_stays_in_its_folder(tmp_path: Path) -> None:
     assert {file.resolve().parent for file in files} == {out.resolve()}
     assert {file for file in tmp_path.rglob("*") if file.is_file()} == set(files)
     assert any(file.suffix == ".png" for file in files)
-    assert "/" not in file_name("../x")
+    assert "/" not in make_file_name("../x")
 
 
 _JSON = st.recursive(
@@ -99,7 +99,7 @@ def check(edits: list[tuple[int, str, str]]) -> None:
         run = drawn_runs[place % len(drawn_runs)]
         drawn_runs[place % len(drawn_runs)] = dataclasses.replace(run, tags={**run.tags, tag: text})
     try:
-        report = make_report(study_from_runs("x", drawn_runs))
+        report = make_report(build_study_from_runs("x", drawn_runs))
     except ReportError as error:
         assert "\n" not in str(error)
         return
@@ -126,7 +126,7 @@ def test_invalid_seeds_are_one_line(seeds: str) -> None:
         drawn_runs[0], tags={**drawn_runs[0].tags, Tag.STUDY: config}
     )
     with pytest.raises(ReportError, match="seeds"):
-        study_from_runs("x", drawn_runs)
+        build_study_from_runs("x", drawn_runs)
 
 
 @pytest.mark.parametrize("effect", ["1", True, 0, -1, 1e9])

@@ -11,7 +11,7 @@ from reports.render import make_publication
 from reports.report import make_report
 from reports.study import Study
 from reports.tables import build_tables, make_headline
-from reports.tables.controls import controls_by_configuration
+from reports.tables.controls import find_controls_by_configuration
 from tests.reports.builder import StoreBuilder, scores
 from tests.reports.listed import listed
 from tests.reports.studies import one_factor
@@ -56,7 +56,7 @@ def test_a_control_reads_what_it_does_not_replace() -> None:
 def test_each_configuration_has_the_control_at_its_levels() -> None:
     """A control without levels is that of the baseline, as in stores of earlier versions."""
     study = listed("tuned").study()
-    controls = controls_by_configuration(study, "no_synthetic")
+    controls = find_controls_by_configuration(study, "no_synthetic")
     rates = {
         configuration.assignment[LR]: controls[configuration.key].rows[0]["config_key"]
         for configuration in study.non_controls

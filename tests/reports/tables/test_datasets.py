@@ -3,7 +3,7 @@
 import pytest
 
 from reports.cells import Counts, Text, Value
-from reports.stats import Estimate, percent_interval
+from reports.stats import Estimate, compute_percent_interval
 from tests.reports.builder import scores
 from tests.reports.listed import listed
 from tests.reports.studies import crossed, harmonic, over_datasets
@@ -24,7 +24,7 @@ def test_the_average_h_is_that_of_the_means() -> None:
     seeds = (harmonic(69, 55), harmonic(68, 57))
     vae = cells_of(table, "vae").cells
     assert vae["average/harmonic_mean"].estimate.mean == pytest.approx(sum(seeds) / 2)
-    assert vae["average/harmonic_mean"].estimate == percent_interval(seeds)
+    assert vae["average/harmonic_mean"].estimate == compute_percent_interval(seeds)
     difference = vae["difference"].estimate
     assert difference.mean == pytest.approx(sum(seeds) / 2 - expected)
     assert (difference.n, none["difference"]) == (2, Text("baseline"))

@@ -3,8 +3,8 @@
 import pytest
 
 from harness.store import Tag
-from reports.formatting import number_text
-from reports.tables import first_family, run_differences
+from reports.formatting import format_number
+from reports.tables import get_first_family, run_differences
 from tests.reports.builder import prompt_len
 from tests.reports.studies import over_datasets
 
@@ -17,8 +17,8 @@ def test_each_run_has_the_difference_of_its_table() -> None:
     study = builder.study()
     texts = run_differences(study, METRIC)
     expected = {
-        run_id: f"ΔH {number_text(compared.difference.mean, signed=True)} ± "
-        for group, compared in first_family(study, METRIC).comparisons.items()
+        run_id: f"ΔH {format_number(compared.difference.mean, signed=True)} ± "
+        for group, compared in get_first_family(study, METRIC).comparisons.items()
         for run_id in group.column("run_id")
     }
     assert texts.keys() == expected.keys() and len(texts) == 8

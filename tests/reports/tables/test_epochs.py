@@ -1,7 +1,7 @@
 """The tested epoch in a report's first table."""
 
-from reports.estimates import make_estimates_frame
-from reports.render import csv_text, tables_as_latex, tables_as_markdown
+from reports.estimates_frame import make_estimates_frame
+from reports.render import format_csv, format_tables_as_latex, format_tables_as_markdown
 from reports.report import make_report
 from reports.tables import build_tables
 from tests.reports.builder import StoreBuilder, scores
@@ -23,7 +23,9 @@ def shown(builder: StoreBuilder) -> list[str]:
     """Return the column of epochs as Markdown has it; [] without one."""
     table, *_ = build_tables(builder.study())
     lines = [
-        line.split("|") for line in tables_as_markdown([table]).splitlines() if line.startswith("|")
+        line.split("|")
+        for line in format_tables_as_markdown([table]).splitlines()
+        if line.startswith("|")
     ]
     heads = [head.strip() for head in lines[0]]
     place = heads.index("epoch") if "epoch" in heads else None
@@ -48,11 +50,11 @@ def test_programs_get_epochs_and_flags_as_numbers() -> None:
     """They are numbers in CSV files and in the estimates, and texts in LaTeX."""
     report = make_report(listed("tested-untrained").study())
     table = report.tables[0]
-    head, first, *_ = csv_text(table).splitlines()
+    head, first, *_ = format_csv(table).splitlines()
     row = dict(zip(head.split(","), first.split(","), strict=True))
     assert (row["epoch"], row["epoch_min"], row["epoch_max"]) == ("10", "0", "35")
     assert row["flags"] == "last_epoch 1/5; untrained 1/5"
     frame = make_estimates_frame([table]).filter(row="n_ctx 4", metric="harmonic_mean")
     assert frame.select("epoch", "epoch_min", "epoch_max").rows() == [(0.0, 0, 35)]
     assert frame["flags"].to_list() == ["last_epoch 1/5; saturated 1/5; untrained 3/5"]
-    assert "& 10 (0--35) &" in tables_as_latex([table])
+    assert "& 10 (0--35) &" in format_tables_as_latex([table])

@@ -9,9 +9,9 @@ import numpy as np
 import polars as pl
 import pytest
 
-from harness.store import CORRECT_FILE, RunFiles, seed_metric
+from harness.store import CORRECT_FILE, RunFiles, name_seed_metric
 from reports.cells import Ranged
-from reports.formatting import cell_text
+from reports.formatting import format_cell_text
 from reports.report import make_report
 from reports.stats import DRAWS
 from reports.study import Study
@@ -41,7 +41,7 @@ def frame(level: int) -> pl.DataFrame:
     """The file of a run."""
     ids = np.repeat(np.arange(CLASSES, dtype=np.int32), IMAGES)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "class": [f"c{i}" for i in ids]}
-    half_answers = {seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
+    half_answers = {name_seed_metric(seed, "own"): answers(level, seed) for seed in SEEDS}
     return pl.DataFrame({**columns, "seen": SEEN, **half_answers})
 
 
@@ -92,7 +92,7 @@ def test_the_interval_over_classes_contains_the_difference(study: Study) -> None
         assert low is not None and high is not None and low < mean < high
         (row,) = (row for row in table.rows if row.cells["level"].text == level)
         assert mean == row.cells["difference"].estimate.mean
-        assert cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
+        assert format_cell_text(cell).startswith("[") and cell.estimate.n == len(SEEDS)
     assert cells["8"].estimate.low > 0  # half of the classes are easier, by far
     (note,) = (note for note in table.notes if "ΔH over classes" in note)
     assert "resampled 1,000 times" in note
@@ -176,7 +176,9 @@ def test_a_class_average_weights_classes_equally(study: Study, tmp_path: Path) -
     ids = np.repeat(np.arange(24, dtype=np.int32), [100] + [1] * 23)
     columns = {"eval_set": [""] * len(ids), "class_id": ids, "seen": ids < 12}
     right = (ids > 0) & (ids < 12)
-    pl.DataFrame({**columns, seed_metric(0, "all"): right}).write_parquet(tmp_path / CORRECT_FILE)
+    pl.DataFrame({**columns, name_seed_metric(0, "all"): right}).write_parquet(
+        tmp_path / CORRECT_FILE
+    )
     study = dataclasses.replace(
         study, correct_predictions=CorrectFiles(RunFiles(folders={"run": tmp_path.as_uri()}))
     )

@@ -6,13 +6,19 @@ from typing import Any
 import pytest
 
 from reports.cells import Quantity, Table, Text
-from reports.render import csv_text, report_files, report_text, tables_as_latex, tables_as_markdown
+from reports.render import (
+    format_csv,
+    format_tables_as_latex,
+    format_tables_as_markdown,
+    report_files,
+    report_text,
+)
 from reports.report import make_report
-from reports.tables import published_table
+from reports.tables import make_published_table
 from reports.tables.published import (
     AVERAGE_OF_ALL,
-    all_datasets,
-    published_value,
+    get_published_value,
+    list_published_datasets,
     read_published_results,
 )
 from tests.case_files import load_cases
@@ -49,14 +55,14 @@ def rows(table: Table) -> list[tuple[str, str]]:
 def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], says: str) -> None:
     """The note is in every format."""
     study = builder([], [{}], {**THEIRS, **constants}).study()
-    table = published_table(study)
+    table = make_published_table(study)
     assert table.rows == ()
     assert any(says in note for note in table.notes)
     report = make_report(study, published=True)
-    assert "no result that can be compared" in tables_as_markdown(report.all_tables)
-    assert "no result that can be compared" in tables_as_latex(report.all_tables)
+    assert "no result that can be compared" in format_tables_as_markdown(report.all_tables)
+    assert "no result that can be compared" in format_tables_as_latex(report.all_tables)
     assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
-    assert csv_text(table).count("\n") == 1
+    assert format_csv(table).count("\n") == 1
     (page,) = (c for name, c in report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page
     assert report.stamp != make_report(study).stamp
@@ -66,7 +72,7 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     """H is that of the averages. A study may be over other datasets, too."""
     constants = {**THEIRS, "generator.name": "none"}
     every = [{"finetuner": f, "dataset": d} for f in ("coop", "gda") for d in DATASETS]
-    table = published_table(builder([FINETUNER, DATASET], every, constants).study())
+    table = make_published_table(builder([FINETUNER, DATASET], every, constants).study())
     assert rows(table) == [
         *(("coop", dataset) for dataset in DATASETS),
         ("coop", AVERAGE_OF_ALL),
@@ -75,12 +81,12 @@ def test_averages_are_over_all_datasets_or_none() -> None:
     cells = table.rows[-1].cells
     h = cells["published_harmonic_mean"]
     assert isinstance(h, Quantity) and h.number == pytest.approx(78.97, abs=0.01)
-    few = published_table(builder([FINETUNER, DATASET], every[:-1], constants).study())
+    few = make_published_table(builder([FINETUNER, DATASET], every[:-1], constants).study())
     assert ("gda", AVERAGE_OF_ALL) not in rows(few) and ("coop", AVERAGE_OF_ALL) in rows(few)
     more = [*every, {"finetuner": "gda", "dataset": "emoji"}]
-    assert rows(published_table(builder([FINETUNER, DATASET], more, constants).study())) == rows(
-        table
-    )
+    assert rows(
+        make_published_table(builder([FINETUNER, DATASET], more, constants).study())
+    ) == rows(table)
 
 
 @pytest.mark.parametrize(("finetuner", "generator", "h"), CASES["averages"])
@@ -89,8 +95,8 @@ def test_averages_agree_with_the_published_h(finetuner: str, generator: str, h: 
     method = (finetuner, generator)
     rows = {name: row for (of, name), row in read_published_results().items() if of == method}
     whole = rows[AVERAGE_OF_ALL]
-    assert published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
-    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *all_datasets()})
+    assert get_published_value(whole, "harmonic_mean") == pytest.approx(h, abs=0.011)
+    assert set(rows) in ({AVERAGE_OF_ALL}, {AVERAGE_OF_ALL, *list_published_datasets()})
     for metric in ("base", "new") if len(rows) > 1 else ():
-        each = [published_value(rows[name], metric) for name in DATASETS]
-        assert sum(each) / 11 == pytest.approx(published_value(whole, metric), abs=0.02)
+        each = [get_published_value(rows[name], metric) for name in DATASETS]
+        assert sum(each) / 11 == pytest.approx(get_published_value(whole, metric), abs=0.02)

@@ -14,7 +14,7 @@ from scipy import stats as reference
 from harness.store import FLAGS
 from reports.errors import ReportError
 from reports.report import make_report
-from reports.stats import holm, minimum_detectable
+from reports.stats import compute_minimum_detectable, holm
 from reports.tables import build_tables
 from reports.tables.group import Group
 from reports.tables.metric import resolve_metric
@@ -49,7 +49,7 @@ def test_a_table_is_one_family() -> None:
     row_cells = [row.cells for row in table.rows if not row.is_baseline]
     assert [cells["p"].p for cells in row_cells] == pytest.approx(holm(raw))
     for cells, value in zip(row_cells, values, strict=True):
-        expected = minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
+        expected = compute_minimum_detectable(float(np.std(value - base, ddof=1)), 5, 8)
         assert cells["mde"].number == pytest.approx(expected)
     assert any("Holm-corrected over the table (comparisons: 8)" in note for note in table.notes)
 

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ship.datasets import DatasetError, ImageFolder, load_dataset, scan_dataset
-from ship.requirements import find_missing_data
+from ship.protocol_rules import find_missing_data
 from ship.subsets import FeatureSet, find_listed_rows, make_bare_features
 from ship.trial_config import TrialConfig
 from tests.ship.datasets.conftest import save_image

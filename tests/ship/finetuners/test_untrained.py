@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import GDAConfig
-from ship.finetuners.gda import Rows, fit_discriminant, shared_precision
+from ship.finetuners.gda import Rows, compute_shared_precision, fit_discriminant
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.ship.by_hand import unit
@@ -60,7 +60,7 @@ def test_row_weights_equal_repetitions(task: Task) -> None:
     x, y = task.features[0, :-2, 0], task.labels[0, :-2]  # the last class has one image
     times = torch.tensor([1, 3, 2, 1, 1, 1, 2, 2, 1, 3])
     rows = Rows(x, y, times.double(), 4)
-    weight, bias = fit_discriminant(rows.means(), shared_precision(rows, "ks", 0.3))
+    weight, bias = fit_discriminant(rows.means(), compute_shared_precision(rows, "ks", 0.3))
     repeated = x.repeat_interleave(times, dim=0).numpy()
     labels = y.repeat_interleave(times).numpy()
     lda = LinearDiscriminantAnalysis(solver="lsqr", shrinkage=0.3).fit(repeated, labels)
@@ -70,8 +70,10 @@ def test_row_weights_equal_repetitions(task: Task) -> None:
     apart = Rows(x.repeat_interleave(times, dim=0), torch.from_numpy(labels), torch.ones(17), 4)
     for estimate in ESTIMATES:
         torch.testing.assert_close(
-            shared_precision(rows, estimate, None),
-            shared_precision(replace(apart, weights=apart.weights.double()), estimate, None),
+            compute_shared_precision(rows, estimate, None),
+            compute_shared_precision(
+                replace(apart, weights=apart.weights.double()), estimate, None
+            ),
             atol=1e-6,
             rtol=1e-8,
         )

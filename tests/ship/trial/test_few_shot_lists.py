@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.subsets import FeatureSet, few_shot_indices
+from ship.subsets import FeatureSet, draw_few_shot_indices
 from ship.trial.run import run_trial
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import config
@@ -16,7 +16,7 @@ from tests.ship.trial.cases import config
 def lists(features: FeatureSet, seeds: list[int], draw: int = 0) -> FeatureSet:
     """Features with the lists that these seeds would draw, or those of seeds that are higher."""
     classes = np.arange(len(features.class_names))
-    drawn = {s: few_shot_indices(features.train_labels, 2, s + draw, classes) for s in seeds}
+    drawn = {s: draw_few_shot_indices(features.train_labels, 2, s + draw, classes) for s in seeds}
     return replace(features, few_shot=drawn)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from reports.cells import Value
-from reports.estimates import SCHEMA, make_estimates_frame
+from reports.estimates_frame import SCHEMA, make_estimates_frame
 from reports.report import make_report
 from tests.reports.analysis.planted import grid, nothing
 from tests.reports.builder import prompt_len

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from reports.analysis.design import Design, VariedFactor
-from reports.cells import level_text
-from reports.formatting import number_text
-from reports.stats import ROUNDING, Array, additive_residuals, is_rounding, scale_of, t_tail
-from reports.tables import short_names
+from reports.cells import format_level
+from reports.formatting import format_number
+from reports.stats import ROUNDING, Array, compute_additive_residuals, is_rounding, scale_of, t_tail
+from reports.tables import shorten_factor_names
 
 # Significance level of all tests together, which describe_uneven_noise divides equally among them.
 # The tests overlap and their corrections are conservative, so that the rate of false warnings is
@@ -83,7 +83,7 @@ def find_most_extreme(values: Array) -> ExtremeResult | None:
     """
     n_rows, n_seeds = values.shape
     df = (n_rows - 1) * (n_seeds - 1)
-    residuals = additive_residuals(values)
+    residuals = compute_additive_residuals(values)
     if df < 2 or is_rounding(residuals, scale_of(values)):
         return None
     row_index, seed_index = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
@@ -117,7 +117,7 @@ def measure_skewness(values: Array) -> Skewness | None:
     """
     from scipy import special
 
-    residuals = additive_residuals(values)
+    residuals = compute_additive_residuals(values)
     n_rows, n_seeds = values.shape
     if min(n_rows, n_seeds) < 3 or is_rounding(residuals, scale_of(values)):
         return None
@@ -144,7 +144,7 @@ def find_noisiest_row(values: Array) -> NoisiestGroup | None:
         residuals of two differ only in sign).
     """
     n_rows, n_seeds = values.shape
-    residuals = additive_residuals(values)
+    residuals = compute_additive_residuals(values)
     if n_rows < 3 or n_seeds < 2 or is_rounding(residuals, scale_of(values)):
         return None
     squares = (residuals**2).sum(axis=1) * n_rows / (n_rows - 1)
@@ -170,7 +170,7 @@ def find_noisiest_level(values: Array, factor: VariedFactor) -> NoisiestGroup | 
     for code in range(len(factor.levels)):
         level_values = values[factor.codes == code]
         if len(level_values) > 1:
-            squares[code] = (additive_residuals(level_values) ** 2).sum()
+            squares[code] = (compute_additive_residuals(level_values) ** 2).sum()
             df[code] = (len(level_values) - 1) * (values.shape[1] - 1)
     if is_rounding(np.sqrt(squares), scale_of(values)):
         return None
@@ -235,7 +235,7 @@ def describe_uneven_noise(design: Design) -> Iterator[str]:
     if outlier:
         name = _format_configuration(design, distinct_rows[outlier.row_index])
         seed = design.seeds[outlier.seed_index]
-        distance = number_text(outlier.distance, signed=True)
+        distance = format_number(outlier.distance, signed=True)
         yield f"of {name} under seed {seed} is far from what the other results predict ({distance})"
     noisiest = min(candidates, key=lambda candidate: candidate.p, default=None)
     noisy = noisiest if noisiest and noisiest.p < alpha else None
@@ -243,7 +243,7 @@ def describe_uneven_noise(design: Design) -> Iterator[str]:
         yield f"of {noisy.name} has more noise than the rest"
     skewness = measure_skewness(values)
     if skewness and skewness.p < alpha and not (outlier or noisy):
-        yield f"has skewed noise (skewness {number_text(skewness.value, signed=True)})"
+        yield f"has skewed noise (skewness {format_number(skewness.value, signed=True)})"
 
 
 class _Candidate(NamedTuple):
@@ -297,7 +297,7 @@ def _format_level(design: Design, key: str, level: Any) -> str:
 
     The key "study" of a comparison of two studies is not a factor, and is its own name.
     """
-    return f"{short_names(design.study).get(key, key)} {level_text(level)}"
+    return f"{shorten_factor_names(design.study).get(key, key)} {format_level(level)}"
 
 
 def _find_distinct_rows(values: Array) -> list[int]:

@@ -5,13 +5,13 @@ from typing import Any
 
 from harness.store import CONTROLS, CORRECT_FILE, FAIL, FINETUNER_ALONE, FLAGS, QUALITY
 from harness.wording import count
-from reports.cells import EXTERNAL, MARK, Column, Legend, Row, Table, Value, cells_of
+from reports.cells import EXTERNAL, MARK, Column, Legend, Row, Table, Value, get_cells
 from reports.formatting import join_names
 from reports.stats import DRAWS
 from reports.study import Study
 from reports.tables.family import Family
 from reports.tables.group import Group
-from reports.tables.groups import group_all_rows, join_rules, row_text
+from reports.tables.groups import format_group_name, group_all_rows, join_rules
 from reports.tables.metric import MEASURES
 
 COUNTS_COLUMN = Column("n", "n", lambda group: group.counts)
@@ -37,7 +37,7 @@ def uses_test_images(selection: str) -> bool:
     return bool(list_test_image_rules(selection))
 
 
-def _interval_note(study: Study) -> str:
+def _make_interval_note(study: Study) -> str:
     """Return the note that says which variation the ± intervals include."""
     has_pseudo_new = "pseudo_new" in join_rules(study.rows["selection"].to_list())
     split = ", pseudo-new classes" if has_pseudo_new else ""
@@ -68,13 +68,13 @@ def _make_annotated_table(
         notes: Notes that are specific to the table.
         fields: Other fields of the Table.
     """
-    all_notes = [*_validity_notes(study, rows), _setup_note(study), *notes]
+    all_notes = [*_make_validity_notes(study, rows), _make_setup_note(study), *notes]
     if any(isinstance(cell, Value) for row in rows for cell in row.cells.values()):
-        all_notes.append(Legend(_interval_note(study)))
+        all_notes.append(Legend(_make_interval_note(study)))
     all_notes += [
         *_flag_notes(study, rows),
-        *_control_notes(study, rows),
-        *_completeness_notes(study),
+        *_make_control_notes(study, rows),
+        *_make_completeness_notes(study),
     ]
     scope = f"{study.scope}, " if study.scope else ""
     leak = " (selected on test)" if any(uses_test_images(row.selection) for row in rows) else ""
@@ -107,7 +107,7 @@ def make_plain_table(
         fields: Other fields of the Table.
     """
     rule = join_rules(study.rows["selection"].to_list())
-    rows = [Row(cells_of(columns, item), selection=rule, **row_fields(item)) for item in items]
+    rows = [Row(get_cells(columns, item), selection=rule, **row_fields(item)) for item in items]
     return _make_annotated_table(study, name, title, columns, rows, notes, **fields)
 
 
@@ -141,11 +141,11 @@ def make_group_table(
         labels_by_key = {
             column.key: text for column, text in zip(labels, group.labels, strict=False)
         }
-        row_name, first_label = row_text(group, labels), group.labels[0].text
+        row_name, first_label = format_group_name(group, labels), group.labels[0].text
         # the rows before averaging, because averages over datasets have no flags
         trial_group = group.trials
         return Row(
-            cells={**labels_by_key, **cells_of(columns, group)},
+            cells={**labels_by_key, **get_cells(columns, group)},
             is_baseline=compares and group is family.baseline,
             selection=join_rules(trial_group.column("selection")),
             control=group.control,
@@ -153,7 +153,7 @@ def make_group_table(
             flags=trial_group.flags(),
             comparison=family.comparisons.get(group) if compares else None,
             name=row_name or first_label,
-            level=first_label if len(labels) == 1 else row_text(group, labels, " with "),
+            level=first_label if len(labels) == 1 else format_group_name(group, labels, " with "),
         )
 
     all_columns = [*labels, *columns]
@@ -162,7 +162,7 @@ def make_group_table(
     return _make_annotated_table(family.study, name, title, all_columns, rows, notes, **fields)
 
 
-def comparison_notes(family: Family) -> Iterator[str]:
+def make_comparison_notes(family: Family) -> Iterator[str]:
     """Yield the notes on the columns, metrics and tests of a family's table."""
     study, metric = family.study, family.metric
     yield Legend(
@@ -174,13 +174,13 @@ def comparison_notes(family: Family) -> Iterator[str]:
     if meaning := meanings.get(metric):
         yield Legend(meaning)
     if family.kind == "methods" or study.pooled_datasets:
-        yield averages_note(study)
+        yield make_averages_note(study)
     n_datasets = len(family.datasets)
     methods = [group for group in family.groups if group.control in ("", EXTERNAL)]
     if any(0 < len(method.finished_datasets) < n_datasets for method in methods):
-        yield _missing_datasets_note(family)
+        yield _make_missing_datasets_note(family)
     if family.is_comparable:
-        yield from _difference_notes(family)
+        yield from _make_difference_notes(family)
     if FINETUNER_ALONE in family.controls:
         yield Legend(
             f"vs {CONTROLS[FINETUNER_ALONE][0]}: Δ{family.heading} between the row and the"
@@ -197,7 +197,7 @@ def comparison_notes(family: Family) -> Iterator[str]:
         )
 
 
-def averages_note(study: Study) -> str:
+def make_averages_note(study: Study) -> str:
     """Return the note on how averages over datasets are computed."""
     note = (
         "averages over datasets are computed per seed, from seeds that finished on all of the"
@@ -210,7 +210,7 @@ def averages_note(study: Study) -> str:
     )
 
 
-def _missing_datasets_note(family: Family) -> str:
+def _make_missing_datasets_note(family: Family) -> str:
     """Return the note on averages of methods that have no results on some datasets."""
     note = (
         "(k/m): only k of the m datasets have a result; do not compare such an average with other"
@@ -221,7 +221,7 @@ def _missing_datasets_note(family: Family) -> str:
     return f"{note}. Its Δ is over the datasets on which the row and the baseline have results"
 
 
-def mde_note(heading: str, n_tests: int) -> str:
+def make_mde_note(heading: str, n_tests: int) -> str:
     """Return the explanation of the column MDE.
 
     Args:
@@ -235,20 +235,22 @@ def mde_note(heading: str, n_tests: int) -> str:
     )
 
 
-def _difference_notes(family: Family) -> Iterator[str]:
+def _make_difference_notes(family: Family) -> Iterator[str]:
     """Yield the notes on the differences to the baseline and their tests."""
     if family.baseline is None:
         yield "no configuration has the baseline levels: there are no paired differences"
         return
     heading, comparisons = family.heading, family.comparisons
-    baseline_text = row_text(family.baseline, family.labels) or family.baseline.labels[0].text
+    baseline_text = (
+        format_group_name(family.baseline, family.labels) or family.baseline.labels[0].text
+    )
     tested_groups = [group for group in family.pairs if group in comparisons]
     n_tests = max(1, sum(comparisons[group].holm_p is not None for group in tested_groups))
     yield Legend(
         f"Δ{heading}: difference to the baseline {baseline_text}, paired by seed, dataset and the"
         " levels of other factors, with an uncorrected interval. p: paired t-test (exact sign test"
         f" if all differences are equal), Holm-corrected over the table (comparisons: {n_tests})."
-        f" {mde_note(heading, n_tests)}"
+        f" {make_mde_note(heading, n_tests)}"
     )
     if any(comparison.classes for comparison in comparisons.values()):
         yield Legend(
@@ -264,7 +266,7 @@ def _difference_notes(family: Family) -> Iterator[str]:
         )
 
 
-def _validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _make_validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield warnings: epochs were selected on test images, or the backbone is for demonstration."""
     rules = {rule for row in rows for rule in row.selection.split("+") if rule}
     if leaks := sorted(rules & TEST_IMAGE_RULES):
@@ -275,7 +277,7 @@ def _validity_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield "demonstration backbone: these numbers say nothing about CLIP"
 
 
-def _setup_note(study: Study) -> str:
+def _make_setup_note(study: Study) -> str:
     """Return the note on the params that all configurations share, the selection and the seeds."""
     params = {key: study.constants.get(key, "") for key in _SETUP_PARAMS}
     parts = [
@@ -287,7 +289,7 @@ def _setup_note(study: Study) -> str:
     return "; ".join([*parts, f"selection {rule or 'unknown'}", f"seeds: {seeds}"])
 
 
-def _completeness_notes(study: Study) -> Iterator[str]:
+def _make_completeness_notes(study: Study) -> Iterator[str]:
     """Yield notes on results that are absent, no longer planned or reused, and on damaged records.
 
     The latter are the study's warnings.
@@ -332,7 +334,7 @@ def _flag_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
         yield f"{MARK} {label} in {total_text} ({rows_text}): {meaning}"
 
 
-def _control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
+def _make_control_notes(study: Study, rows: Sequence[Row]) -> Iterator[str]:
     """Yield the note that explains the controls of a table, if it has any."""
     unseen = study.protocol.unseen or "tested"
     names = [row.control for row in rows if row.control in CONTROLS]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from reports.analysis.uneven import (
+from reports.analysis.noise_checks import (
     ALPHA,
     find_most_extreme,
     find_noisiest_level,

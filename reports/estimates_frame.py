@@ -19,12 +19,12 @@ from reports.cells import (
     Spread,
     Table,
     Value,
-    versus_key,
+    make_versus_key,
 )
 from reports.stats import Compared, Estimate
 
 # Keys of the columns with differences to controls. The frame has one column per key and suffix.
-_CONTROL_DIFFERENCES = tuple(versus_key(control) for control in COMPETING)
+_CONTROL_DIFFERENCES = tuple(make_versus_key(control) for control in COMPETING)
 _CONTROL_SUFFIXES: dict[str, Any] = {
     "": pl.Float64, "_low": pl.Float64, "_high": pl.Float64, "_n": pl.Int64, "_at": pl.String,
 }  # fmt: skip
