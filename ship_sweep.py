@@ -1,4 +1,4 @@
-"""The public Python functions of ship-sweep in one module, and the start of its commands.
+"""The public Python API of ship-sweep in one module, and the entry points of its commands.
 
     from ship_sweep import load_study, run_study
 
@@ -62,16 +62,17 @@ def __getattr__(name: str) -> Any:
     raise AttributeError(f"module 'ship_sweep' has no attribute {name!r}")
 
 
-def installation_fault(platform: str = sys.platform) -> str:
-    """Return why ship-sweep cannot run in this environment, or "".
+def find_installation_fault(platform: str = sys.platform) -> str:
+    """Return a message if ship-sweep cannot run in this environment, or "".
 
-    Other distributions have packages named `ship`, `harness` or `reports`, too.
+    Windows is not supported. Other distributions may also have packages named `ship`, `harness` or
+    `reports`, which Python may import instead.
 
     Args:
         platform: Name of the platform, as in `sys.platform`.
 
     Example:
-        >>> installation_fault("win32")
+        >>> find_installation_fault("win32")
         'ship-sweep does not run on Windows. Use Linux, macOS or WSL'
     """
     if platform == "win32":
@@ -89,8 +90,8 @@ def installation_fault(platform: str = sys.platform) -> str:
 
 
 def _start(module: str) -> None:
-    """Run a command, or print in one line why it cannot run and exit with 2."""
-    if fault := installation_fault():
+    """Run the main function of a module, or print an installation fault and exit with 2."""
+    if fault := find_installation_fault():
         sys.stderr.write(f"{fault}\n")
         sys.exit(2)
     import_module(module).main()

@@ -1,1 +1,1 @@
-"""The pages of the documentation, and the two scripts that write what can be derived from code."""
+"""Pages of the documentation, and scripts that write their generated parts."""

@@ -1,4 +1,4 @@
-"""Prints the README for a package index, where relative links lead nowhere.
+"""Print the README for a package index, where relative links do not work.
 
 For a release:
 
@@ -14,7 +14,7 @@ from pathlib import Path
 README = Path(__file__).parents[1] / "README.md"
 
 
-def absolute_links(text: str, repository: str, tag: str) -> str:
+def make_links_absolute(text: str, repository: str, tag: str) -> str:
     """Return Markdown in which each relative link and image has an absolute address.
 
     Args:
@@ -23,12 +23,12 @@ def absolute_links(text: str, repository: str, tag: str) -> str:
         tag: Tag or branch of the pages.
     """
 
-    def linked(match: re.Match[str]) -> str:
+    def make_link(match: re.Match[str]) -> str:
         kind = "raw" if match[1] else "blob"
         return f"{match[1]}[{match[2]}]({repository}/{kind}/{tag}/{match[3]})"
 
-    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)", linked, text)
+    return re.sub(r"(!?)\[([^\]]*)\]\((?!https?://|#)([^)\s]+)\)", make_link, text)
 
 
 if __name__ == "__main__":
-    sys.stdout.write(absolute_links(README.read_text("utf-8"), *sys.argv[1:]))
+    sys.stdout.write(make_links_absolute(README.read_text("utf-8"), *sys.argv[1:]))

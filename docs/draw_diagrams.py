@@ -26,7 +26,7 @@ NOTES = (
     "Only harness.cli imports reports.",
 )
 
-# A study as on the page of concepts: its seeds, its rows, and what runs it.
+# The study on the page of concepts: number of seeds, and rows with True for controls.
 SEEDS = 4
 ROWS: tuple[tuple[str, bool], ...] = (
     ("n_ctx = 4 (baseline)", False),
@@ -37,6 +37,7 @@ ROWS: tuple[tuple[str, bool], ...] = (
     ("text feature", True),
     ("real images (upper bound)", True),
 )
+# The parts that run a study: package, name, and purpose.
 PARTS: tuple[tuple[str, str, str], ...] = (
     ("", "YAML", "desired state"),
     ("harness", "driver", "starts what is missing"),
@@ -82,79 +83,83 @@ RESULT: tuple[tuple[str, str, str], ...] = (
 def draw_steps(steps: Sequence[tuple[str, str, str]], title: str) -> str:
     """Return steps from top to bottom as SVG."""
     width, height, gap = 640, 52, 16
-    parts: list[str] = []
-    for index, (package, what, where) in enumerate(steps):
+    elements: list[str] = []
+    for index, (package, step, file) in enumerate(steps):
         top = 20 + index * (height + gap)
-        parts += _box(20, top, width - 40, height, package, what, where)
+        elements += _box(20, top, width - 40, height, package, step, file)
         if index + 1 < len(steps):
-            parts.append(_arrow(width / 2, top + height, gap))
-    return _svg(width, 20 + len(steps) * (height + gap), title, parts)
+            elements.append(_arrow(width / 2, top + height, gap))
+    return _svg(width, 20 + len(steps) * (height + gap), title, elements)
 
 
-def trial() -> str:
+def draw_trial() -> str:
     """Return the steps of a trial from YAML to table as SVG."""
     return draw_steps(STEPS, "The steps of a trial from YAML to table")
 
 
-def result() -> str:
+def draw_result() -> str:
     """Return the steps of a result from the worker to MLflow as SVG."""
     return draw_steps(RESULT, "The steps of a result from the worker to MLflow")
 
 
-def concepts() -> str:
-    """Return a study as a table of configurations and seeds, and the parts that run it."""
+def draw_concepts() -> str:
+    """Return a table of configurations and seeds, and the parts that run a study, as SVG."""
     width, label, cell, height = 900, 260, 90, 34
     left, top = 150, 84
     right = left + label + SEEDS * cell
-    parts = [_text(width / 2, 32, "Study: factor generator.n_ctx, three levels", size=19)]
+    elements = [_text(width / 2, 32, "Study: factor generator.n_ctx, three levels", size=19)]
     for seed in range(SEEDS):
-        parts.append(_text(left + label + (seed + 0.5) * cell, top - 14, f"seed {seed}", size=14))
+        elements.append(
+            _text(left + label + (seed + 0.5) * cell, top - 14, f"seed {seed}", size=14)
+        )
     for index, (name, is_control) in enumerate(ROWS):
         y = top + index * (height + 6)
-        parts += _box(left, y, label - 10, height, "reports" if is_control else "harness", name)
+        elements += _box(left, y, label - 10, height, "reports" if is_control else "harness", name)
         for seed in range(SEEDS):
             x = float(left + label + seed * cell)
-            parts += _box(x + 3, y, cell - 6, height, "ship", "result")
+            elements += _box(x + 3, y, cell - 6, height, "ship", "result")
     n_controls = sum(is_control for _, is_control in ROWS)
     for text, middle in (
         ("configurations", (len(ROWS) - n_controls) / 2),
         ("controls", len(ROWS) - n_controls / 2),
     ):
-        parts.append(_text(left - 70, top + middle * (height + 6), text, size=15, weight="bold"))
-    parts.append(_text(right + 62, top + 22, "one row: a trial", size=14))
+        elements.append(_text(left - 70, top + middle * (height + 6), text, size=15, weight="bold"))
+    elements.append(_text(right + 62, top + 22, "one row: a trial", size=14))
     bottom = top + len(ROWS) * (height + 6)
     note = "one column: the same images, splits and noise, so that rows are compared seed by seed"
-    parts.append(_text(width / 2, bottom + 18, note, size=14))
-    wide = (width - 40) / len(PARTS)
-    for index, (package, what, about) in enumerate(PARTS):
-        x, y = 20 + index * wide, bottom + 44
-        parts += _box(x, y, wide - 20, 52, package, what)
-        parts.append(_text(x + (wide - 20) / 2, y + 70, about, size=12))
+    elements.append(_text(width / 2, bottom + 18, note, size=14))
+    part_width = (width - 40) / len(PARTS)
+    for index, (package, name, purpose) in enumerate(PARTS):
+        x, y = 20 + index * part_width, bottom + 44
+        elements += _box(x, y, part_width - 20, 52, package, name)
+        elements.append(_text(x + (part_width - 20) / 2, y + 70, purpose, size=12))
         if index + 1 < len(PARTS):
-            parts.append(_arrow_right(x + wide - 20, y + 26, 20))
-    return _svg(width, bottom + 132, "A study, its trials, and what runs them", parts)
+            elements.append(_arrow_right(x + part_width - 20, y + 26, 20))
+    return _svg(width, bottom + 132, "A study, its trials, and what runs them", elements)
 
 
-def layers() -> str:
+def draw_layers() -> str:
     """Return the layers of the three packages as SVG; each imports only those below it."""
-    packages = package_layers()
-    wide, height, gap = 300, 40, 12
-    parts: list[str] = []
+    packages = read_layers()
+    box_width, height, gap = 300, 40, 12
+    elements: list[str] = []
     for column, (package, rows) in enumerate(packages.items()):
-        left = 20 + column * (wide + 24)
-        parts.append(_text(left + wide / 2, 34, package, size=19, weight="bold"))
+        left = 20 + column * (box_width + 24)
+        middle = left + box_width / 2
+        elements.append(_text(middle, 34, package, size=19, weight="bold"))
         for index, row in enumerate(rows):
-            parts += _box(left, 52 + index * (height + gap), wide, height, package, row)
+            top = 52 + index * (height + gap)
+            elements += _box(left, top, box_width, height, package, row)
             if index + 1 < len(rows):
-                parts.append(_arrow(left + wide / 2, 52 + index * (height + gap) + height, gap))
-    deepest = max(len(rows) for rows in packages.values())
-    bottom = 52 + deepest * (height + gap) + 18
-    width = 40 + len(packages) * (wide + 24) - 24
-    parts += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
-    return _svg(width, bottom + 40, "Layers of harness, ship and reports", parts)
+                elements.append(_arrow(middle, top + height, gap))
+    n_rows = max(len(rows) for rows in packages.values())
+    bottom = 52 + n_rows * (height + gap) + 18
+    width = 40 + len(packages) * (box_width + 24) - 24
+    elements += [_text(width / 2, bottom + 20 * i, line, size=14) for i, line in enumerate(NOTES)]
+    return _svg(width, bottom + 40, "Layers of harness, ship and reports", elements)
 
 
-def package_layers() -> dict[str, list[str]]:
+def read_layers() -> dict[str, list[str]]:
     """Return each package's layers from the top, as configured for lint-imports."""
     config = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
     contracts = config["tool"]["importlinter"]["contracts"]
@@ -168,16 +173,17 @@ def package_layers() -> dict[str, list[str]]:
 
 
 def _box(
-    left: float, top: float, width: float, height: float, package: str, what: str, where: str = ""
+    left: float, top: float, width: float, height: float, package: str, title: str, file: str = ""
 ) -> Iterator[str]:
+    """Yield a box in the color of a package, with a title and the name of a file."""
     yield (
         f'<rect x="{left:g}" y="{top:g}" width="{width:g}" height="{height:g}" rx="7"'
         f' class="{package or "other"}"/>'
     )
     middle = top + height / 2
-    yield _text(left + width / 2, middle - 4 if where else middle + 5, what, size=15)
-    if where:
-        yield _text(left + width / 2, middle + 16, where, size=13, family="monospace")
+    yield _text(left + width / 2, middle - 4 if file else middle + 5, title, size=15)
+    if file:
+        yield _text(left + width / 2, middle + 16, file, size=13, family="monospace")
 
 
 def _text(
@@ -206,11 +212,11 @@ def _style(scheme: int) -> str:
     return f"{lines}{''.join(fills)}.paper{{fill:{PAPER[scheme]};stroke:none}}"
 
 
-def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
+def _svg(width: float, height: float, title: str, elements: Sequence[str]) -> str:
     """Return a drawing in the colors of a light or a dark page.
 
-    The background is that of the site, so that a browser that picks the other scheme shows a
-    legible card.
+    The drawing has its own background, so it is legible if the browser's color scheme differs from
+    the page's.
     """
     head = (
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}"'
@@ -219,15 +225,15 @@ def _svg(width: float, height: float, title: str, parts: Sequence[str]) -> str:
     dark = f"@media (prefers-color-scheme: dark){{{_style(1)}}}"
     style = f"<style>path{{fill:none}}{_style(0)}{dark}</style>"
     paper = f'<rect width="{width:g}" height="{height:g}" rx="10" class="paper"/>'
-    return "\n".join([head, style, paper, *parts, "</svg>", ""])
+    return "\n".join([head, style, paper, *elements, "</svg>", ""])
 
 
 def main() -> None:
     """Write the drawings."""
-    IMAGES.joinpath("concepts.svg").write_text(concepts(), encoding="utf-8")
-    IMAGES.joinpath("layers.svg").write_text(layers(), encoding="utf-8")
-    IMAGES.joinpath("trial.svg").write_text(trial(), encoding="utf-8")
-    IMAGES.joinpath("result.svg").write_text(result(), encoding="utf-8")
+    IMAGES.joinpath("concepts.svg").write_text(draw_concepts(), encoding="utf-8")
+    IMAGES.joinpath("layers.svg").write_text(draw_layers(), encoding="utf-8")
+    IMAGES.joinpath("trial.svg").write_text(draw_trial(), encoding="utf-8")
+    IMAGES.joinpath("result.svg").write_text(draw_result(), encoding="utf-8")
 
 
 if __name__ == "__main__":

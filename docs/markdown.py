@@ -7,12 +7,12 @@ from collections.abc import Iterable
 WIDTH = 120
 
 
-def bullets(lines: Iterable[str]) -> str:
+def format_list(lines: Iterable[str]) -> str:
     """Return a list with an item per text."""
-    return "\n".join(wrapped(f"- {line}", "  ") for line in lines) + "\n"
+    return "\n".join(wrap_text(f"- {line}", "  ") for line in lines) + "\n"
 
 
-def wrapped(text: str, indent: str = "") -> str:
+def wrap_text(text: str, indent: str = "") -> str:
     """Break a text into lines of at most WIDTH columns, but never within a span of code.
 
     Args:

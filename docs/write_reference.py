@@ -1,7 +1,6 @@
-"""Writes yaml-reference.md from the classes that check a study's YAML, and cli-reference.md.
+"""Write yaml-reference.md, from the classes that check a study's YAML, and cli-reference.md.
 
-The command is python -m docs.write_reference. tests/test_docs.py fails if the files are out of
-date.
+Run python -m docs.write_reference. tests/test_docs.py fails if the files are out of date.
 """
 
 import re
@@ -15,8 +14,8 @@ from annotated_types import Ge, Gt, Le, Lt
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from docs.cli_reference import CLI_PAGE, cli_reference
-from docs.markdown import bullets, wrapped
+from docs.cli_reference import CLI_PAGE, make_cli_reference
+from docs.markdown import format_list, wrap_text
 from harness.config import (
     BACKBONE,
     SAMPLERS,
@@ -52,15 +51,16 @@ DEFAULTS_HEAD = """Other defaults on this page are those of the methods' authors
 [differs](differences.md). `--dry-run` lists what a study has
 from these; `ship/pocket/defaults.yaml` says how each was chosen. If `backbone` is a factor, none
 apply."""
-SENTENCE = "a photo of a {}."  # of most datasets
+SENTENCE = "a photo of a {}."  # template of most datasets
 DATASET = load_defaults()[""]["dataset"]
-# Defaults that depend on other keys.
-DEPENDS = {
+# Descriptions of defaults that depend on other keys.
+DEPENDENT_DEFAULTS = {
     "name": "the file's name without .yaml",
     "sampler": "`grid`; `tpe` where a factor is a range without `step` or `levels`",
     "dataset": f"`{DATASET}` with backbone `{BACKBONE}`, none with others",
 }
-NAMED = {
+# Descriptions of the values of some keys.
+VALUES = {
     "generator": "a [generator](#generators), or its settings",
     "finetuner": "a [fine-tuner](#fine-tuners), or its settings",
     "scheduler": "a [scheduler](#schedulers), or its settings",
@@ -75,8 +75,10 @@ NAMED = {
 }
 # Sections of the YAML whose keys have a heading of the section's name.
 SETTINGS = (SyntheticConfig, Resources, Log)
-# Bounds that the page's head names once.
-USUAL = {"integer": "≥ 1", "number": "≥ 0"}
+# Bounds that are described once at the top of the page.
+DEFAULT_BOUNDS = {"integer": "≥ 1", "number": "≥ 0"}
+# Name, values and description of a key.
+_Identity = tuple[str, str, str | None]
 _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
     (Ge, "ge", "≥"),
     (Gt, "gt", ">"),
@@ -85,10 +87,10 @@ _SIGNS: tuple[tuple[type[Any], str, str], ...] = (
 )
 
 
-def reference() -> str:
+def make_reference() -> str:
     """Return the whole page as Markdown."""
     study = {key: StudyConfig.model_fields[key] for key in STUDY_KEYS}
-    parts = [
+    sections = [
         HEAD,
         "## Keys of a study\n",
         _keys(study),
@@ -112,7 +114,10 @@ def reference() -> str:
         *_names("Protocols", {name: rules.summary for name, rules in PROTOCOLS.items()}),
         *_names(
             "Objectives",
-            {name: ", ".join(f"`{o}`" for o in found) for name, found in OBJECTIVES.items()},
+            {
+                protocol: ", ".join(f"`{objective}`" for objective in objectives)
+                for protocol, objectives in OBJECTIVES.items()
+            },
             "The protocol's first one is the default.",
         ),
         *_names(
@@ -122,121 +127,154 @@ def reference() -> str:
             f"that is not `{SENTENCE}`",
         ),
     ]
-    return "\n".join(parts)
+    return "\n".join(sections)
 
 
 def _backbone_defaults() -> str:
-    """List the defaults of the packaged backbone, a line for each group or method."""
+    """Return a list of the packaged backbone's defaults. Methods with equal ones share a line."""
     lines = {
         path: ", ".join(f"`{key}={show(value)}`" for key, value in defaults.items())
         for path, defaults in load_defaults().items()
     }
-    alike: dict[str, list[str]] = {}
+    paths_by_line: dict[str, list[str]] = {}
     for path, line in lines.items():
-        alike.setdefault(line, []).append(f"`{path}`" if path else "a trial")
-    return bullets(f"{', '.join(paths)}: {line}" for line, paths in alike.items())
+        paths_by_line.setdefault(line, []).append(f"`{path}`" if path else "a trial")
+    return format_list(f"{', '.join(paths)}: {line}" for line, paths in paths_by_line.items())
 
 
 def _datasets() -> dict[str, str]:
+    """Return the description of each dataset by name."""
     lines = {}
     for name, spec in DATASETS.items():
         folder = getattr(spec, "folder", None)
         description: str = getattr(spec, "description", "") or _first_line(type(spec))
-        where = f"{getattr(spec, 'n_classes', '')}, `{folder}`"
-        where += f"; `{spec.template}`" if spec.template != SENTENCE else ""
-        lines[name] = description if folder is None else where
+        details = f"{getattr(spec, 'n_classes', '')}, `{folder}`"
+        details += f"; `{spec.template}`" if spec.template != SENTENCE else ""
+        lines[name] = description if folder is None else details
     return {**lines, f"{PREFIX}NAME": _first_line(ImageFolder)}
 
 
 def _methods(title: str, heading: str, configs: Mapping[str, type[Any]]) -> Iterator[str]:
-    """Each method with the keys that it alone has; those of several stand once, before them.
+    """Yield the paragraphs about a group of methods.
 
-    Where a shared key means one thing to some and another to others, it is said to whom.
-    It stands there with the default that most have; a method names its own where that differs.
+    Keys with the same values and meaning in several methods are shared: they are described once,
+    with the most frequent default. If a key has several meanings, the methods are named. Each
+    method has a list of its shared keys, with different defaults, and a list of its other keys.
+
+    Args:
+        title: Heading of the group.
+        heading: Heading of the shared keys.
+        configs: Config class of each method by name.
     """
     yield f"## {title}\n"
-    of: dict[tuple[str, str, str | None], dict[str, FieldInfo]] = {}
+    fields_by_identity: dict[_Identity, dict[str, FieldInfo]] = {}
     for name, config in configs.items():
-        for key, field in _own(config).items():
-            of.setdefault((key, _values(key, field), field.description), {})[name] = field
-    shared = {same: fields for same, fields in of.items() if len(fields) > 1}
-    usual = {same: _of_most(fields.values()) for same, fields in shared.items()}
+        for key, field in _get_settings(config).items():
+            fields_by_identity.setdefault(_identify(key, field), {})[name] = field
+    shared = {
+        identity: fields for identity, fields in fields_by_identity.items() if len(fields) > 1
+    }
+    typical = {identity: _most_frequent(fields.values()) for identity, fields in shared.items()}
     if shared:
         yield f"### {heading}\n\nEach names those that it has, and defaults of its own.\n"
         n_meanings = Counter(key for key, *_ in shared)
-        yield bullets(
-            _line(same[0], usual[same], ", ".join(fields) if n_meanings[same[0]] > 1 else "")
-            for same, fields in shared.items()
+        yield format_list(
+            _line(key, typical[identity], ", ".join(fields) if n_meanings[key] > 1 else "")
+            for identity, fields in shared.items()
+            for key in identity[:1]
         )
     for name, config in configs.items():
-        own = _own(config)
-        sames = {key: (key, _values(key, f), f.description) for key, f in own.items()}
-        told = {key: usual[same] for key, same in sames.items() if same in usual}
+        settings = _get_settings(config)
+        shared_settings = {
+            key: typical[identity]
+            for key, field in settings.items()
+            if (identity := _identify(key, field)) in typical
+        }
         yield f"### {name}\n\n{_first_line(config)}\n"
-        if told:
+        if shared_settings:
             link = re.sub(r"[^a-z-]", "", heading.lower().replace(" ", "-"))
-            others = [key for key in told if _default(own[key]) != _default(told[key])]
-            listed = (_with_default(k, own[k]) if k in others else f"`{k}`" for k in told)
-            named = ", ".join(listed) if others or len(told) < len(usual) else "all"
-            yield wrapped(f"[Shared](#{link}): {named}.") + "\n"
-        if len(told) < len(own):
-            yield _keys({key: field for key, field in own.items() if key not in told})
+            differing = {
+                key
+                for key, field in shared_settings.items()
+                if _default(settings[key]) != _default(field)
+            }
+            items = [
+                _with_default(key, settings[key]) if key in differing else f"`{key}`"
+                for key in shared_settings
+            ]
+            has_all = not differing and len(shared_settings) == len(typical)
+            yield wrap_text(f"[Shared](#{link}): {'all' if has_all else ', '.join(items)}.") + "\n"
+        if len(shared_settings) < len(settings):
+            yield _keys({key: settings[key] for key in settings if key not in shared_settings})
 
 
-def _of_most(fields: Iterable[FieldInfo]) -> FieldInfo:
-    """Return the first of those whose default is the most frequent one."""
-    known = {repr(_default(field)): field for field in reversed(list(fields))}
+def _identify(key: str, field: FieldInfo) -> _Identity:
+    """Return name, values and description of a key. If they are equal, the key is the same."""
+    return key, _values(key, field), field.description
+
+
+def _most_frequent(fields: Iterable[FieldInfo]) -> FieldInfo:
+    """Return the first field with the most frequent default."""
+    first_fields = {repr(_default(field)): field for field in reversed(list(fields))}
     counts = Counter(repr(_default(field)) for field in fields)
-    return known[counts.most_common(1)[0][0]]
+    return first_fields[counts.most_common(1)[0][0]]
 
 
-def _own(config: type[BaseModel]) -> dict[str, FieldInfo]:
-    """Return the keys below a method's name."""
+def _get_settings(config: type[BaseModel]) -> dict[str, FieldInfo]:
+    """Return the keys of a method, without its name."""
     return {key: field for key, field in config.model_fields.items() if key != "name"}
 
 
 def _names(title: str, lines: Mapping[Any, str], head: str = "") -> Iterator[str]:
+    """Yield a section with a list of names. Names with the same description share a line."""
     yield f"## {title}\n"
     if head:
         yield f"{head}\n"
-    alike: dict[str, list[str]] = {}
+    names_by_line: dict[str, list[str]] = {}
     for name, line in lines.items():
-        alike.setdefault(line, []).append(f"`{name}`")
-    yield bullets(f"{', '.join(names)}: {line}" for line, names in alike.items())
+        names_by_line.setdefault(line, []).append(f"`{name}`")
+    yield format_list(f"{', '.join(names)}: {line}" for line, names in names_by_line.items())
 
 
 def _keys(fields: Mapping[str, FieldInfo]) -> str:
-    return bullets(_line(key, field) for key, field in fields.items())
+    """Return a list of keys."""
+    return format_list(_line(key, field) for key, field in fields.items())
 
 
-def _line(key: str, field: FieldInfo, whose: str = "") -> str:
-    """One key: its default, what it may be, whose it is, and what it means.
+def _line(key: str, field: FieldInfo, methods: str = "") -> str:
+    """Return a key with its default, values, methods and meaning.
+
+    Args:
+        key: Name of the key.
+        field: Field of the key.
+        methods: Methods for which the description is valid. "" names none.
 
     Raises:
-        ValueError: the field says nothing about its meaning.
+        ValueError: The field has no description.
     """
     if not field.description:
         raise ValueError(f"{key} has no description")
     default, values = _default(field), _values(key, field)
-    if key in DEPENDS:
-        head, inner = f"`{key}`", f"{values}; default: {DEPENDS[key]}"
+    if key in DEPENDENT_DEFAULTS:
+        head, remark = f"`{key}`", f"{values}; default: {DEPENDENT_DEFAULTS[key]}"
     elif field.is_required():
-        head, inner = f"`{key}`", f"required: {values}"
+        head, remark = f"`{key}`", f"required: {values}"
     elif isinstance(default, BaseModel) and not hasattr(default, "name"):
-        head, inner = f"`{key}`", values
+        head, remark = f"`{key}`", values
     else:
-        head, inner = _with_default(key, field), _beside(key, field)
-    inner = "; ".join(filter(None, (inner, whose and f"of {whose}")))
-    return f"{head} ({inner}): {field.description}" if inner else f"{head}: {field.description}"
+        head, remark = _with_default(key, field), _other_values(key, field)
+    remark = "; ".join(filter(None, (remark, methods and f"of {methods}")))
+    return f"{head} ({remark}): {field.description}" if remark else f"{head}: {field.description}"
 
 
 def _with_default(key: str, field: FieldInfo) -> str:
+    """Return a key with its default, as in YAML."""
     default = _default(field)
     return f"`{key}: {show(getattr(default, 'name', default))}`"
 
 
-def _beside(key: str, field: FieldInfo) -> str:
-    """Return the values that a key may have, without what its default says."""
+def _other_values(key: str, field: FieldInfo) -> str:
+    """Return the values of a key, without the type of its default."""
     default, values = _default(field), _values(key, field)
     if default is None:
         return values.removesuffix(", or `null`")
@@ -245,41 +283,55 @@ def _beside(key: str, field: FieldInfo) -> str:
 
 
 def _values(key: str, field: FieldInfo) -> str:
-    """Return the values that a key may have."""
-    if field.annotation in SETTINGS:  # by type: a factor's `log` is not the section `log`
+    """Return the values of a key."""
+    # by type, because the key `log` of a factor is not the section `log`
+    if field.annotation in SETTINGS:
         return f"[settings](#{key})"
-    kind = NAMED.get(key) or _type(field.annotation, field.description or "")
+    kind = VALUES.get(key) or _type(field.annotation, field.description or "")
     null = ", or `null`" if kind.endswith(" or `null`") else ""
+    kind = kind.removesuffix(" or `null`")
     limits = _limits([*field.metadata, *_inner_metadata(field.annotation)])
-    if usual := USUAL.get(kind.removesuffix(" or `null`")):
-        limits = "" if limits == usual else limits or "of any size"
-    return " ".join(filter(None, (kind.removesuffix(" or `null`"), limits))) + null
+    if default_limits := DEFAULT_BOUNDS.get(kind):
+        limits = "" if limits == default_limits else limits or "of any size"
+    return " ".join(filter(None, (kind, limits))) + null
 
 
 def _inner_metadata(annotation: Any) -> Iterator[Any]:
-    """Return the metadata within a union, such as Annotated[int, ...] | None."""
+    """Yield the metadata within a union, such as Annotated[int, ...] | None."""
     for part in get_args(annotation):
         yield from getattr(part, "__metadata__", ())
 
 
 def _limits(metadata: list[Any]) -> str:
-    """Return the bounds of a value in words, without those of 2^53, beyond which integers blur."""
-    found: dict[str, object] = {}
-    for mark in metadata:
-        for one in list(getattr(mark, "metadata", [])) or [mark]:
-            bounds = {sign: getattr(one, at) for kind, at, sign in _SIGNS if isinstance(one, kind)}
-            found |= {sign: bound for sign, bound in bounds.items() if abs(bound) < 2**53}
-    if {"≥", "≤"} <= set(found):
-        return f"{found['≥']} to {found['≤']}"
-    return ", ".join(f"{sign} {bound}" for sign, bound in found.items())
+    """Return the bounds of a value in words.
+
+    Bounds of 2^53, the largest exact integer in float64, are omitted.
+    """
+    bounds: dict[str, object] = {}
+    for entry in metadata:
+        for constraint in list(getattr(entry, "metadata", [])) or [entry]:
+            for kind, attribute, sign in _SIGNS:
+                if isinstance(constraint, kind):
+                    bound = getattr(constraint, attribute)
+                    if abs(bound) < 2**53:
+                        bounds[sign] = bound
+    if {"≥", "≤"} <= set(bounds):
+        return f"{bounds['≥']} to {bounds['≤']}"
+    return ", ".join(f"{sign} {bound}" for sign, bound in bounds.items())
 
 
 def _default(field: FieldInfo) -> Any:
+    """Return the default of a field, or None if it is required."""
     return None if field.is_required() else field.get_default(call_default_factory=True)
 
 
 def _type(annotation: Any, meaning: str = "") -> str:
-    """Return a type in the words of YAML; nothing of choices that the meaning has one by one."""
+    """Return a type in words.
+
+    Args:
+        annotation: The type.
+        meaning: Description of the key. If it explains every choice, "" is returned for choices.
+    """
     words = {
         int: "integer",
         float: "number",
@@ -294,8 +346,8 @@ def _type(annotation: Any, meaning: str = "") -> str:
             return ""
         return ", ".join(f"`{value}`" for value in get_args(annotation))
     if get_origin(annotation) in (Union, types.UnionType):
-        parts = dict.fromkeys(_type(part) for part in get_args(annotation))
-        return " or ".join(part for part in parts if part != "integer" or "number" not in parts)
+        names = dict.fromkeys(_type(part) for part in get_args(annotation))
+        return " or ".join(name for name in names if name != "integer" or "number" not in names)
     if get_origin(annotation) is tuple:
         item = _type(get_args(annotation)[0])
         # a single text is accepted in place of a list of one
@@ -306,13 +358,14 @@ def _type(annotation: Any, meaning: str = "") -> str:
 
 
 def _first_line(documented: Any) -> str:
+    """Return the first line of a docstring."""
     return (documented.__doc__ or "").strip().splitlines()[0]
 
 
 def main() -> None:
     """Write the generated pages."""
-    PAGE.write_text(reference(), encoding="utf-8")
-    CLI_PAGE.write_text(cli_reference(), encoding="utf-8")
+    PAGE.write_text(make_reference(), encoding="utf-8")
+    CLI_PAGE.write_text(make_cli_reference(), encoding="utf-8")
 
 
 if __name__ == "__main__":

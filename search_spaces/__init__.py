@@ -1,1 +1,1 @@
-"""Packaged studies: one YAML file is one study; no Python."""
+"""Packaged studies, one per YAML file."""

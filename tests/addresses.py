@@ -1,4 +1,4 @@
-"""Addresses of stores that hold a password, of which one alone is well formed."""
+"""Addresses of tracking stores that contain a password. Most of them are malformed."""
 
 WITH_PASSWORDS = (
     "http://user:s3cr3t/PW@127.0.0.1:9",

@@ -1,4 +1,4 @@
-"""Cases that stand as YAML beside the test that goes through them."""
+"""Test cases in YAML files next to the tests that use them."""
 
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -9,13 +9,24 @@ from ruamel.yaml import YAML
 
 
 def load_cases(test: str, name: str) -> Any:
-    """What the file of this name says, in the folder of the test file."""
+    """Read a YAML file from the folder of a test file.
+
+    Args:
+        test: `__file__` of the test.
+        name: Name of the YAML file.
+    """
     return YAML(typ="safe").load((Path(test).parent / name).read_text("utf-8"))
 
 
-def put(owner: Any, place: str, value: Any) -> None:
-    """Replace what stands at keys, attributes and numbers with dots between."""
-    *steps, last = (int(step) if step.isdigit() else step for step in place.split("."))
+def set_value(owner: Any, path: str, value: Any) -> None:
+    """Replace a value within nested mappings, lists and objects.
+
+    Args:
+        owner: The outermost mapping, list or object.
+        path: Keys, attributes and indices, separated by dots.
+        value: The new value.
+    """
+    *steps, last = (int(step) if step.isdigit() else step for step in path.split("."))
     for step in steps:
         owner = getattr(owner, step) if hasattr(owner, str(step)) else owner[step]
     if isinstance(owner, list | dict):
@@ -24,8 +35,8 @@ def put(owner: Any, place: str, value: Any) -> None:
         setattr(owner, str(last), value)
 
 
-def some_quick(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
-    """Return parameters of which only `quick` are in the default run; CI runs all of them."""
+def mark_slow_cases(cases: Iterable[Any], quick: Collection[Any]) -> list[Any]:
+    """Return pytest parameters in which all cases except `quick` are marked slow."""
     return [
         case
         if case in quick

@@ -1,4 +1,4 @@
-"""Shapes in the annotations of ship are checked, and nothing depends on who runs the tests."""
+"""Settings of all tests: checked tensor shapes in ship, a clean environment, parallel runs."""
 
 import os
 import re
@@ -11,47 +11,49 @@ import pytest
 from hypothesis import HealthCheck, settings
 from jaxtyping import install_import_hook
 
-import tests.checked
+import tests.typecheck
 
 # must run before anything imports ship
-install_import_hook("ship", f"{tests.checked.__name__}.checked")
+install_import_hook("ship", f"{tests.typecheck.__name__}.typecheck")
 
-# No test is about time: under load any of them may take long.
-_OURS = settings(
+# No deadlines: any example may be slow on a busy machine.
+_COMMON = settings(
     deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture]
 )
-settings.register_profile("unhurried", _OURS, max_examples=25, derandomize=True)
-# pytest --hypothesis-profile=long: other examples each time, and many of them (`just weekly`)
-settings.register_profile("long", _OURS, max_examples=2000)
-settings.load_profile("unhurried")
+settings.register_profile("default_run", _COMMON, max_examples=25, derandomize=True)
+# pytest --hypothesis-profile=long: many examples, which are random in each run (`just weekly`)
+settings.register_profile("long", _COMMON, max_examples=2000)
+settings.load_profile("default_run")
 
-# Ray's core reads them once, when it is imported
+# removed before Ray is imported, because its core reads them at import only
 for _name in ("RAY_ADDRESS", "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
     os.environ.pop(_name, None)
-# A call that needs Ray where none was started would start one, which no test would ever stop.
+# Without this, a Ray call in a test that has not started Ray would start an instance that no test
+# stops.
 os.environ["RAY_ENABLE_AUTO_CONNECT"] = "0"
 
-# Ignored where a script runs the tests in its background; what they start would ignore it, too.
+# A shell ignores SIGINT in background jobs, and child processes inherit that. Tests send SIGINT.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# Two processes of two threads each on two cores would wait for one another, and threads do so in
-# tensors as small as most are here.
+# One thread per process: two pytest processes with two threads each would compete for two cores,
+# and most tensors here are too small to gain from threads.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads them
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """The whole suite runs two files at a time: much of the time it waits. `-n 0` stops that.
+    """Run the whole suite in two processes, because tests wait much of the time.
 
-    Slow tests are shared out one by one, as xdist would begin the files with few tests last, which
-    are the longest ones.
+    `-n 0` disables that. Slow tests are distributed one by one: by files, xdist would start those
+    with few tests last, which take the longest.
     """
-    option, whole = config.option, config.args_source is pytest.Config.ArgsSource.TESTPATHS
+    option = config.option
+    is_whole_suite = config.args_source is pytest.Config.ArgsSource.TESTPATHS
     marks = re.sub(r"\bnot \w+", "", str(option.markexpr))
-    one_at_a_time = option.usepdb or option.capture == "no" or "gpu" in marks
-    if not whole or one_at_a_time or hasattr(config, "workerinput"):
+    one_process = option.usepdb or option.capture == "no" or "gpu" in marks
+    if not is_whole_suite or one_process or hasattr(config, "workerinput"):
         return
     if config.getoption("numprocesses", None) is None and config.getoption("dist", None) == "no":
         slow = any(word in marks for word in ("slow", "faults", "weekly"))
@@ -59,32 +61,32 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Keep the emulated device out of `-m gpu`: torch would let it pin CUDA's memory."""
+    """Ignore the emulated device in `-m gpu`: torch would use it to pin CUDA's memory."""
     is_emulated = collection_path.name == "emulated"
     return True if is_emulated and config.option.markexpr == "gpu" else None
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Those that may take longest go first: else one process waits for the other at the end."""
+    """Run tests with long timeouts first, so that both processes finish at about the same time."""
 
-    def longest(item: pytest.Item) -> float:
+    def get_timeout(item: pytest.Item) -> float:
         mark = item.get_closest_marker("timeout")
         return float(mark.args[0]) if mark else 0.0
 
-    items.sort(key=longest, reverse=True)
+    items.sort(key=get_timeout, reverse=True)
 
 
 @pytest.fixture
-def own_tables() -> Iterator[None]:
-    """The tables of generators, fine-tuners and datasets are afterwards as they were before."""
+def restore_registries() -> Iterator[None]:
+    """Restore the registries of methods, metrics and datasets after the test."""
     from ship.configs import FINETUNERS, GENERATORS, METRICS
     from ship.datasets import DATASETS
 
-    tables: list[Any] = [GENERATORS, FINETUNERS, DATASETS, METRICS]
-    copies = [(dict(table), dict(table.origins)) for table in tables]
+    registries: list[Any] = [GENERATORS, FINETUNERS, DATASETS, METRICS]
+    copies = [(dict(registry), dict(registry.origins)) for registry in registries]
     yield
-    for table, (entries, origins) in zip(tables, copies, strict=True):
-        table.clear()
-        table.update(entries)
-        table.origins = origins
+    for registry, (entries, origins) in zip(registries, copies, strict=True):
+        registry.clear()
+        registry.update(entries)
+        registry.origins = origins

@@ -1,10 +1,10 @@
-"""Lines as cases in YAML write them."""
+"""Comparison of output with the patterns in YAML cases."""
 
 import re
 from collections.abc import Sequence
 
 
-def matching(lines: Sequence[str], patterns: Sequence[str]) -> bool:
-    """Whether there is one line for each pattern, in order, where ... stands for anything."""
+def match_lines(lines: Sequence[str], patterns: Sequence[str]) -> bool:
+    """Return True if the lines match the patterns one by one, where "..." matches any text."""
     expressions = [".*".join(map(re.escape, pattern.split("..."))) for pattern in patterns]
     return len(lines) == len(patterns) and all(map(re.fullmatch, expressions, lines))

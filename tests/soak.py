@@ -1,11 +1,13 @@
-"""python -m tests.soak [TRIALS]: a long study whose workers are killed at random, and its memory.
+"""Soak tests: long runs in which workers or drivers are killed at random.
 
-`drivers [STUDIES [KILLS [AT_ONCE]]]`, or `server` with the same arguments, kill drivers instead of
-workers: tests.killed_drivers.soak.
+    python -m tests.soak [TRIALS]                                  kill workers of one study
+    python -m tests.soak drivers [STUDIES [KILLS [CONCURRENT]]]    kill drivers, with SQLite
+    python -m tests.soak server [STUDIES [KILLS [CONCURRENT]]]     the same with a tracking server
 
-Tiny trials of the analytic method run with Ray, MLflow and reports. One worker in twenty kills
-itself in its first attempt, and others are killed from outside. Prints the driver's resident memory
-meanwhile, and exits with 1 unless the run history is exact.
+The first one runs a study of tiny trials with Ray, MLflow and reports. One worker in twenty kills
+itself in its first attempt, and others are killed from outside. The driver's resident memory is
+printed from time to time. The exit code is 1 unless every configuration has its correct results.
+The other two are in tests.killed_drivers.soak.
 """
 
 import math
@@ -32,34 +34,41 @@ from tests.harness.conftest import Bench
 from tests.harness.listening import command
 from tests.killed_drivers.soak import KINDS, soak_drivers
 
-# Studies, kills of each at most, studies at once.
+# Default number of studies, maximum number of kills per study, number of concurrent studies.
 DEFAULTS = (50, 4, 2)
-KILLED = 0.05
-# Between two kills from outside. No trial is hit twice: it would fail, and rightly so.
-EVERY_SECONDS = 5.0
+# Probability that a worker kills itself in the first attempt of a trial.
+KILL_PROBABILITY = 0.05
+# Seconds between two kills from outside. No trial is killed twice, because it would then fail.
+SECONDS_BETWEEN_KILLS = 5.0
 
 
-def soak_study(trials: int) -> StudyConfig:
+def make_soak_study(trials: int) -> StudyConfig:
     """Return a study with one seed per configuration."""
     levels = [round(0.001 * number, 6) for number in range(1, trials + 1)]
     return fakes.make_study(space={"generator.kl_weight": levels}, seeds=1, max_concurrent_trials=2)
 
 
-def behave_in(folder: Path) -> fakes.Behavior:
-    """Return a behavior: workers write their IDs, and some kill themselves once."""
+def make_behavior(folder: Path) -> fakes.Behavior:
+    """Return a behavior of trials in which some workers kill themselves once.
+
+    Args:
+        folder: Folder for files: PID.pid contains the configuration of a running worker, KEY.first
+            exists after the first attempt of a configuration, and KEY.lost after its worker was
+            killed.
+    """
 
     def behave(config: TrialConfig, epoch: int) -> None:
         key = f"{getattr(config.generator, 'kl_weight', 0):.6f}"
         first, lost = folder / f"{key}.first", folder / f"{key}.lost"
-        here = folder / f"{os.getpid()}.pid"
+        pid_file = folder / f"{os.getpid()}.pid"
         if epoch == 1:
-            here.write_text(key)
+            pid_file.write_text(key)
         time.sleep(0.1)
         if epoch == fakes.EPOCHS:
-            here.unlink()  # from here on it may have another setting any moment
+            pid_file.unlink()  # after its last epoch, the worker may start another configuration
         if epoch == 2 and not first.exists():
             first.touch()
-            if random.Random(key).random() < KILLED and not lost.exists():
+            if random.Random(key).random() < KILL_PROBABILITY and not lost.exists():
                 lost.write_text("itself")
                 os.kill(os.getpid(), signal.SIGKILL)
 
@@ -67,40 +76,41 @@ def behave_in(folder: Path) -> fakes.Behavior:
 
 
 @dataclass
-class Watch:
-    """Thread that prints the driver's memory and kills workers."""
+class WorkerKiller:
+    """Thread that kills workers, and prints the driver's memory after some numbers of trials."""
 
     bench: Bench
-    _marks: list[int] = field(default_factory=lambda: [50, 150, 300])
-    _over: threading.Event = field(default_factory=threading.Event)
+    _milestones: list[int] = field(default_factory=lambda: [50, 150, 300])
+    _stop: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> None:
-        self._thread = threading.Thread(target=self._follow)
+        self._thread = threading.Thread(target=self._run)
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
-        self._over.set()
+        self._stop.set()
         self._thread.join()
 
-    def _follow(self) -> None:
-        draw, folder = random.Random(0), self.bench.log.parent
-        due = time.monotonic() + EVERY_SECONDS
-        while not self._over.wait(0.02):
-            if self._marks and len(list(folder.glob("*.first"))) >= self._marks[0] - 1:
-                resident = psutil.Process().memory_info().rss / 2**20
-                print(f"{self._marks.pop(0)} trials: {resident:.0f} MiB", flush=True)
-            if time.monotonic() < due:
+    def _run(self) -> None:
+        rng, folder = random.Random(0), self.bench.log.parent
+        next_kill = time.monotonic() + SECONDS_BETWEEN_KILLS
+        while not self._stop.wait(0.02):
+            n_started = len(list(folder.glob("*.first")))
+            if self._milestones and n_started >= self._milestones[0] - 1:
+                memory = psutil.Process().memory_info().rss / 2**20
+                print(f"{self._milestones.pop(0)} trials: {memory:.0f} MiB", flush=True)
+            if time.monotonic() < next_kill:
                 continue
-            living = [file for file in sorted(folder.glob("*.pid")) if may_be_killed(file)]
-            if living:
-                file = draw.choice(living)
+            pid_files = [file for file in sorted(folder.glob("*.pid")) if is_killable(file)]
+            if pid_files:
+                file = rng.choice(pid_files)
                 os.kill(int(file.stem), signal.SIGKILL)
-                due = time.monotonic() + EVERY_SECONDS
+                next_kill = time.monotonic() + SECONDS_BETWEEN_KILLS
                 if file.exists():
                     file.with_name(f"{file.read_text()}.lost").write_text("outside")
 
 
-def may_be_killed(file: Path) -> bool:
+def is_killable(file: Path) -> bool:
     """Return True if a process is a Ray worker whose configuration has not been killed yet."""
     try:
         key = file.read_text()
@@ -110,48 +120,48 @@ def may_be_killed(file: Path) -> bool:
     return command(int(file.stem)).startswith("ray::") and bool(key) and not lost.exists()
 
 
-def check(bench: Bench, trials: int) -> None:
-    """Check that history and reports have every configuration once, with its number."""
+def check_results(bench: Bench, trials: int) -> None:
+    """Check that store and report have one correct result per configuration."""
     bench.check_invariants()
     states = Counter(run.data.tags["ship.state"] for run in bench.trials())
     assert states["COMPLETE"] == trials, states
     assert set(states) <= {"COMPLETE", "INTERRUPTED"}, states
-    constants = soak_study(trials).base
+    base = make_soak_study(trials).base
     for run in bench.history().runs:
         for seed, value in run.objective.items():
             weight = {"kl_weight": float(run.assignment["generator.kl_weight"])}
-            generator = constants.generator.model_copy(update=weight)
-            expected = fakes.truth(constants.model_copy(update={"generator": generator}), seed)
+            generator = base.generator.model_copy(update=weight)
+            expected = fakes.truth(base.model_copy(update={"generator": generator}), seed)
             assert math.isclose(value, expected, abs_tol=1e-9), (weight, value, expected)
     rows = load_records("small", bench.uri).rows
     assert rows["state"].to_list() == ["COMPLETE"] * trials
     print(f"runs: {dict(states)}")
 
 
-def soak(trials: int, folder: Path) -> None:
-    """Run the study under kills, and check its content."""
+def soak_workers(trials: int, folder: Path) -> None:
+    """Run the study while workers are killed, and check its results."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     uri = f"sqlite:///{folder}/mlflow.db"
-    bench = Bench(uri, folder / "log", folder / "cache", behave_in(folder), ray=True)
-    study = soak_study(trials)
-    began = time.monotonic()
-    with Watch(bench):
+    bench = Bench(uri, folder / "log", folder / "cache", make_behavior(folder), ray=True)
+    study = make_soak_study(trials)
+    start = time.monotonic()
+    with WorkerKiller(bench):
         outcome = bench.run(study, console=Console(quiet=True))
     assert outcome.complete, outcome
-    check(bench, trials)
-    killed = Counter(note.read_text() for note in folder.glob("*.lost"))
-    print(f"killed: {dict(killed)}; {time.monotonic() - began:.0f} s")
+    check_results(bench, trials)
+    kills = Counter(file.read_text() for file in folder.glob("*.lost"))
+    print(f"killed: {dict(kills)}; {time.monotonic() - start:.0f} s")
 
 
 def main(arguments: list[str]) -> int:
     """Run the requested soak test, and return the exit code."""
-    with tempfile.TemporaryDirectory(prefix="soak-") as place:
+    with tempfile.TemporaryDirectory(prefix="soak-") as folder:
         if arguments and arguments[0] in KINDS:
-            kind, *rest = arguments
-            count, most, at_once = [*map(int, rest), *DEFAULTS[len(rest) :]]
-            return int(not soak_drivers(kind, count, Path(place), most, at_once))
-        soak(int(arguments[0]) if arguments else 300, Path(place))
+            kind, *numbers = arguments
+            n_studies, max_kills, n_concurrent = [*map(int, numbers), *DEFAULTS[len(numbers) :]]
+            return int(not soak_drivers(kind, n_studies, Path(folder), max_kills, n_concurrent))
+        soak_workers(int(arguments[0]) if arguments else 300, Path(folder))
     return 0
 
 

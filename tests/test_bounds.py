@@ -1,4 +1,4 @@
-"""What pyproject.toml asks for of its dependencies, and what is installed."""
+"""Version bounds of dependencies in pyproject.toml, installed versions, and files of scripts."""
 
 import re
 import subprocess
@@ -19,16 +19,16 @@ DEPENDENCIES = [
 ]
 
 
-def lowest() -> dict[str, str]:
-    """The versions that .ci/lowest prints."""
+def read_lowest_versions() -> dict[str, str]:
+    """Return the versions that .ci/lowest prints, by package."""
     command = [sys.executable, str(ROOT / ".ci" / "lowest")]
-    out = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return dict(line.split("==") for line in out.splitlines())  # type: ignore[misc]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    return dict(line.split("==") for line in output.splitlines())  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("dependency", DEPENDENCIES, ids=lambda dependency: dependency.name)
 def test_installed_versions_are_within_the_bounds(dependency: Requirement) -> None:
-    """Each direct dependency is, so that the tests are about these versions."""
+    """The tests therefore run with supported versions of all direct dependencies."""
     assert dependency.specifier.contains(version(dependency.name), prereleases=True)
 
 
@@ -41,21 +41,24 @@ def test_ray_is_bounded_on_both_sides() -> None:
     assert not ray.specifier.contains("3.0.0")
 
 
-def test_the_lowest_versions_are_allowed_and_nothing_lower_is() -> None:
-    """.ci/lowest prints the lower bound of each direct dependency except torch and torchvision."""
-    versions = lowest()
-    wanted = {each.name: each for each in DEPENDENCIES if not each.name.startswith("torch")}
-    assert versions.keys() == wanted.keys()
-    for name, low in versions.items():
-        assert wanted[name].specifier.contains(low)
-        assert {bound.version for bound in wanted[name].specifier if bound.operator == ">="} == {
-            low
-        }
+def test_lowest_versions_are_the_lower_bounds() -> None:
+    """The script .ci/lowest prints them for all direct dependencies but torch and torchvision."""
+    versions = read_lowest_versions()
+    specifiers = {
+        dependency.name: dependency.specifier
+        for dependency in DEPENDENCIES
+        if not dependency.name.startswith("torch")
+    }
+    assert versions.keys() == specifiers.keys()
+    for name, lowest in versions.items():
+        assert specifiers[name].contains(lowest)
+        lower_bounds = {bound.version for bound in specifiers[name] if bound.operator == ">="}
+        assert lower_bounds == {lowest}
 
 
 def test_files_named_by_scripts_exist() -> None:
-    """Otherwise only weekly runs would report a missing one."""
+    """Without this test, only the weekly run would report a missing test file."""
     scripts = [path.read_text("utf-8") for path in (ROOT / ".ci").iterdir() if path.is_file()]
-    named = {name for text in scripts for name in re.findall(r"\btests/[\w/.]+", text)}
-    assert len(named) > 5
-    assert [name for name in sorted(named) if not (ROOT / name).exists()] == []
+    paths = {path for text in scripts for path in re.findall(r"\btests/[\w/.]+", text)}
+    assert len(paths) > 5
+    assert [path for path in sorted(paths) if not (ROOT / path).exists()] == []

@@ -1,4 +1,4 @@
-"""The pages say what is there: links, options, studies, and what is derived from code."""
+"""The pages agree with the code: links, options, studies, messages, and generated parts."""
 
 import json
 import pkgutil
@@ -13,12 +13,20 @@ from PIL import Image
 from ruamel.yaml import YAML
 from typer.main import get_command
 
-from docs.absolute_links import absolute_links
-from docs.cli_reference import CLI_PAGE, cli_reference
-from docs.draw_diagrams import IMAGES, RESULT, STEPS, concepts, layers, result, trial
-from docs.draw_readme import IMAGE, first_table, with_table
-from docs.draw_readme import PAGES as TABLED
-from docs.write_reference import PAGE, reference
+from docs.absolute_links import make_links_absolute
+from docs.cli_reference import CLI_PAGE, make_cli_reference
+from docs.draw_diagrams import (
+    IMAGES,
+    RESULT,
+    STEPS,
+    draw_concepts,
+    draw_layers,
+    draw_result,
+    draw_trial,
+)
+from docs.draw_readme import IMAGE, read_first_table, replace_first_table
+from docs.draw_readme import PAGES as PAGES_WITH_TABLE
+from docs.write_reference import PAGE, make_reference
 from harness.cli.main import app as sweep
 from harness.config import STUDY_KEYS
 from harness.data.cli import app as data
@@ -36,58 +44,60 @@ PAGES = [
 STUDIES = {path.stem for path in (ROOT / "search_spaces").glob("*.yaml")}
 
 
-def without_code(text: str) -> str:
-    """A page's prose."""
+def remove_code(text: str) -> str:
+    """Return a page without its code."""
     return re.sub(r"```.*?```|`[^`\n]*`|^    .*$", "", text, flags=re.DOTALL | re.MULTILINE)
 
 
-def anchors(text: str) -> set[str]:
-    """What a page can be linked by: its headings, and `<a id="...">`."""
+def find_anchors(text: str) -> set[str]:
+    """Return the targets of links within a page: its headings, and `<a id="...">`."""
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     heads = re.findall(r"^#+ (.*)$", prose, flags=re.MULTILINE)
     slugs = {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
     return slugs | set(re.findall(r'<a id="([\w-]+)">', prose))
 
 
-def broken_links(page: Path) -> Iterator[str]:
-    """Relative links of a page that lead nowhere, in words."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(page.read_text("utf-8"))):
+def find_broken_links(page: Path) -> Iterator[str]:
+    """Yield a message for each relative link of a page without an existing target."""
+    for target in re.findall(r"\]\(([^)\s]+)\)", remove_code(page.read_text("utf-8"))):
         if target.startswith(("http://", "https://")):
             continue
         name, _, anchor = target.partition("#")
         path = (page.parent / name).resolve() if name else page
         if not path.exists():
             yield f"{page.name}: no file {target}"
-        elif anchor and anchor not in anchors(path.read_text("utf-8")):
+        elif anchor and anchor not in find_anchors(path.read_text("utf-8")):
             yield f"{page.name}: no heading {target}"
 
 
-def commands() -> dict[str, set[str]]:
-    """Each command in words -> its options."""
-    roots = {"ship-sweep": sweep, "ship-report": report, "ship-data": data}
+def list_commands() -> dict[str, set[str]]:
+    """Return the options of each command by its full name, e.g. "ship-sweep list"."""
+    apps = {"ship-sweep": sweep, "ship-report": report, "ship-data": data}
     options = {}
-    for name, command in ((name, get_command(app)) for name, app in roots.items()):
-        options[name] = options_of(command)
+    for name, app in apps.items():
+        command = get_command(app)
+        options[name] = list_options(command)
         for subcommand, child in getattr(command, "commands", {}).items():
-            options[f"{name} {subcommand}"] = options_of(child)
+            options[f"{name} {subcommand}"] = list_options(child)
     return options
 
 
-def test_every_option_is_explained() -> None:
-    """Each has its entry in a docstring."""
+def test_every_option_has_a_help_text() -> None:
+    """Arguments have one, too."""
     roots = [get_command(app) for app in (sweep, report, data)]
     children = [child for root in roots for child in getattr(root, "commands", {}).values()]
     params = [param for command in (*roots, *children) for param in command.params]
-    assert not [param.name for param in params if not param.help]
+    assert params and not [param.name for param in params if not param.help]
 
 
-def options_of(command: click.Command) -> set[str]:
-    """The long options of a command."""
-    return {"--help", *(o for p in command.params for o in p.opts if o.startswith("--"))}
+def list_options(command: click.Command) -> set[str]:
+    """Return the long options of a command."""
+    options = (option for param in command.params for option in param.opts)
+    return {"--help", *(option for option in options if option.startswith("--"))}
 
 
-def quoted(page: Path) -> Iterator[str]:
-    """Whatever stands as code on a page: blocks line by line, and spans."""
+def find_code(page: Path) -> Iterator[str]:
+    """Yield the code of a page: the lines of blocks, and spans."""
     text = page.read_text("utf-8").replace("\\\n", " ")
     yield from re.findall(r"^    (.*)$", text, flags=re.MULTILINE)
     yield from (
@@ -96,70 +106,72 @@ def quoted(page: Path) -> Iterator[str]:
     yield from re.findall(r"`([^`\n]+)`", re.sub(r"```.*?```", "", text, flags=re.DOTALL))
 
 
-def wrong_options(page: Path) -> Iterator[str]:
-    """Return the options and subcommands on a page that their command does not have, in words."""
-    known = commands()
-    names = "|".join(sorted(known, reverse=True))  # "ship-sweep list" before "ship-sweep"
-    for code in quoted(page):
+def find_wrong_options(page: Path) -> Iterator[str]:
+    """Yield the commands of a page with each option or subcommand that does not exist."""
+    options_by_command = list_commands()
+    # "ship-sweep list" before "ship-sweep"
+    names = "|".join(sorted(options_by_command, reverse=True))
+    for code in find_code(page):
         match = re.search(rf"\b({names})(?=\s|$)(.*)", code)
         if match and "`" not in code:
-            options = match[2].split(" > ")[0].split("#")[0]
-            wrong = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", options)) - known.get(match[1], set())
-            if match[1] in ("ship-sweep", "ship-data"):
-                wrong |= set(re.findall(r"^ ([a-z]+)", options))
-            yield from (f"{page.name}: {match[1]} {word}" for word in sorted(wrong))
+            command, arguments = match[1], match[2].split(" > ")[0].split("#")[0]
+            options = set(re.findall(r"(?<!\S)--[a-z][a-z-]*", arguments))
+            wrong = options - options_by_command[command]
+            if command in ("ship-sweep", "ship-data"):
+                wrong |= set(re.findall(r"^ ([a-z]+)", arguments))
+            yield from (f"{page.name}: {command} {word}" for word in sorted(wrong))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_links_have_an_existing_target(page: Path) -> None:
-    """Every relative link of a page names a file, and a heading of it if the link has one."""
-    assert not list(broken_links(page))
+    """The target of a relative link is a file, or a heading of a file."""
+    assert not list(find_broken_links(page))
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_options_exist(page: Path) -> None:
-    """Every command of a page has all options that the page shows for it."""
-    assert not list(wrong_options(page))
+    """Commands of a page have only existing options and subcommands."""
+    assert not list(find_wrong_options(page))
 
 
-def test_wrong_links_and_options_are_noticed(tmp_path: Path) -> None:
-    """A dead link, a missing heading and an unknown option are reported."""
+def test_wrong_links_and_options_are_detected(tmp_path: Path) -> None:
+    """Missing files, missing headings, and unknown options and subcommands are reported."""
     page = tmp_path / "page.md"
     code = "    ship-sweep --nothing\n    ship-sweep list --space x\n    ship-sweep lists\n"
     page.write_text(f"# A head\n[a](no.md) [b](#none) [c](#a-head)\n\n{code}")
-    assert list(broken_links(page)) == ["page.md: no file no.md", "page.md: no heading #none"]
+    assert list(find_broken_links(page)) == ["page.md: no file no.md", "page.md: no heading #none"]
     wrong = ["ship-sweep --nothing", "ship-sweep list --space", "ship-sweep lists"]
-    assert list(wrong_options(page)) == [f"page.md: {text}" for text in wrong]
+    assert list(find_wrong_options(page)) == [f"page.md: {text}" for text in wrong]
 
 
 def test_studies_exist() -> None:
     """Studies that a page runs are packaged, and the page of results has every packaged study."""
-    code = [line for page in PAGES for line in quoted(page)]
-    named = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
+    code = [line for page in PAGES for line in find_code(page)]
+    names = {name for line in code for name in re.findall(r"--space (\w+)\.yaml", line)}
     results = (DOCS / "results.md").read_text("utf-8")
-    written = {"lengths", "mine", "my_study", "three"}  # YAML that a page shows
-    assert named and named - written <= STUDIES
+    custom = {"lengths", "mine", "my_study", "three"}  # studies whose YAML is on a page
+    assert names and names - custom <= STUDIES
     unlisted = {name for name in STUDIES if f"`{name}`" not in results}
     assert unlisted <= {"prompt_len", "template"}
 
 
 def test_keys_exist() -> None:
-    """A key that a page sets on a command line is a key of a study."""
-    code = [line for page in PAGES for line in quoted(page)]
+    """Pages set only keys of a study on a command line."""
+    code = [line for page in PAGES for line in find_code(page)]
     keys = {key for line in code for key in re.findall(r"--set '?([a-z_]+)[.=]", line)}
     assert keys and keys <= {*STUDY_KEYS, *TrialConfig.model_fields}
 
 
 def test_generated_pages_are_up_to_date() -> None:
-    """They agree with the code (else: python -m docs.write_reference)."""
-    assert PAGE.read_text("utf-8") == reference()
-    assert CLI_PAGE.read_text("utf-8") == cli_reference()
+    """If this fails, run python -m docs.write_reference."""
+    assert PAGE.read_text("utf-8") == make_reference()
+    assert CLI_PAGE.read_text("utf-8") == make_cli_reference()
 
 
-def test_the_command_line_reference_has_every_option() -> None:
-    """Each command has its heading, and each option is in the section of its command."""
-    sections = dict(re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", cli_reference(), re.MULTILINE))
-    for name, options in commands().items():
+def test_command_line_reference_has_every_option() -> None:
+    """Each command has a section, which contains all of its options."""
+    sections = dict(re.findall(r"^##+ (.*)\n((?:(?!##).*\n)*)", make_cli_reference(), re.MULTILINE))
+    for name, options in list_commands().items():
         missing = [
             option
             for option in options - {"--help"}
@@ -169,17 +181,17 @@ def test_the_command_line_reference_has_every_option() -> None:
 
 
 def test_diagrams_are_up_to_date() -> None:
-    """They show what pyproject.toml and the steps contain, and every file in them exists."""
-    assert (IMAGES / "concepts.svg").read_text("utf-8") == concepts()
-    assert (IMAGES / "layers.svg").read_text("utf-8") == layers()
-    assert (IMAGES / "trial.svg").read_text("utf-8") == trial()
-    assert (IMAGES / "result.svg").read_text("utf-8") == result()
-    places = [where for package, _, where in (*STEPS, *RESULT) if package]
-    assert places and not [where for where in places if not (ROOT / where).exists()]
+    """If this fails, run python -m docs.draw_diagrams. The files in the diagrams exist."""
+    assert (IMAGES / "concepts.svg").read_text("utf-8") == draw_concepts()
+    assert (IMAGES / "layers.svg").read_text("utf-8") == draw_layers()
+    assert (IMAGES / "trial.svg").read_text("utf-8") == draw_trial()
+    assert (IMAGES / "result.svg").read_text("utf-8") == draw_result()
+    files = [file for package, _, file in (*STEPS, *RESULT) if package]
+    assert files and not [file for file in files if not (ROOT / file).exists()]
 
 
-def test_glossary_is_complete_and_in_order() -> None:
-    """It has an entry for each column of a table, and the entries are sorted."""
+def test_glossary_is_complete_and_sorted() -> None:
+    """It contains the words of all column headings."""
     text = (DOCS / "glossary.md").read_text("utf-8")
     entries = [
         re.sub(r"[^\w ]", "", head).lower() for head in re.findall(r"^- \*\*(.+?)\*\*", text, re.M)
@@ -188,21 +200,27 @@ def test_glossary_is_complete_and_in_order() -> None:
     assert len(words) > 50 and words == sorted(words)
     headings = {head for protocol in PROTOCOLS.values() for head in protocol.headings.values()}
     headings |= {part for measure in MEASURES for part in measure.heading.split(" / ")}
-    parts = {part for head in headings for part in head.split()} - {"Average", "Source", "Acc."}
-    assert not [part for part in sorted(parts) if part.rstrip(".").lower() not in text.lower()]
+    explained = {"Average", "Source", "Acc."}
+    heading_words = {word for head in headings for word in head.split()} - explained
+    assert not [word for word in heading_words if word.rstrip(".").lower() not in text.lower()]
 
 
-def test_readme_and_its_image_and_its_study_agree() -> None:
-    """Both tables equal the image's, in fewer columns (else: python -m docs.draw_readme STORE)."""
+def test_tables_of_the_pages_equal_the_table_in_the_image() -> None:
+    """They may have fewer columns. If this fails, run python -m docs.draw_readme STORE."""
     with Image.open(IMAGE) as image:
-        shown = json.loads(image.info["table"])
-    texts = [path.read_text("utf-8") for path in TABLED]
-    assert all(first_table(text) and with_table(text, shown) == text for text in texts)
+        table = json.loads(image.info["table"])
+    texts = [path.read_text("utf-8") for path in PAGES_WITH_TABLE]
+    assert texts
+    assert all(
+        read_first_table(text) and replace_first_table(text, table) == text for text in texts
+    )
 
 
 def test_readme_for_a_package_index_has_no_relative_link() -> None:
-    """Pages and the image get addresses; links to other sites stay."""
-    text = absolute_links((ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1")
+    """Links to pages and images become absolute. Links to other sites are unchanged."""
+    text = make_links_absolute(
+        (ROOT / "README.md").read_text("utf-8"), "https://host/project", "v1"
+    )
     targets = re.findall(r"\]\(([^)\s]+)\)", text)
     assert targets and all(target.startswith("https://") for target in targets)
     assert "![The report page" in text and "(https://host/project/raw/v1/docs/images/" in text
@@ -210,61 +228,63 @@ def test_readme_for_a_package_index_has_no_relative_link() -> None:
     assert "(https://arxiv.org/abs/2307.07397)" in text
 
 
-def test_files_named_for_contributors_exist() -> None:
-    """Every path of the code that CONTRIBUTING.md names exists."""
+def test_files_named_in_contributing_exist() -> None:
+    """CONTRIBUTING.md names only existing files and folders of the code."""
     text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
     paths = re.findall(r"`((?:ship|harness|reports|tests)/[\w/.]+)`", text)
     assert len(paths) > 10 and not [path for path in paths if not (ROOT / path).exists()]
 
 
-def test_messages_are_those_of_the_code() -> None:
-    """The page of messages quotes the code word for word in bold."""
-    quoted = re.findall(r"\*\*`(.+?)`\*\*", (DOCS / "errors.md").read_text("utf-8"))
-    files = (
-        path for part in ("ship", "harness", "reports") for path in ROOT.glob(f"{part}/**/*.py")
+def test_messages_on_the_page_of_errors_are_in_the_code() -> None:
+    """Messages in bold are quoted word for word."""
+    messages = re.findall(r"\*\*`(.+?)`\*\*", (DOCS / "errors.md").read_text("utf-8"))
+    paths = (
+        path
+        for package in ("ship", "harness", "reports")
+        for path in ROOT.glob(f"{package}/**/*.py")
     )
-    code = "".join(path.read_text("utf-8") for path in files)
-    assert len(quoted) > 15 and not [words for words in quoted if words not in code]
+    code = "".join(path.read_text("utf-8") for path in paths)
+    assert len(messages) > 15 and not [message for message in messages if message not in code]
 
 
 def test_every_tag_is_documented() -> None:
-    """The page on MLflow names each tag of ship-sweep, and no other."""
-    named = set(re.findall(r"`(ship\.\w+)`", (DOCS / "mlflow.md").read_text("utf-8")))
-    assert named == {tag.value for tag in Tag if tag.startswith("ship.")}
+    """The page on MLflow has all tags of ship-sweep, and no others."""
+    tags = set(re.findall(r"`(ship\.\w+)`", (DOCS / "mlflow.md").read_text("utf-8")))
+    assert tags == {tag.value for tag in Tag if tag.startswith("ship.")}
 
 
-def test_each_fault_has_its_tests() -> None:
-    """A list has the faults of the page in order, each with existing tests."""
+def test_each_fault_has_tests() -> None:
+    """promises.yaml lists the faults of the page in order, each with existing tests."""
     page, folder = (DOCS / "faults.md").read_text("utf-8"), ROOT / "tests" / "harness"
     rows = re.findall(r"^\|(.+?)(?: \(`[^|]*)? \|", page, flags=re.MULTILINE)
     faults = [row for row in rows if row not in ("Fault", ":--")]
-    listed = YAML(typ="safe").load(folder / "promises.yaml")
-    assert len(faults) > 15 and [item["fault"] for item in listed] == faults
-    for name in (test for item in listed for test in item["tests"]):
+    promises = YAML(typ="safe").load(folder / "promises.yaml")
+    assert len(faults) > 15 and [promise["fault"] for promise in promises] == faults
+    for name in (test for promise in promises for test in promise["tests"]):
         path, test = name.split("::")
         file = (ROOT if path.startswith("tests/") else folder) / path
         assert file.exists() and f"\ndef {test}(" in file.read_text("utf-8"), name
 
 
 def test_pages_are_short_and_narrow() -> None:
-    """The README has at most 900 words; no line of a page has more than 120 columns."""
+    """The README has at most 900 words, and lines of pages at most 120 characters."""
     words = (ROOT / "README.md").read_text("utf-8").split()
     assert len([word for word in words if re.search(r"\w", word)]) <= 900
     lines = [(page, line) for page in PAGES for line in page.read_text("utf-8").split("\n")]
     assert not [(page.name, line) for page, line in lines if len(line) > 120]
 
 
-def test_nav_has_every_page() -> None:
-    """Each page is in the site's navigation, and each entry is a page."""
+def test_navigation_has_every_page() -> None:
+    """Each page of docs/ is in mkdocs.yml once, and each entry is a page."""
     nav = YAML(typ="safe").load(ROOT / "mkdocs.yml")["nav"]
-    listed = re.findall(r"[\w/-]+\.md", str(nav))
+    entries = re.findall(r"[\w/-]+\.md", str(nav))
     pages = (page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md"))
-    assert sorted(listed) == sorted(pages)
+    assert sorted(entries) == sorted(pages)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_documented_objects_exist(page: Path) -> None:
-    """Each object whose docstring a page shows (`::: NAME`) is in the code."""
+    """Pages show the docstrings (`::: NAME`) of existing objects."""
     for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.M):
         assert pkgutil.resolve_name(name)
 

@@ -1,4 +1,4 @@
-"""The docstrings of the public API, which docs/ lists with `:::`, have examples that run."""
+"""Examples in the docstrings of the public API, which docs/ lists with `:::`, are correct."""
 
 import doctest
 import re
@@ -22,7 +22,7 @@ COMPLETE = {"ship"}  # packages in which every listed name must have an example
 FLAGS = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
 
-def examples(name: str) -> list[doctest.DocTest]:
+def find_examples(name: str) -> list[doctest.DocTest]:
     """Return the examples of a class or function and of its public members."""
     module, _, attribute = name.rpartition(".")
     value = getattr(import_module(module), attribute)
@@ -31,18 +31,18 @@ def examples(name: str) -> list[doctest.DocTest]:
     return [test for test in doctests if test.examples and "._" not in test.name]
 
 
-def run(name: str) -> None:
-    """Run the examples of a name in the working directory."""
+def run_examples(name: str) -> None:
+    """Run the examples of a class or function in the working directory."""
     runner = doctest.DocTestRunner(optionflags=FLAGS)
     report: list[str] = []
-    for test in examples(name):
+    for test in find_examples(name):
         runner.run(test, out=report.append)
     assert not runner.failures, "".join(report)
 
 
 @pytest.fixture(scope="module")
-def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a trained model, and with two photographs."""
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder with a trained model and two photographs."""
     from ship.clip import FrozenCLIP
     from ship.configs.finetuners import CLIPAdapterConfig
     from ship.configs.generators import GaussianTextConfig
@@ -57,15 +57,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )  # fmt: skip
     trial = run_trial(config, [0], make_up_features(clip), clip, save_models=True)
     assert [*trial] and trial.trained
-    folder = with_photographs(tmp_path_factory.mktemp("examples"))
+    folder = write_photographs(tmp_path_factory.mktemp("examples"))
     (folder / "trained").mkdir()
     for name, content in trial.trained.items():
         (folder / "trained" / name).write_bytes(content)
     return folder
 
 
-def with_photographs(folder: Path) -> Path:
-    """Write two of the packaged photographs into a folder."""
+def write_photographs(folder: Path) -> Path:
+    """Write two of the packaged photographs into a folder, and return the folder."""
     from ship.datasets import load_dataset
 
     images = load_dataset("photos").splits["test"].images
@@ -75,11 +75,11 @@ def with_photographs(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="module")
-def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder with the finished study prompt_len, made small, in mlflow.db."""
+def study_folder(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Folder with mlflow.db, which contains a finished, small version of the study prompt_len."""
     from harness import run_study
 
-    folder = with_photographs(tmp_path_factory.mktemp("studies"))
+    folder = write_photographs(tmp_path_factory.mktemp("studies"))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         patch.setenv("SHIP_SWEEP_CACHE", str(folder / "cache"))
@@ -90,29 +90,33 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_public_names_have_an_example(name: str) -> None:
-    """Every class and function of the plugin and Python API shows how it is used."""
-    assert name.partition(".")[0] not in COMPLETE or examples(name)
+    """Classes and functions of the packages in COMPLETE show how they are used."""
+    assert name.partition(".")[0] not in COMPLETE or find_examples(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if name.startswith("ship.")])
-def test_examples_run(name: str, trained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples of ship give the results that they show."""
-    monkeypatch.chdir(trained)
-    run(name)
+def test_examples_of_ship_are_correct(
+    name: str, model_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They return the results that they show."""
+    monkeypatch.chdir(model_folder)
+    run_examples(name)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("ship.")])
-def test_examples_of_studies_run(name: str, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of harness and reports run if the study prompt_len is complete in mlflow.db."""
-    monkeypatch.chdir(store)
-    run(name)
+def test_examples_of_harness_and_reports_are_correct(
+    name: str, study_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They assume that the study prompt_len is complete in mlflow.db."""
+    monkeypatch.chdir(study_folder)
+    run_examples(name)
 
 
-def test_a_wrong_example_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tests above can fail."""
+def test_wrong_examples_are_detected(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failure shows the expected result."""
     value: Any = import_module("ship.methods").Rng
     monkeypatch.setattr(value, "__doc__", ">>> 1 + 1\n3")
     with pytest.raises(AssertionError, match=r"Expected:\n *3"):
-        run("ship.methods.Rng")
+        run_examples("ship.methods.Rng")

@@ -1,4 +1,4 @@
-"""Imports go one way, through each package's face, and commands start light."""
+"""Packages are imported through their __init__, and commands import only what they need."""
 
 import ast
 import json
@@ -14,51 +14,60 @@ from tests.case_files import load_cases
 
 ROOT = Path(__file__).parents[1]
 CASES = load_cases(__file__, "imports.yaml")
-# Packages whose __init__ hands on all that others may take from them.
-FACES = sorted(
+# Packages whose public names are exported by __init__.
+PUBLIC_PACKAGES = sorted(
     path.parent.relative_to(ROOT).as_posix().replace("/", ".")
     for name in ("harness", "reports")
     for path in (ROOT / name).glob("*/__init__.py")
     if path.parent.name not in ("cli", "data", "deploy")
 )
-FACES += [f"ship.{name}" for name in CASES["faces_of_ship"]]
+PUBLIC_PACKAGES += [f"ship.{name}" for name in CASES["public_packages_of_ship"]]
 
 
-# Last of all, whatever the exit code is, the names of what was loaded.
-TELL = "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules])))"
+# Print the names of all imported modules as the last line, with any exit code.
+PRINT_MODULES = (
+    "import atexit, json, sys; atexit.register(lambda: print(json.dumps([*sys.modules])))"
+)
 
 
-@pytest.mark.slow  # each starts a process
+@pytest.mark.slow  # each case starts a process
 @pytest.mark.parametrize(
     "case", CASES["programs"], ids=lambda case: " ".join([case["run"], *case.get("arguments", [])])
 )
-def test_packages_do_not_load_what_they_do_not_need(case: dict[str, Any]) -> None:
-    """Forbidden packages, and those that a command does not need yet, are not loaded."""
-    command = [sys.executable, "-c", f"{TELL}; {case['run']}", *case.get("arguments", [])]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == case.get("code", 0), done.stderr
-    loaded = {name.partition(".")[0] for name in json.loads(done.stdout.splitlines()[-1])}
-    assert not loaded & {*case["without"]}
+def test_programs_do_not_import_unneeded_packages(case: dict[str, Any]) -> None:
+    """Neither forbidden packages are imported, nor slow ones that a command does not need yet."""
+    script = f"{PRINT_MODULES}; {case['run']}"
+    command = [sys.executable, "-c", script, *case.get("arguments", [])]
+    process = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert process.returncode == case.get("code", 0), process.stderr
+    modules = json.loads(process.stdout.splitlines()[-1])
+    imported = {name.partition(".")[0] for name in modules}
+    assert not imported & {*case["without"]}
 
 
-def past_the_face(source: str, module: str) -> Iterator[str]:
-    """Modules inside other packages that a source imports from, going past their faces."""
+def find_private_imports(source: str, module: str) -> Iterator[str]:
+    """Yield the modules inside other packages that a source imports from directly.
+
+    Args:
+        source: Source code.
+        module: Dotted name of its module.
+    """
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.ImportFrom) and node.module:
             package = ".".join(node.module.split(".")[:2])
-            inside = f"{module}.".startswith(f"{package}.")
-            if package in FACES and node.module != package and not inside:
+            is_own_package = f"{module}.".startswith(f"{package}.")
+            if package in PUBLIC_PACKAGES and node.module != package and not is_own_package:
                 yield node.module
 
 
 def test_packages_are_used_through_their_init() -> None:
-    """Modules behind an __init__ can be moved without changes elsewhere."""
-    assert len(FACES) >= 12
+    """Modules of a package can therefore be moved without changes to other packages."""
+    assert len(PUBLIC_PACKAGES) >= 12
     violations = [
         f"{path.relative_to(ROOT)}: {module}"
         for name in ("ship", "harness", "reports")
         for path in sorted((ROOT / name).rglob("*.py"))
-        for module in past_the_face(
+        for module in find_private_imports(
             path.read_text("utf-8"),
             path.relative_to(ROOT).with_suffix("").as_posix().replace("/", "."),
         )
@@ -66,16 +75,16 @@ def test_packages_are_used_through_their_init() -> None:
     assert not violations
 
 
-def test_imports_past_an_init_are_noticed() -> None:
-    """The test above can fail."""
+def test_private_imports_are_detected() -> None:
+    """Modules of the same package may import from each other."""
     source = "from harness.store.open import Store\nfrom harness.store import open_store"
-    assert list(past_the_face(source, "harness.study.run")) == ["harness.store.open"]
-    assert not list(past_the_face(source, "harness.store.session"))
+    assert list(find_private_imports(source, "harness.study.run")) == ["harness.store.open"]
+    assert not list(find_private_imports(source, "harness.store.session"))
 
 
 @pytest.mark.slow
 def test_an_init_exports_no_unused_name() -> None:
-    """Names that only the package itself uses are not exported."""
+    """Names that are used only inside their package are not exported."""
     trees = {
         path: ast.parse(path.read_text("utf-8"))
         for name in ("harness", "reports", "tests", "docs")
@@ -83,16 +92,16 @@ def test_an_init_exports_no_unused_name() -> None:
     }
     nodes = [node for tree in trees.values() for node in ast.walk(tree)]
     imports = [node for node in nodes if isinstance(node, ast.ImportFrom)]
-    taken = {(node.module, alias.name) for node in imports for alias in node.names}
-    # of a package that is imported whole
+    imported = {(node.module, alias.name) for node in imports for alias in node.names}
+    # a name may also be an attribute of an imported package: store.Tag
     attributes = {node.attr for node in nodes if isinstance(node, ast.Attribute)}
-    idle = [
-        f"{face}: {alias.name}"
-        for face in FACES
-        if not face.startswith("ship")
-        for node in trees[ROOT / face.replace(".", "/") / "__init__.py"].body
-        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(face)
+    unused = [
+        f"{package}: {alias.name}"
+        for package in PUBLIC_PACKAGES
+        if not package.startswith("ship")
+        for node in trees[ROOT / package.replace(".", "/") / "__init__.py"].body
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith(package)
         for alias in node.names
-        if (face, alias.name) not in taken and alias.name not in attributes
+        if (package, alias.name) not in imported and alias.name not in attributes
     ]
-    assert not idle
+    assert not unused

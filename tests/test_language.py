@@ -1,4 +1,4 @@
-"""Names and docstrings keep to the language of the field. ruff's D401 holds their first lines."""
+"""Names, docstrings, messages and pages have the field's words. ruff's D401 checks first lines."""
 
 import ast
 import re
@@ -37,8 +37,8 @@ ALLOWED = {"picture", "replicas"}
 PAGES = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
 
 
-def empty_names(tree: ast.AST) -> Iterator[str]:
-    """Yield the variables whose names do not say what they hold; fields of classes are none."""
+def find_empty_names(tree: ast.AST) -> Iterator[str]:
+    """Yield variables whose names do not describe their content. Fields of classes are allowed."""
     fields = {
         id(statement.target)
         for node in ast.walk(tree)
@@ -52,7 +52,7 @@ def empty_names(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: {node.id}"
 
 
-def clauses(tree: ast.AST) -> Iterator[str]:
+def find_clauses(tree: ast.AST) -> Iterator[str]:
     """Yield the lines of docstrings that are clauses without a noun."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef):
@@ -60,13 +60,13 @@ def clauses(tree: ast.AST) -> Iterator[str]:
             yield from (line.strip() for line in text.splitlines() if CLAUSE.match(line))
 
 
-def test_names_say_what_variables_contain() -> None:
+def test_variable_names_describe_their_content() -> None:
     """No variable of the packages and their tests is called `one`, `found` or `told`."""
     assert len(SOURCES) > 200
     assert not [
         f"{path.relative_to(ROOT)}, {name}"
         for path in (*SOURCES, *(ROOT / "tests").rglob("*.py"))
-        for name in empty_names(ast.parse(path.read_text("utf-8")))
+        for name in find_empty_names(ast.parse(path.read_text("utf-8")))
     ]
 
 
@@ -75,11 +75,11 @@ def test_docstrings_are_sentences() -> None:
     assert not [
         f"{path.relative_to(ROOT)}: {line}"
         for path in SOURCES
-        for line in clauses(ast.parse(path.read_text("utf-8")))
+        for line in find_clauses(ast.parse(path.read_text("utf-8")))
     ]
 
 
-def denied_words(path: Path) -> Iterator[str]:
+def find_denied_words(path: Path) -> Iterator[str]:
     """Yield the denied words of a page, or of the texts and docstrings of a source."""
     content = path.read_text("utf-8")
     if path.suffix == ".py":
@@ -92,18 +92,18 @@ def denied_words(path: Path) -> Iterator[str]:
             yield from (f"{path.name}: {match[0]}" for match in DENIED_WORD.finditer(text))
 
 
-def test_messages_and_pages_have_the_words_of_the_field() -> None:
-    """No message, docstring or page has a word of DENIED."""
+def test_messages_and_pages_have_no_denied_words() -> None:
+    """Docstrings have none of them either."""
     paths = [*SOURCES, *PAGES]
-    assert not [word for path in paths for word in denied_words(path)]
+    assert not [word for path in paths for word in find_denied_words(path)]
 
 
-def test_denied_words_are_noticed(tmp_path: Path) -> None:
-    """They are reported in a docstring, in a message and on a page."""
+def test_denied_words_are_detected(tmp_path: Path) -> None:
+    """They are reported in docstrings, messages and pages."""
     source, page = tmp_path / "a.py", tmp_path / "a.md"
     source.write_text('"""Pictures."""\nerror = f"{x} beside levels"\nreplicas = 2\n')
     page.write_text("4 images a class, as whoever runs it has.")
-    words = [word for path in (source, page) for word in denied_words(path)]
+    words = [word for path in (source, page) for word in find_denied_words(path)]
     assert words == ["a.py: Pictures", "a.py: beside", "a.md: images a class", "a.md: whoever"]
 
 
@@ -116,7 +116,8 @@ def test_denied_words_are_noticed(tmp_path: Path) -> None:
         ('rows = [row for row in runs]\n"""Text that is no docstring."""', 0, 0),
     ],
 )
-def test_old_language_is_noticed(source: str, n_names: int, n_clauses: int) -> None:
-    """The tests above can fail."""
+def test_empty_names_and_clauses_are_detected(source: str, n_names: int, n_clauses: int) -> None:
+    """Fields of classes, and texts that are not docstrings, are not reported."""
     tree = ast.parse(source)
-    assert (len([*empty_names(tree)]), len([*clauses(tree)])) == (n_names, n_clauses)
+    assert len(list(find_empty_names(tree))) == n_names
+    assert len(list(find_clauses(tree))) == n_clauses

@@ -1,4 +1,4 @@
-"""What the packages must not call, where it hangs on arguments: ruff reads none of these."""
+"""The packages make no unsafe calls. Here are the rules that depend on a call's arguments."""
 
 import ast
 from collections.abc import Iterator
@@ -12,18 +12,18 @@ ROOT = Path(__file__).parents[1]
 SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / name).rglob("*.py")]
 CASES = load_cases(__file__, "sources.yaml")
 
-# Only with these, written out; ruff's S rules and banned-api (pyproject.toml) hold what may not be
-# called at all, but read no arguments of these.
-ONLY_WITH = {
+# Functions that require a keyword argument with a constant value. Functions that must not be called
+# at all are listed in pyproject.toml (ruff's S rules and banned-api, which do not check arguments).
+REQUIRED_KEYWORDS = {
     "torch.load": ("weights_only", True),
     "numpy.load": ("allow_pickle", False),
-    "ruamel.yaml.YAML": ("typ", "safe"),  # others build objects, or keep the tags that name them
+    "ruamel.yaml.YAML": ("typ", "safe"),  # other types build objects, or keep tags that name them
 }
-NEVER = ("compile", "__import__")  # ruff's banned-api knows no built-in functions
+FORBIDDEN = ("compile", "__import__")  # ruff's banned-api does not support built-in functions
 
 
-def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
-    """Every call by its full dotted name, imports and their aliases looked through."""
+def find_calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
+    """Yield every call with its full dotted name, in which aliases of imports are resolved."""
     names: dict[str, str] = {}
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
@@ -40,38 +40,40 @@ def calls(tree: ast.AST) -> Iterator[tuple[str, ast.Call]]:
             yield f"{names.get(head, head)}{dot}{rest}", node
 
 
-def faults(source: str, file: str) -> list[str]:
-    """What a file calls and must not."""
+def find_unsafe_calls(source: str, file: str) -> list[str]:
+    """Return a message for each unsafe call in a file."""
     messages = []
-    for name, call in calls(ast.parse(source)):
+    for name, call in find_calls(ast.parse(source)):
         keywords = {keyword.arg: keyword.value for keyword in call.keywords}
-        wanted = ONLY_WITH.get(name)
+        required = REQUIRED_KEYWORDS.get(name)
         shell = keywords.get("shell")
-        if name in NEVER:
+        if name in FORBIDDEN:
             messages.append(f"{file}:{call.lineno}: {name}")
-        elif wanted is not None:
-            value = keywords.get(wanted[0])
-            if not isinstance(value, ast.Constant) or value.value != wanted[1]:
-                messages.append(f"{file}:{call.lineno}: {name} without {wanted[0]}={wanted[1]}")
+        elif required is not None:
+            keyword, required_value = required
+            value = keywords.get(keyword)
+            if not isinstance(value, ast.Constant) or value.value != required_value:
+                messages.append(f"{file}:{call.lineno}: {name} without {keyword}={required_value}")
         if shell is not None and not (isinstance(shell, ast.Constant) and shell.value is False):
             messages.append(f"{file}:{call.lineno}: {name} with a shell")
-        # of a wheel: zipfile leaves out what would leave the folder
+        # wheel.extractall is zipfile's, which never writes outside the target folder
         if name.endswith(".extractall") and name != "wheel.extractall" and "filter" not in keywords:
             messages.append(f"{file}:{call.lineno}: {name} without a filter")
     return messages
 
 
-def test_no_source_turns_data_into_code() -> None:
+def test_no_source_executes_data() -> None:
     """No pickle is read, no YAML builds objects, no text is executed, and no shell is used."""
     assert len(SOURCES) > 100
     messages = []
     for path in SOURCES:
-        messages += faults(path.read_text("utf-8"), path.relative_to(ROOT).as_posix())
+        file = path.relative_to(ROOT).as_posix()
+        messages += find_unsafe_calls(path.read_text("utf-8"), file)
     assert not messages
 
 
-@pytest.mark.parametrize(("kind", "count"), [("faulty", 1), ("sound", 0)])
-def test_the_search_finds_each_fault_and_nothing_else(kind: str, count: int) -> None:
-    """A call is reported under any imported name. Reading data as data is not reported."""
+@pytest.mark.parametrize(("kind", "count"), [("unsafe", 1), ("safe", 0)])
+def test_unsafe_calls_are_detected(kind: str, count: int) -> None:
+    """They are reported under any alias. Safe calls of the same functions are not reported."""
     for source in CASES[kind]:
-        assert len(faults(source, "x.py")) == count, source
+        assert len(find_unsafe_calls(source, "x.py")) == count, source

@@ -1,4 +1,4 @@
-"""The names in the store are spelled in harness.store alone, and are those that ship gives."""
+"""Tags and metric keys are defined in harness.store only, and agree with the names of ship."""
 
 import ast
 import re
@@ -21,30 +21,34 @@ METRIC = re.compile(r"(trial|flag|quality)/|.*/(curve_)?seed_(\d|$)")
 MODULES = {f"ship.{path.stem}" for path in (ROOT / "ship").glob("*")}
 
 
-def literals(source: str) -> Iterator[str]:
-    """Every text that a source holds, with the parts of f-strings, without docstrings."""
+def find_literals(source: str) -> Iterator[str]:
+    """Yield all string literals of a source, including parts of f-strings, except docstrings."""
     tree = ast.parse(source)
-    alone = {
+    docstrings = {
         id(node.value)
         for node in ast.walk(tree)
         if isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant)
     }
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in alone:
+        is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+        if is_text and id(node) not in docstrings:
             yield node.value
 
 
-def spelled(source: str) -> list[str]:
-    """The tags and metric keys that a source spells out; names of ship's modules are none."""
+def find_store_names(source: str) -> list[str]:
+    """Return the tags and metric keys in the string literals of a source.
+
+    Names of ship's modules look like tags and are not returned.
+    """
     return [
         text
-        for text in literals(source)
+        for text in find_literals(source)
         if (TAG.match(text) and text not in MODULES) or METRIC.match(text)
     ]
 
 
-def sources(*packages: str) -> dict[str, str]:
-    """Path below the repository -> text of each source of some packages."""
+def read_sources(*packages: str) -> dict[str, str]:
+    """Return the text of each source of some packages, by its path below the repository."""
     return {
         path.relative_to(ROOT).as_posix(): path.read_text("utf-8")
         for package in packages
@@ -52,51 +56,52 @@ def sources(*packages: str) -> dict[str, str]:
     }
 
 
-def test_names_of_the_store_are_spelled_only_in_harness_store() -> None:
-    """Writers and readers import them from there."""
+def test_tags_and_metric_keys_are_only_in_harness_store() -> None:
+    """Code that reads or writes the store imports the names from there."""
     assert not [
         f"{path}: {text!r}"
-        for path, source in sources("harness", "reports").items()
+        for path, source in read_sources("harness", "reports").items()
         if not path.startswith("harness/store/")
-        for text in spelled(source)
+        for text in find_store_names(source)
     ]
 
 
-def test_a_name_that_is_spelled_out_is_noticed() -> None:
-    """The test above can fail."""
-    for case in load_cases(__file__, "sources.yaml")["spelling"]:
-        assert spelled(case["source"]) == case["names"], case
+def test_tags_and_metric_keys_in_literals_are_detected() -> None:
+    """They are detected in f-strings and regular expressions, but not in docstrings."""
+    for case in load_cases(__file__, "sources.yaml")["literals"]:
+        assert find_store_names(case["source"]) == case["names"], case
 
 
 def test_every_tag_has_one_name() -> None:
-    """Two members with one value would be one tag with two meanings."""
+    """Two members with the same value would be one tag with two meanings."""
     assert len({tag.value for tag in store.Tag}) == len(store.Tag.__members__)
     assert all(tag.startswith(("ship.", "mlflow.")) for tag in store.Tag)
 
 
-def test_the_store_has_ships_protocols() -> None:
-    """They have the same names and objectives.
+def test_store_has_the_protocols_of_ship() -> None:
+    """Their names and objectives are equal.
 
-    cross_dataset selects by base and new classes. base_to_new measures more on test images than can
-    be maximized.
+    cross_dataset selects by base and new classes. base_to_new reports metrics on test images that
+    are not objectives, too.
     """
     assert set(store.PROTOCOLS) == set(PROTOCOLS) == set(get_args(ProtocolName))
-    seen = torch.tensor([[True, False]])
-    beside = set(score_open_world(Predictions(torch.eye(2)[None], torch.tensor([0, 1]), seen)))
+    is_seen = torch.tensor([[True, False]])
+    predictions = Predictions(torch.eye(2)[None], torch.tensor([0, 1]), is_seen)
+    open_world_metrics = set(score_open_world(predictions))
     for name, objectives in OBJECTIVES.items():
         selected = "base_to_new" if name == "cross_dataset" else name
-        tested = {*objectives, *(beside if selected == "base_to_new" else ())}
+        tested = {*objectives, *(open_world_metrics if selected == "base_to_new" else ())}
         assert tested == set(store.PROTOCOLS[selected].headings)
 
 
-def test_the_store_has_ships_flags_and_prefixes() -> None:
-    """The flags of synthetic features follow the store's names."""
+def test_store_has_the_flags_and_prefixes_of_ship() -> None:
+    """A flag is either a literal in ship, or computed from the quality of synthetic features."""
     value = torch.ones(1)
-    judged = {"diversity": value, "real_diversity": value, "cosine_to_mean": value}
-    heads = {text for source in sources("ship").values() for text in literals(source)}
-    whole = {text for text in heads if text.startswith(store.FLAG)} - {store.FLAG}
-    raised = {*flag_faults({**judged, "text_cosine_to_mean": value})}
-    assert {f"{store.FLAG}{name}" for name in raised} | whole == {
+    quality = {"diversity": value, "real_diversity": value, "cosine_to_mean": value}
+    literals = {text for source in read_sources("ship").values() for text in find_literals(source)}
+    literal_flags = {text for text in literals if text.startswith(store.FLAG)} - {store.FLAG}
+    quality_flags = {*flag_faults({**quality, "text_cosine_to_mean": value})}
+    assert {f"{store.FLAG}{name}" for name in quality_flags} | literal_flags == {
         f"{store.FLAG}{name}" for name in store.FLAGS
     }
-    assert {store.FLAG, store.QUALITY} <= heads
+    assert {store.FLAG, store.QUALITY} <= literals

@@ -1,12 +1,17 @@
 """python -m tests.bench: check that every benchmark runs, with sizes too small to measure.
 
-To measure, run one by name: tests.bench.bench_configurations (whole commands with thousands of
-configurations), bench_answers (how often an answer makes a false claim), bench_statistics (how
-often each claim is false, by the distribution of the noise), bench_launches (kernel launches of a
-step, counted on an emulated GPU), bench_idle (cost of trials for their driver), bench_trial (speed
-of a whole trial relative to matrix products), bench_selection (rules of selecting an epoch),
-bench_search (how many trials samplers need), bench_draws (random numbers in a thread),
-bench_costs (operations and launches of the packaged studies with real backbones).
+To measure, run a single benchmark, e.g. python -m tests.bench.bench_trial:
+
+- bench_answers: rate of false claims in answers
+- bench_configurations: commands with thousands of configurations
+- bench_costs: operations and launches of the packaged studies with CLIP's backbone
+- bench_draws: random numbers that are drawn in a thread
+- bench_idle: cost of trials for their driver
+- bench_launches: kernel launches of a step, counted on an emulated GPU
+- bench_search: number of trials that samplers need
+- bench_selection: rules that select an epoch
+- bench_statistics: rate of false claims of each kind, by the distribution of the noise
+- bench_trial: speed of a whole trial relative to matrix products
 """
 
 import tempfile
@@ -23,12 +28,12 @@ from tests.bench import (
     bench_statistics,
     bench_trial,
 )
-from tests.bench.bench_configurations import fill, space_file
-from tests.bench.bench_launches import BACKBONE, show
+from tests.bench.bench_configurations import fill_store, write_space_file
+from tests.bench.bench_launches import BACKBONE, print_counts
 from tests.bench.steps import Sizes
 
 TINY = Sizes(n_classes=8, shots=2, batch=4, coop_batch=4, latent=8, hidden=(16, 16))
-IDLE = "--search 20 --asked 5 --store 20 --epochs 3"
+IDLE = "--search 20 --suggestions 5 --store 20 --epochs 3"
 
 
 def main() -> None:
@@ -45,9 +50,9 @@ def main() -> None:
         bench.main(["--smoke"])
     bench_idle.main(IDLE.split())
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
-        seconds = fill(load_study(space_file(40, Path(name))), Path(name))
+        seconds = fill_store(load_study(write_space_file(40, Path(name))), Path(name))
     print(f"reading the run history of 40 configurations: {seconds:.3f} s")
-    show(BACKBONE, TINY)  # the number of launches does not depend on the sizes
+    print_counts(BACKBONE, TINY)  # the number of launches does not depend on the sizes
 
 
 if __name__ == "__main__":

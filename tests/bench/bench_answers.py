@@ -1,8 +1,8 @@
-"""python -m tests.bench.bench_answers [--smoke]: how often an answer says what is not so.
+"""python -m tests.bench.bench_answers [--smoke]: rate of false claims in answers.
 
-Made-up studies of several shapes, from their runs to the answer; tests.reports.answer.claims holds
-each sentence against the runs and the true effects; "warned" counts studies whose noise looks
-uneven. Takes six minutes of one core.
+Studies of several shapes are simulated, from their runs to the answer. tests.reports.answer.claims
+compares each sentence with the runs and the true effects. "warned" is the share of studies with a
+warning about uneven noise. It takes six minutes on one core.
 """
 
 import argparse
@@ -32,49 +32,52 @@ PROMISES = (
 Noise = Callable[[np.random.Generator, Sequence[int]], Array]
 
 
-def bell(rng: np.random.Generator, shape: Sequence[int]) -> Array:
-    """Normal noise."""
+def draw_normal(rng: np.random.Generator, shape: Sequence[int]) -> Array:
+    """Draw normal noise."""
     return rng.normal(0, NOISE_SD, shape)
 
 
-def skewed(rng: np.random.Generator, shape: Sequence[int]) -> Array:
-    """Noise with a long tail upwards, and one trial in twenty that falls by 5 points."""
+def draw_skewed(rng: np.random.Generator, shape: Sequence[int]) -> Array:
+    """Draw exponential noise, with a loss of 5 points in one trial of twenty."""
     return rng.exponential(NOISE_SD, shape) - 5.0 * (rng.random(shape) < 0.05)
 
 
-def grid(
-    rng: np.random.Generator, *, noise: Noise = bell, dead: Sequence[int] = (), tied: bool = False,
-    lost: float = 0.0,
+def make_grid(
+    rng: np.random.Generator, *, noise: Noise = draw_normal, dead: Sequence[int] = (),
+    tied: bool = False, lost: float = 0.0,
 ) -> KnownStudy:  # fmt: skip
-    """A grid of one or two factors, of which n_ctx has an effect in half of the studies.
+    """Simulate a grid of one or two factors, in which n_ctx has an effect in half of the studies.
 
     Args:
-        rng: draws everything.
-        noise: of a trial.
-        dead: places of factors of which no level changes anything; all posteriors collapse there.
-        tied: whether the first two levels of each factor give the same results, and selection sees
-            whole points, so that scores tie.
-        lost: share of trials that are missing, and of settings that fail.
+        rng: Random generator of everything.
+        noise: Distribution of the noise of a trial.
+        dead: Indices of factors whose levels all have the same results. If there are any, all
+            posteriors collapse.
+        tied: Whether the first two levels of each factor have the same results. Selection scores
+            are then rounded to points, so that they tie.
+        lost: Probability that a trial is missing. Half of it is the probability that a
+            configuration fails.
     """
     sizes = [int(n) for n in rng.integers(2, 5, 1 if rng.random() < 0.25 and not dead else 2)]
     keys, seeds = KEYS[2 - len(sizes) :], int(rng.integers(3, 7))
     effects = rng.permutation(np.linspace(0, EFFECT, sizes[-1])) * (rng.random() < 0.5)
-    kept = [np.arange(n) * (i not in dead) for i, n in enumerate(sizes)]
+    # index of the level whose results each level has
+    sources = [np.arange(n) * (i not in dead) for i, n in enumerate(sizes)]
     if tied:
-        kept = [np.maximum(levels - 1, 0) for levels in kept]
-    effects = effects[kept[-1]]
-    drawn = noise(rng, (*sizes, seeds)) + rng.normal(60, SEED_SD, seeds)
+        sources = [np.maximum(levels - 1, 0) for levels in sources]
+    effects = effects[sources[-1]]
+    results = noise(rng, (*sizes, seeds)) + rng.normal(60, SEED_SD, seeds)
     factors = [
         {"key": key, "levels": list(range(n)), "log": False, "baseline": int(rng.integers(n))}
         for key, n in zip(keys, sizes, strict=True)
     ]
     builder = StoreBuilder(name="made", factors=factors, seeds=range(seeds), n_trials=None)
     for cell in product(*map(range, sizes)):
-        values = drawn[tuple(levels[i] for levels, i in zip(kept, cell, strict=True))]
+        values = results[tuple(levels[i] for levels, i in zip(sources, cell, strict=True))]
         values = values + effects[cell[-1]]
         finished_seeds = [s for s in range(seeds) if rng.random() >= lost]
         state = "FAIL" if rng.random() < lost / 2 else "COMPLETE"
-        _add(
+        _add_run(
             builder,
             dict(zip(keys, cell, strict=True)),
             values,
@@ -91,9 +94,9 @@ def grid(
         }
         for control, gap in controls.items():
             base = [factor["baseline"] for factor in factors]
-            values = drawn.mean(axis=tuple(range(len(sizes)))) + effects[base[-1]] + gap
+            values = results.mean(axis=tuple(range(len(sizes)))) + effects[base[-1]] + gap
             values = values + noise(rng, (seeds,)) - noise(rng, (4_000,)).mean()
-            _add(builder, {}, values, range(seeds), control=control)
+            _add_run(builder, {}, values, range(seeds), control=control)
 
     def truth(assignment: Mapping[str, Any]) -> float:
         return float(effects[assignment.get(KEYS[1], 0)])
@@ -101,8 +104,8 @@ def grid(
     return KnownStudy(builder, truth, controls)
 
 
-def pruned(rng: np.random.Generator) -> KnownStudy:
-    """Random configurations; the better ones finish, in some studies few. A control was stopped."""
+def make_pruned_study(rng: np.random.Generator) -> KnownStudy:
+    """Simulate a TPE study in which only the better trials finish, and a control was stopped."""
     ranges, configurations, seeds = int(rng.choice([2, 4])), int(rng.integers(8, 25)), 3
     slope = EFFECT * 2 * (rng.random() < 0.5)
     factors = [
@@ -111,24 +114,24 @@ def pruned(rng: np.random.Generator) -> KnownStudy:
     builder = StoreBuilder(
         name="made", factors=factors, seeds=range(seeds), sampler="tpe", n_trials=configurations
     )
-    of_seed = rng.normal(60, SEED_SD, seeds)
-    drawn = rng.random((configurations, ranges))
-    values = slope * drawn[:, :1] + of_seed + bell(rng, (configurations, seeds))
+    seed_effects = rng.normal(60, SEED_SD, seeds)
+    points = rng.random((configurations, ranges))
+    values = slope * points[:, :1] + seed_effects + draw_normal(rng, (configurations, seeds))
     finish = int(rng.integers(1, configurations + 1 if rng.random() < 0.3 else 7))
     best = np.argsort(-values.mean(axis=1) - rng.normal(0, 1, configurations))[:finish]
-    for place, row in enumerate(drawn):
-        state = "COMPLETE" if place in best else "PRUNED"
-        assignment = {f"x{i}": float(x) for i, x in enumerate(row)}
-        _add(builder, assignment, values[place], range(seeds), state=state)
-    _add(builder, {}, of_seed, range(seeds), state="PRUNED", control="real_images")
+    for index, point in enumerate(points):
+        state = "COMPLETE" if index in best else "PRUNED"
+        assignment = {f"x{i}": float(x) for i, x in enumerate(point)}
+        _add_run(builder, assignment, values[index], range(seeds), state=state)
+    _add_run(builder, {}, seed_effects, range(seeds), state="PRUNED", control="real_images")
     return KnownStudy(builder, lambda assignment: slope * assignment.get("x0", 0.0))
 
 
-def _add(
+def _add_run(
     builder: StoreBuilder, assignment: Mapping[str, Any], values: Array, seeds: Sequence[int],
     tied: bool = False, collapsed: bool = False, state: str = "COMPLETE", control: str = "",
 ) -> None:  # fmt: skip
-    """A run of some seeds, or a setting that has none."""
+    """Add a run of some seeds, or a planned configuration if there are no seeds."""
     if not seeds:
         builder.add_planned(assignment)
         return
@@ -139,37 +142,40 @@ def _add(
 
 
 SHAPES: dict[str, Callable[[np.random.Generator], KnownStudy]] = {
-    "normal": grid,
-    "skewed": lambda rng: grid(rng, noise=skewed),
-    "collapsed": lambda rng: grid(rng, dead=(0, 1)),
-    "a dead factor": lambda rng: grid(rng, dead=(0,)),
-    "tied levels": lambda rng: grid(rng, tied=True),
-    "pruned": pruned,
-    "incomplete": lambda rng: grid(rng, lost=0.15),
+    "normal": make_grid,
+    "skewed": lambda rng: make_grid(rng, noise=draw_skewed),
+    "collapsed": lambda rng: make_grid(rng, dead=(0, 1)),
+    "a dead factor": lambda rng: make_grid(rng, dead=(0,)),
+    "tied levels": lambda rng: make_grid(rng, tied=True),
+    "pruned": make_pruned_study,
+    "incomplete": lambda rng: make_grid(rng, lost=0.15),
 }
 
 
-def answered(known: KnownStudy) -> Answer:
-    """The answer of a study, by the code that makes reports."""
+def make_answer(known: KnownStudy) -> Answer:
+    """Return the answer of a study's report."""
     return make_report(known.builder.make_study()).answer
 
 
-def judged(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Claims]:
-    """How many studies of a shape have a false sentence of fact, and what they claim.
+def count_wrong_answers(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Claims]:
+    """Simulate studies, and check their answers.
 
     Args:
-        shape: of SHAPES.
-        studies: how many.
-        seed: of all draws.
-        shown: of how many the answer is printed.
+        shape: Key of SHAPES.
+        studies: Number of studies.
+        seed: Seed of all draws.
+        shown: Number of answers to print.
+
+    Returns:
+        Number of studies with a false factual sentence, and all claims.
     """
     rng, claims, wrong = np.random.default_rng(seed), Claims(), 0
-    for place in range(studies):
+    for index in range(studies):
         known, before = SHAPES[shape](rng), len(claims.facts)
-        answer = answered(known)
+        answer = make_answer(known)
         check_answer(known, answer, claims)
         wrong += len(claims.facts) > before
-        if place < shown:
+        if index < shown:
             print("\n".join(answer.lines), end="\n\n")
     return wrong, claims
 
@@ -177,17 +183,17 @@ def judged(shape: str, studies: int, seed: int, shown: int = 0) -> tuple[int, Cl
 def main(words: Sequence[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="a few studies: does it run?")
-    parser.add_argument("--studies", type=int, default=2_000, help="of each shape")
-    parser.add_argument("--shape", choices=SHAPES, action="append", help="only these")
-    parser.add_argument("--show", type=int, default=0, help="answers to print of each shape")
+    parser.add_argument("--smoke", action="store_true", help="a few studies, as a smoke test")
+    parser.add_argument("--studies", type=int, default=2_000, help="studies per shape")
+    parser.add_argument("--shape", choices=SHAPES, action="append", help="only these shapes")
+    parser.add_argument("--show", type=int, default=0, help="answers to print per shape")
     options = parser.parse_args(words)
-    started = time.process_time()
+    start = time.process_time()
     print(f"| shape | studies | no false fact | {' | '.join(PROMISES)} |")
     print(f"| :--- {'| ---: ' * (2 + len(PROMISES))}|")
     for shape in options.shape or SHAPES:
         studies = 2 if options.smoke else options.studies
-        wrong, claims = judged(shape, studies, list(SHAPES).index(shape), options.show)
+        wrong, claims = count_wrong_answers(shape, studies, list(SHAPES).index(shape), options.show)
         cells = [
             f"{100 * claims.false[kind] / count:.1f}%"
             if (count := claims.families.get(kind))
@@ -198,7 +204,7 @@ def main(words: Sequence[str] | None = None) -> None:
         print(f"| {shape} | {studies:,} | {share} | {' | '.join(cells)} |", flush=True)
         for fact in claims.facts[:10]:
             print(f"false: {fact}")
-    print(f"\n{time.process_time() - started:.0f} s of one core")
+    print(f"\n{time.process_time() - start:.0f} s of one core")
 
 
 if __name__ == "__main__":

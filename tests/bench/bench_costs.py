@@ -1,4 +1,4 @@
-"""python -m tests.bench.bench_costs [--smoke]: what the studies of the paper cost on a GPU.
+"""python -m tests.bench.bench_costs [--smoke]: estimated cost of the paper's studies on a GPU.
 
 The studies `authors` and `datasets` on the eleven datasets of the paper: trials, operations, kernel
 launches, memory for activations, and the time on one H100 or A10 that follows from the assumed
@@ -29,18 +29,18 @@ CLASSES = {
 }  # fmt: skip
 
 
-def load_named(name: str, *_: object, **__: object) -> FakeImages:
+def make_dataset(name: str, *_: object, **__: object) -> FakeImages:
     """Return a dataset with as many classes as the published one."""
     return FakeImages(name, f"images-of-{name}", class_names=("",) * CLASSES[name])
 
 
-def cost_row(space: str, datasets: Sequence[str]) -> tuple[str, ...]:
-    """Return a row of the table: a study, its trials and their costs."""
+def make_cost_row(space: str, datasets: Sequence[str]) -> tuple[str, ...]:
+    """Return a row of the table: a study, its number of trials, and their costs."""
     overrides = [f"space.dataset.choices=[{', '.join(datasets)}]"]
     if space == "authors":
         overrides = [f"space.dataset=[{', '.join(datasets)}]"]
     study = load_study(space, overrides, check_existence=False)
-    method = replace(MethodFunctions(), load_dataset=load_named, load_backbone=FakeClip)
+    method = replace(MethodFunctions(), load_dataset=make_dataset, load_backbone=FakeClip)
     with tempfile.TemporaryDirectory(prefix="bench-") as cache_dir:
         prints = Fingerprints(method, None, Path(cache_dir))
         costs = compute_trial_costs(make_plan(study, RunHistory(), prints), prints)
@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     columns = ("study", "trials", "PFLOP", "million launches", "GiB", *GPU_RATES)
     table = Table(*columns, title="five seeds, ViT-B/16; not measured")
     for space in ("authors", "datasets"):
-        table.add_row(*cost_row(space, ["caltech101", "dtd"] if smoke else [*CLASSES]))
+        table.add_row(*make_cost_row(space, ["caltech101", "dtd"] if smoke else [*CLASSES]))
     Console().print(table)
 
 

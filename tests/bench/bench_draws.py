@@ -1,8 +1,8 @@
-"""python -m tests.bench.bench_draws [--smoke]: the cost of random numbers for the main thread.
+"""python -m tests.bench.bench_draws [--smoke]: cost of random numbers for the main thread.
 
-A step draws the noise of every seed and, in the meantime, launches as many small operators as a
-generator step on a GPU. The draws are made in the step, or in a thread during the step before
-(ship.prefetch). Both ways are timed in turn in one process.
+A step draws the noise of every seed, and launches as many small operators as a generator step on a
+GPU. The noise is drawn in the step, or in a thread during the previous step (ship.prefetch). Both
+ways are timed alternately in one process.
 """
 
 import argparse
@@ -16,33 +16,33 @@ from torch import Tensor
 from ship.prefetch import Prefetcher, Request
 from ship.seeds import SeedDraws
 
-LAUNCHES = 700  # of a generator step, see bench_launches
+LAUNCHES = 700  # budget of a generator step, see bench_launches
 BATCH, NOISE = 256, 512
 ROUNDS = 9
 
 Step = Callable[[int], Tensor]
 
 
-def seconds_per_step(step: Step, n_steps: int) -> float:
-    """Return the mean time of a step. The first two are not counted."""
-    launched = torch.zeros(8)
+def measure_step(step: Step, n_steps: int) -> float:
+    """Return the mean time of a step. The first two steps are not counted."""
+    tensor = torch.zeros(8)
     for number in range(n_steps + 2):
         if number == 2:
             start = time.perf_counter()
         step(number)
         for _ in range(LAUNCHES):
-            launched.add_(1)
+            tensor.add_(1)
     return (time.perf_counter() - start) / n_steps
 
 
 def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
-    """Return a line with the times of a step with draws in it, and before it in a thread."""
+    """Return a line with the times of a step without draws, with them, and with a thread."""
     request: Request = ("normal", (BATCH, NOISE))
 
     def draws_at(number: int) -> SeedDraws:
         return SeedDraws(range(n_seeds), f"noise/{number}", torch.float32)
 
-    def launch_only(number: int) -> Tensor:
+    def draw_nothing(number: int) -> Tensor:
         return torch.empty(0)
 
     def draw_in_step(number: int) -> Tensor:
@@ -53,8 +53,8 @@ def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
     def draw_ahead(number: int) -> Tensor:
         return prefetcher.at(number)(request)
 
-    ways = (launch_only, draw_in_step, draw_ahead)
-    times = [[seconds_per_step(way, n_steps) for way in ways] for _ in range(rounds)]
+    steps = (draw_nothing, draw_in_step, draw_ahead)
+    times = [[measure_step(step, n_steps) for step in steps] for _ in range(rounds)]
     without, before, after = (1000 * median(column) for column in zip(*times, strict=True))
     ratios = sorted(thread / in_step for _, in_step, thread in times)
     return (
@@ -67,7 +67,7 @@ def compare(n_seeds: int, n_steps: int, rounds: int) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print a line for 5 and for 20 seeds."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="few steps, to see that it runs")
+    parser.add_argument("--smoke", action="store_true", help="few steps, as a smoke test")
     smoke = parser.parse_args(arguments).smoke
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

@@ -24,17 +24,17 @@ from rich.console import Console
 
 from harness.study.run import run_study
 from tests.bench import idle_method
-from tests.bench.idle_parts import idle_study, searching, writing
-from tests.bench.markdown import of_fields
+from tests.bench.idle_parts import make_idle_study, measure_recorder, measure_searcher
+from tests.bench.markdown import format_table
 from tests.harness import fakes
 
-MARKS = 5  # of a study's trials, evenly
+N_PARTS = 5  # number of equal parts of a study's trials, each with a row of results
 MIB = 2**20
 
 
 @dataclass(frozen=True)
-class Mark:
-    """Intermediate state of a study.
+class StudyCost:
+    """Cost of a study so far.
 
     Attributes:
         ended: Number of trials that have ended.
@@ -49,20 +49,29 @@ class Mark:
     memory: float
 
 
-def watch(log: Path, ends: Sequence[int], over: threading.Event) -> Iterator[Mark]:
-    """Yield a mark when each number of trials has ended, until the study is over."""
-    began, spent = time.monotonic(), time.process_time()
-    left = list(ends)
-    while left and not over.wait(0.2):
+def watch_study(
+    log: Path, milestones: Sequence[int], finished: threading.Event
+) -> Iterator[StudyCost]:
+    """Yield the cost of a study when it reaches certain numbers of ended trials.
+
+    Args:
+        log: File with a line per ended trial.
+        milestones: Numbers of ended trials.
+        finished: Event that is set at the end of the study.
+    """
+    wall_start, processor_start = time.monotonic(), time.process_time()
+    remaining = list(milestones)
+    while remaining and not finished.wait(0.2):
         ended = log.read_bytes().count(b"\n") if log.exists() else 0
-        if ended >= left[0]:
-            left = [end for end in left if end > ended]
-            memory = psutil.Process().memory_info().rss / MIB
-            yield Mark(ended, time.monotonic() - began, time.process_time() - spent, memory)
+        if ended >= remaining[0]:
+            remaining = [milestone for milestone in remaining if milestone > ended]
+            wall = time.monotonic() - wall_start
+            driver = time.process_time() - processor_start
+            yield StudyCost(ended, wall, driver, psutil.Process().memory_info().rss / MIB)
 
 
-def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
-    """Run a study with Ray, and return a mark after each part of it.
+def run_whole_study(trials: int, epochs: int, folder: Path) -> list[StudyCost]:
+    """Run a study with Ray, and return its cost after each part.
 
     Args:
         trials: Number of trials, a multiple of 20.
@@ -72,22 +81,22 @@ def whole_study(trials: int, epochs: int, folder: Path) -> list[Mark]:
     for module in (fakes, idle_method):
         ray.cloudpickle.register_pickle_by_value(module)
     log = folder / "log"
-    ends = [1, *(trials * (n + 1) // MARKS for n in range(MARKS))]
-    over = threading.Event()
+    milestones = [1, *(trials * (n + 1) // N_PARTS for n in range(N_PARTS))]
+    finished = threading.Event()
     with ThreadPoolExecutor() as pool:
-        marks = pool.submit(lambda: list(watch(log, ends, over)))
+        costs = pool.submit(lambda: list(watch_study(log, milestones, finished)))
         try:
             run_study(
-                idle_study(trials),
+                make_idle_study(trials),
                 data_root=None,
                 tracking_uri=f"sqlite:///{folder}/mlflow.db",
                 cache_dir=folder / "cache",
-                method=idle_method.idle_method(log, epochs),
+                method=idle_method.make_idle_method(log, epochs),
                 console=Console(quiet=True),
             )
         finally:
-            over.set()
-    return marks.result()
+            finished.set()
+    return costs.result()
 
 
 def main(words: Sequence[str] | None = None) -> None:
@@ -95,7 +104,9 @@ def main(words: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--study", type=int, help="trials of a study through Ray")
     parser.add_argument("--search", type=int, nargs="*", default=(), help="earlier trials")
-    parser.add_argument("--asked", type=int, default=20, help="trials that the searcher suggests")
+    parser.add_argument(
+        "--suggestions", type=int, default=20, help="trials that the searcher suggests"
+    )
     parser.add_argument("--store", type=int, help="runs to write")
     parser.add_argument("--epochs", type=int, default=200, help="selection epochs of a trial")
     options = parser.parse_args(words)
@@ -104,16 +115,16 @@ def main(words: Sequence[str] | None = None) -> None:
         if options.search:
             samplers = ("grid", "random", "tpe")
             rows = [
-                searching(sampler, known, options.asked, folder)
+                measure_searcher(sampler, known, options.suggestions, folder)
                 for known in options.search
                 for sampler in samplers
             ]
-            print(of_fields(rows), flush=True)
+            print(format_table(rows), flush=True)
         if options.store:
-            runs = writing(options.store, options.epochs, folder)
-            print(of_fields(list(runs)), flush=True)
+            runs = measure_recorder(options.store, options.epochs, folder)
+            print(format_table(list(runs)), flush=True)
         if options.study:
-            print(of_fields(whole_study(options.study, options.epochs, folder)), flush=True)
+            print(format_table(run_whole_study(options.study, options.epochs, folder)), flush=True)
 
 
 if __name__ == "__main__":

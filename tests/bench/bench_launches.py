@@ -1,10 +1,10 @@
-"""python -m tests.bench.bench_launches [--places]: what a step asks of a GPU, counted without one.
+"""python -m tests.bench.bench_launches [--places]: GPU work of a step, counted without a GPU.
 
-Launches of kernels, times that the host waits for the device, and bytes sent to it, of a generator
-step, a CoOp step with synthesis and an evaluation; ViT-B/16 with random weights, 100 classes,
-3 seeds fused. The device is emulated (tests.emulated): the counts are of torch's operators, exact
-and the same on every machine; nothing here is a time. With --places also the lines they come from.
-A count above its budget ends the program with code 1.
+Kernel launches, waits of the host for the device, and bytes copied are counted for a generator
+step, a CoOp step with synthesis and an evaluation, with a ViT-B/16 with random weights, 100 classes
+and 3 seeds trained together. The device is emulated (tests.emulated): torch's operators are
+counted, with the same result on every machine, and no time is measured. --places also prints the
+lines of code. The exit code is 1 if a count exceeds its budget.
 """
 
 import argparse
@@ -23,10 +23,10 @@ from ship.finetuners.prompts import CoOp
 from ship.finetuners.tune import BatchedFinetuner
 from ship.trial.selection import evaluate_choices
 from tests.bench.steps import Sizes, Steps
-from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, why_missing
+from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, explain_absence
 
 BACKBONE: Final = "ViT-B-16-quickgelu:random"
-# Launches and waits that a step may have, of a tower of twelve layers.
+# Maximum numbers of launches and waits per step, with twelve transformer blocks.
 BUDGET: Final = {
     "generator step": (700, 0),
     "CoOp step with synthesis": (700, 0),
@@ -35,14 +35,14 @@ BUDGET: Final = {
 
 
 @dataclass(frozen=True)
-class Counted:
-    """What one step asked of the device."""
+class StepCounts:
+    """Counts of one step."""
 
     name: str
     counts: Counts
 
-    def over(self) -> str:
-        """What it does beyond its budget; "": nothing."""
+    def describe_excess(self) -> str:
+        """Return a message if the step exceeds its budget, or ""."""
         (launches, waits), counts = BUDGET[self.name], self.counts
         if counts.n_launches <= launches and counts.n_syncs <= waits:
             return ""
@@ -52,50 +52,52 @@ class Counted:
         )
 
 
-def counted(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[Counted]:
-    """Each step on an emulated device; [] where this torch has none.
+def count_steps(backbone: str, sizes: Sizes, precision: Precision = "fp32") -> list[StepCounts]:
+    """Return the counts of each step, or [] if this torch does not support the emulated device.
 
     Args:
         backbone: NAME:PRETRAINED, or pocket.
-        sizes: of the data and the batches.
-        precision: of the text tower.
+        sizes: Sizes of data and batches.
+        precision: Precision of the text encoder.
     """
-    reason = why_missing()
+    reason = explain_absence()
     if reason is not None:
         Console().print(reason)
         return []
     with emulated_device() as device:
         clip = FrozenCLIP.load(backbone, device=device.name, precision=precision)
-        return [Counted(name, counts) for name, counts in steps(device, clip, sizes)]
+        return [StepCounts(name, counts) for name, counts in run_steps(device, clip, sizes)]
 
 
-def steps(device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes) -> Iterator[tuple[str, Counts]]:
-    """Each step once, after one in which what is kept is made.
+def run_steps(
+    device: EmulatedDevice, clip: FrozenCLIP, sizes: Sizes
+) -> Iterator[tuple[str, Counts]]:
+    """Yield the name and the counts of each step.
 
     Args:
-        device: that the steps are taken on.
-        clip: the backbone on the device.
-        sizes: of the data and the batches.
+        device: Device of the steps.
+        clip: Backbone on the device.
+        sizes: Sizes of data and batches.
     """
-    ours = Steps(clip, sizes)
-    eval_set = ours.protocol.selection
+    steps = Steps(clip, sizes)
+    eval_set = steps.protocol.selection
     assert eval_set is not None
-    configurations = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
-    chosen = BatchedFinetuner(CoOp, configurations, eval_set.task, None, clip, ours.seeds)
-    taken: dict[str, Callable[[], object]] = {
-        "generator step": ours.generator_step,
-        "CoOp step with synthesis": ours.coop_step,
-        "evaluation": lambda: evaluate_choices(chosen, eval_set, ours.protocol),
+    settings = CoOpConfig(n_ctx=sizes.n_ctx, batch_size=sizes.coop_batch)
+    finetuner = BatchedFinetuner(CoOp, settings, eval_set.task, None, clip, steps.seeds)
+    functions: dict[str, Callable[[], object]] = {
+        "generator step": steps.take_generator_step,
+        "CoOp step with synthesis": steps.take_coop_step,
+        "evaluation": lambda: evaluate_choices(finetuner, eval_set, steps.protocol),
     }
-    for name, step in taken.items():
-        step()
+    for name, take_step in functions.items():
+        take_step()  # fills caches
         with device.counting() as counts:
-            step()
+            take_step()
         yield name, counts
 
 
-def table(counts: list[Counted], title: str) -> Table:
-    """A row for each step."""
+def make_table(counts: list[StepCounts], title: str) -> Table:
+    """Return a table with a row per step."""
     result = Table("step", "launches", "host waits", "KiB sent", "KiB fetched", title=title)
     for row in counts:
         numbers = (row.counts.n_launches, row.counts.n_syncs)
@@ -104,54 +106,61 @@ def table(counts: list[Counted], title: str) -> Table:
     return result
 
 
-def places(counted: Counted, most: int) -> Table:
-    """The lines of a step that wait, and those that launch most.
+def make_line_table(step: StepCounts, max_lines: int) -> Table:
+    """Return a table of the lines of code with most launches, and of all lines that wait.
 
     Args:
-        counted: a step.
-        most: lines with launches that are listed.
+        step: Counts of a step.
+        max_lines: Maximum number of lines with launches.
     """
-    result = Table("line", "launches", "of which", title=counted.name)
+    result = Table("line", "launches", "of which", title=step.name)
     by_line: dict[str, Counter[str]] = {}
-    for event, n in counted.counts.launches.items():
+    for event, n in step.counts.launches.items():
         by_line.setdefault(event.where, Counter())[event.what] += n
-    for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:most]:
+    for line, operators in sorted(by_line.items(), key=lambda item: -item[1].total())[:max_lines]:
         operators_text = ", ".join(f"{n} {operator}" for operator, n in operators.most_common(6))
         result.add_row(line, f"{operators.total():,}", operators_text)
     result.add_section()
-    waits: list[tuple[Event, int]] = counted.counts.syncs.most_common()
+    waits: list[tuple[Event, int]] = step.counts.syncs.most_common()
     for event, n in waits:
         result.add_row(event.where, "", f"{n} waits: {event.what}")
     return result
 
 
-def show(backbone: str, sizes: Sizes, precision: Precision = "fp32", most: int = 0) -> None:
-    """Print the table; SystemExit where a count is above its budget.
+def print_counts(
+    backbone: str, sizes: Sizes, precision: Precision = "fp32", max_lines: int = 0
+) -> None:
+    """Print the table of counts.
 
     Args:
-        backbone, sizes, precision: as counted() takes them.
-        most: lines with launches that are listed for each step; 0: none.
+        backbone: See count_steps.
+        sizes: See count_steps.
+        precision: See count_steps.
+        max_lines: Maximum number of lines of code per step; 0 prints none.
+
+    Raises:
+        SystemExit: A count exceeds its budget.
     """
-    counts, console = counted(backbone, sizes, precision), Console()
-    console.print(table(counts, f"{backbone}, {precision}, {sizes.seeds} seeds"))
-    for row in counts if most else ():
-        console.print(places(row, most))
-    if over := [row.over() for row in counts if row.over()]:
-        raise SystemExit("\n".join(over))
+    counts, console = count_steps(backbone, sizes, precision), Console()
+    console.print(make_table(counts, f"{backbone}, {precision}, {sizes.seeds} seeds"))
+    for row in counts if max_lines else ():
+        console.print(make_line_table(row, max_lines))
+    if messages := [message for row in counts if (message := row.describe_excess())]:
+        raise SystemExit("\n".join(messages))
 
 
 def main() -> None:
-    """Print the table, and the lines where asked."""
+    """Print the counts, and the lines of code if requested."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--backbone", default=BACKBONE, help="NAME:PRETRAINED, or pocket")
     parser.add_argument("--precision", default="fp32", choices=("fp32", "bf16"))
     parser.add_argument("--seeds", type=int, default=3, help="number of seeds")
     parser.add_argument("--n-ctx", type=int, default=4, help="context tokens")
-    parser.add_argument("--places", action="store_true", help="also by line")
-    parser.add_argument("--most", type=int, default=25, help="lines that are listed")
+    parser.add_argument("--places", action="store_true", help="also print the lines of code")
+    parser.add_argument("--most", type=int, default=25, help="maximum number of lines")
     options = parser.parse_args()
     sizes = Sizes(n_ctx=options.n_ctx, seeds=options.seeds)
-    show(options.backbone, sizes, options.precision, options.most if options.places else 0)
+    print_counts(options.backbone, sizes, options.precision, options.most if options.places else 0)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 The space is that of search_spaces/joint.yaml. No trial trains: H is a planted surface with a known
 optimum, plus noise of the size that docs/results/joint.md reports for seeds. docs/howto/search.md
-quotes the table. Takes ten minutes of one core, most of it the Gaussian process.
+quotes the table. It takes ten minutes on one core, most of it for the Gaussian process.
 """
 
 import argparse
@@ -14,8 +14,8 @@ from pathlib import Path
 from harness.config import load_study
 from harness.planning import Fingerprints
 from reports.stats import mean_interval
-from tests.bench.idle_method import idle_method
-from tests.bench.markdown import of_fields
+from tests.bench.idle_method import make_idle_method
+from tests.bench.markdown import format_table
 from tests.harness.tuning.searchers import searcher_of
 from tests.harness.tuning.test_planted import N_TRIALS, SEEDS, NoisyScore, trials_until_near
 
@@ -53,7 +53,7 @@ def count_trials(sampler: str, repeats: int, folder: Path) -> list[int]:
         repeats: Number of searches. Each has its own sampler seed and noise.
         folder: Folder for fingerprints.
     """
-    prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
+    prints = Fingerprints(make_idle_method(folder / "log", 1), None, folder / "cache")
     update = {"sampler": sampler, "n_trials": N_TRIALS, "controls": False}
     study = load_study(JOINT).model_copy(update={**update, "seeds": tuple(range(SEEDS))})
     counts = []
@@ -68,14 +68,16 @@ def compare(repeats: int) -> list[Row]:
     with tempfile.TemporaryDirectory(prefix="bench-") as name:
         counts = {sampler: count_trials(sampler, repeats, Path(name)) for sampler in SAMPLERS}
     rows = []
-    for sampler, needed in counts.items():
-        gain = [a - b for a, b in zip(needed, counts["random"], strict=True)]
-        failed = 100 * sum(number > N_TRIALS for number in needed) / repeats
-        rows.append(Row(sampler, repeats, _interval(needed), _interval(gain), failed))
+    for sampler, n_trials in counts.items():
+        difference = [a - b for a, b in zip(n_trials, counts["random"], strict=True)]
+        failed = 100 * sum(number > N_TRIALS for number in n_trials) / repeats
+        mean, mean_difference = _format_mean(n_trials), _format_mean(difference)
+        rows.append(Row(sampler, repeats, mean, mean_difference, failed))
     return rows
 
 
-def _interval(values: Sequence[int]) -> str:
+def _format_mean(values: Sequence[int]) -> str:
+    """Return a mean with its 95% interval, if there is one."""
     estimate = mean_interval([float(value) for value in values])
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:.1f}"
@@ -85,10 +87,10 @@ def _interval(values: Sequence[int]) -> str:
 def main(words: Sequence[str] | None = None) -> None:
     """Print the table as Markdown."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--smoke", action="store_true", help="two searches each: does it run?")
-    parser.add_argument("--repeats", type=int, default=REPEATS, help="searches of each sampler")
+    parser.add_argument("--smoke", action="store_true", help="two searches each, as a smoke test")
+    parser.add_argument("--repeats", type=int, default=REPEATS, help="searches per sampler")
     options = parser.parse_args(words)
-    print(of_fields(compare(2 if options.smoke else options.repeats)))
+    print(format_table(compare(2 if options.smoke else options.repeats)))
 
 
 if __name__ == "__main__":

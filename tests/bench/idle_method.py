@@ -1,4 +1,4 @@
-"""A method in ship's place that does nothing: what a study of it costs is the harness's own."""
+"""A method that trains nothing, so that the cost of its studies is that of the harness."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -25,17 +25,22 @@ def run_idle(
     targets: Mapping[str, Any],
     resume: Checkpoint | None = None,
 ) -> AnalyticRun:
-    """A trial of so many selection epochs, each looked at, with as many metrics as ship's CoOp.
+    """Return a trial with an evaluation after each selection epoch, and as many metrics as CoOp.
 
     Args:
-        log: gets a line when the trial is over.
-        epochs: of selection.
-        config, seeds, features, clip, targets, resume: as harness.method.run_trial.
+        log: File to which a line is appended at the end of the trial.
+        epochs: Number of selection epochs.
+        config: See harness.method.run_trial, as for the remaining arguments.
+        seeds: Seeds of the trial.
+        features: Not used.
+        clip: Not used.
+        targets: Not used.
+        resume: Not used.
     """
-    return AnalyticRun(_epochs(log, epochs, config, seeds), None)
+    return AnalyticRun(_make_metrics(log, epochs, config, seeds), None)
 
 
-def _epochs(
+def _make_metrics(
     log: Path, epochs: int, config: TrialConfig, seeds: Sequence[int]
 ) -> Iterator[EpochMetrics]:
     noise = np.random.default_rng(crc32(config.model_dump_json().encode()))
@@ -55,12 +60,12 @@ def _epochs(
     yield EpochMetrics("test", epochs, 1.0, test, (correct_predictions,))
 
 
-def idle_method(log: Path, epochs: int) -> MethodFunctions:
-    """The method; `log` has a line for each trial that is over.
+def make_idle_method(log: Path, epochs: int) -> MethodFunctions:
+    """Return the functions of the method.
 
     Args:
-        log: a file.
-        epochs: of selection in each trial.
+        log: File to which a line is appended at the end of each trial.
+        epochs: Number of selection epochs per trial.
     """
     method = make_method(log.with_suffix(".features"))
     return replace(method, run_trial=partial(run_idle, log, epochs))

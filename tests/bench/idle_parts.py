@@ -1,4 +1,4 @@
-"""The searcher and the recorder without Ray: what each takes of the processor."""
+"""CPU time of the searcher and of the recorder, without Ray."""
 
 import time
 from collections.abc import Iterator
@@ -20,24 +20,24 @@ from harness.store import (
     read_history,
 )
 from harness.tuning import StudySearcher
-from tests.bench.idle_method import idle_method
+from tests.bench.idle_method import make_idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
 from tests.harness.planning.made import run_of
 
 SEEDS = 3
-MARKS = 4  # of the runs that are written, evenly
+N_PARTS = 4  # number of equal parts of the runs, each with a row of results
 LENGTHS = list(range(1, 21))
 
 
-def idle_study(trials: int) -> StudyConfig:
+def make_idle_study(trials: int) -> StudyConfig:
     """Return a grid study. The number of configurations is a multiple of 20."""
     weights = [round(1e-6 * (n + 1), 9) for n in range(trials // len(LENGTHS))]
     space = {"generator.kl_weight": weights, "generator.n_ctx": LENGTHS}
     return make_study(space=space, seeds=SEEDS, max_concurrent_trials=None)
 
 
-def sampled_study(sampler: str, trials: int) -> StudyConfig:
-    """A range and twenty lengths, of which a sampler takes so many."""
+def make_sampled_study(sampler: str, trials: int) -> StudyConfig:
+    """Return a study in which a sampler draws configurations from a range and 20 lengths."""
     weight = {"low": 1e-6, "high": 1.0, "log": True}
     return make_study(
         space={"generator.kl_weight": weight, "generator.n_ctx": LENGTHS},
@@ -49,12 +49,15 @@ def sampled_study(sampler: str, trials: int) -> StudyConfig:
 
 
 @dataclass(frozen=True)
-class Searched:
-    """The searcher's processor time.
+class SearcherCost:
+    """CPU time of the searcher.
 
-    known: trials that wait (grid), or that have ended (others).
-    start: building it from the run history, seconds.
-    suggest, complete: giving a trial out, and taking its end in, milliseconds a trial.
+    Attributes:
+        sampler: Name of the sampler.
+        known: Number of waiting trials (grid), or of finished ones (other samplers).
+        start: Seconds to create the searcher from the run history.
+        suggest: Milliseconds per call of suggest.
+        complete: Milliseconds per call of on_trial_complete.
     """
 
     sampler: str
@@ -64,17 +67,17 @@ class Searched:
     complete: float
 
 
-def searching(sampler: str, known: int, n_asked: int, folder: Path) -> Searched:
-    """Drive a searcher: give trials out, and take each one's end in.
+def measure_searcher(sampler: str, known: int, n_suggestions: int, folder: Path) -> SearcherCost:
+    """Measure a searcher that suggests trials and receives their results.
 
     Args:
         sampler: grid, tpe or random.
-        known: a multiple of twenty, at least `n_asked`.
-        n_asked: trials that are given out.
-        folder: for fingerprints.
+        known: Number of known trials; a multiple of 20, at least `n_suggestions`.
+        n_suggestions: Number of trials to suggest.
+        folder: Folder for fingerprints.
     """
-    prints = Fingerprints(idle_method(folder / "log", 1), None, folder / "cache")
-    study, history = idle_study(known), RunHistory()
+    prints = Fingerprints(make_idle_method(folder / "log", 1), None, folder / "cache")
+    study, history = make_idle_study(known), RunHistory()
     if sampler != "grid":
         every = make_plan(study, history, prints).configurations
         seeds = tuple(range(SEEDS))
@@ -86,35 +89,41 @@ def searching(sampler: str, known: int, n_asked: int, folder: Path) -> Searched:
                 for place, trial in enumerate(every)
             )
         )
-        study = sampled_study(sampler, known + n_asked)
-    make = ConfigurationMaker(study, prints)
+        study = make_sampled_study(sampler, known + n_suggestions)
+    maker = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
-    began = time.process_time()
-    searcher = StudySearcher(study, plan, history, make, lambda: n_asked)
-    start = time.process_time() - began
+    before = time.process_time()
+    searcher = StudySearcher(study, plan, history, maker, lambda: n_suggestions)
+    start = time.process_time() - before
     suggest = complete = 0.0
-    for number in range(n_asked):
-        name, began = str(number), time.process_time()
+    for number in range(n_suggestions):
+        name, before = str(number), time.process_time()
         assert isinstance(searcher.suggest(name), dict)
-        begin = time.process_time()
-        searcher.on_trial_complete(name, _last())
-        suggest, complete = suggest + begin - began, complete + time.process_time() - begin
-    return Searched(sampler, known, start, 1e3 * suggest / n_asked, 1e3 * complete / n_asked)
+        between = time.process_time()
+        searcher.on_trial_complete(name, _make_final_result())
+        suggest += between - before
+        complete += time.process_time() - between
+    return SearcherCost(
+        sampler, known, start, 1e3 * suggest / n_suggestions, 1e3 * complete / n_suggestions
+    )
 
 
-def _last() -> dict[str, Any]:
+def _make_final_result() -> dict[str, Any]:
+    """Return the last result of a trial, as Ray Tune passes it to the searcher."""
     keys = [name_seed_metric(seed, "selection/harmonic_mean") for seed in range(SEEDS)]
     return {FINAL: [{"metrics": {OBJECTIVE: 50.0, **dict.fromkeys(keys, 50.0)}}]}
 
 
 @dataclass(frozen=True)
-class Written:
-    """Runs in a store, of those since the row before.
+class RecorderCost:
+    """Cost of writing a part of the runs.
 
-    runs: there are so many now.
-    processor, wall: milliseconds a run.
-    read: processor milliseconds of reading the run history, per run.
-    disk: KiB of the sqlite file, for each run in it.
+    Attributes:
+        runs: Number of runs in the store after this part.
+        processor: CPU milliseconds per run.
+        wall: Wall-clock milliseconds per run.
+        read: CPU milliseconds per run for reading the whole run history.
+        disk: Size of the SQLite file in KiB per run.
     """
 
     runs: int
@@ -124,52 +133,61 @@ class Written:
     disk: float
 
 
-def writing(runs: int, epochs: int, folder: Path) -> Iterator[Written]:
-    """Write runs of the idle method one by one, as a study does, into a new sqlite file.
+def measure_recorder(runs: int, epochs: int, folder: Path) -> Iterator[RecorderCost]:
+    """Write runs of the idle method one by one into a new SQLite file, as a study does.
 
     Args:
-        runs: a multiple of twenty.
-        epochs: of selection in each, all of which are reported.
-        folder: for the store.
+        runs: Number of runs; a multiple of 20.
+        epochs: Number of selection epochs per run, all of which are reported.
+        folder: Folder of the store.
+
+    Yields:
+        The cost of each of N_PARTS equal parts.
     """
-    method = idle_method(folder / "log", epochs)
-    prints, study = Fingerprints(method, None, folder / "cache"), idle_study(runs)
+    method = make_idle_method(folder / "log", epochs)
+    prints, study = Fingerprints(method, None, folder / "cache"), make_idle_study(runs)
     store = open_store(f"sqlite:///{folder}/written.db")
     experiment = store.create_experiment(study.name)
-    plan, recorder = recording(store, experiment, study, prints)
-    each = len(plan.work) // MARKS
-    for part in range(MARKS):
-        began, spent = time.monotonic(), time.process_time()
-        for number in range(part * each, (part + 1) * each):
-            write_trial(recorder, plan.work[number], method.run_trial)
-        spent, wall = time.process_time() - spent, time.monotonic() - began
-        there, began = (part + 1) * each, time.process_time()
+    plan, recorder = make_recorder(store, experiment, study, prints)
+    part_size = len(plan.work) // N_PARTS
+    for part in range(N_PARTS):
+        wall_start, processor_start = time.monotonic(), time.process_time()
+        for work in plan.work[part * part_size : (part + 1) * part_size]:
+            write_trial(recorder, work, method.run_trial)
+        processor = time.process_time() - processor_start
+        wall = time.monotonic() - wall_start
+        n_runs, read_start = (part + 1) * part_size, time.process_time()
         read_history(store.client, experiment, study.objective)
-        read, size = time.process_time() - began, (folder / "written.db").stat().st_size
-        yield Written(
-            there, 1e3 * spent / each, 1e3 * wall / each, 1e3 * read / there, size / 1024 / there
+        read = time.process_time() - read_start
+        kib = (folder / "written.db").stat().st_size / 1024
+        yield RecorderCost(
+            runs=n_runs,
+            processor=1e3 * processor / part_size,
+            wall=1e3 * wall / part_size,
+            read=1e3 * read / n_runs,
+            disk=kib / n_runs,
         )
 
 
-def recording(
+def make_recorder(
     store: Store, experiment: str, study: StudyConfig, prints: Fingerprints
 ) -> tuple[Plan, TrialRecorder]:
-    """The plan of a study of which nothing has run, which its store notes, and the recorder."""
-    record = ParentRun.get_or_create(store, experiment, study)
+    """Return the plan of a study without runs, and a recorder. The parent run is written."""
+    parent_run = ParentRun.get_or_create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
-    record.describe(study, plan)
-    return plan, TrialRecorder(record, study, prints)
+    parent_run.describe(study, plan)
+    return plan, TrialRecorder(parent_run, study, prints)
 
 
 def write_trial(recorder: TrialRecorder, work: Work, run_trial: Any) -> None:
-    """A trial from its start to its end."""
+    """Record a trial from its start to its end."""
     seeds, config = work.seeds, work.configuration.trial
     items = list(run_trial(config, seeds, FakeFeatures("", None), FakeClip(""), {}, None))
     name = work.configuration.key
     recorder.start(name, work)
-    *trained, test = items
-    recorder.add_epochs(name, [make_epoch_message(item) for item in trained], {})
-    by_epoch = {item.epoch: item.per_seed for item in trained}
+    *epochs, test = items
+    recorder.add_epochs(name, [make_epoch_message(item) for item in epochs], {})
+    by_epoch = {item.epoch: item.per_seed for item in epochs}
     numbers = make_final_numbers(test, by_epoch, seeds, config.selection_metric)
     numbers |= {Cost.SECONDS: 1.0, Cost.PEAK_MEMORY: 1.0, Cost.TEXT_TOKENS: 1.0}
     recorder.complete(name, {"metrics": numbers, "files": {}, "device": "cpu"})

@@ -1,12 +1,12 @@
-"""Tables in Markdown, as docs/ has them."""
+"""Tables of benchmark results in Markdown."""
 
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 
-def of_fields(rows: Sequence[Any]) -> str:
-    """A table of dataclasses of one kind, a column for each field."""
+def format_table(rows: Sequence[Any]) -> str:
+    """Return a table of instances of a dataclass, with a column per field."""
     head = list(asdict(rows[0]))
     body = [[_cell(value) for value in asdict(row).values()] for row in rows]
     rule = [":---", *["---:"] * (len(head) - 1)]

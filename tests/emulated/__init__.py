@@ -6,14 +6,14 @@
             ...
     print(counts.n_launches, counts.n_syncs)
 
-It shows three things: operations that mix devices raise errors as on CUDA, and each kernel launch
-and each wait of the host is counted, with the line of ship or harness. It does not show time,
-memory, concurrent streams (a pinned buffer that is overwritten before its copy is done), or the
-rounding of CUDA's kernels.
+Operations that mix devices raise errors as on CUDA. Each kernel launch and each wait of the host is
+counted, with its line of code in ship or harness. Time, memory, concurrent streams (such as a
+pinned buffer that is overwritten before its copy is done) and the rounding of CUDA's kernels are
+not emulated.
 """
 
 from tests.emulated.counts import Counts, Event
-from tests.emulated.device import EmulatedDevice, emulated_device, why_missing
+from tests.emulated.device import EmulatedDevice, emulated_device, explain_absence
 from tests.emulated.execution import MixedDevicesError
 
 __all__ = [
@@ -22,5 +22,5 @@ __all__ = [
     "Event",
     "MixedDevicesError",
     "emulated_device",
-    "why_missing",
+    "explain_absence",
 ]

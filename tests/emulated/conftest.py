@@ -12,7 +12,7 @@ from tests.ship.conftest import build_clip, build_features
 
 @pytest.fixture(scope="module")
 def device() -> Iterator[EmulatedDevice]:
-    """The device. Tests that use it are skipped if this torch does not support it."""
+    """The emulated device. Tests that use it are skipped if this torch does not support it."""
     with emulated_device() as emulated:
         yield emulated
 

@@ -1,4 +1,4 @@
-"""Counts of launches and of waits, each with its line of the project."""
+"""Counts of kernel launches and host waits, each with its line of code."""
 
 import sys
 import threading
@@ -12,14 +12,15 @@ from torch import Tensor
 ROOT: Final = Path(__file__).resolve().parents[2]
 PACKAGES: Final = tuple(f"{ROOT / name}/" for name in ("ship", "harness"))
 ELSEWHERE: Final = "elsewhere"
-"""The place of what neither ship nor harness called."""
+"""Line of events that were not caused by ship or harness."""
 
 
 class Event(NamedTuple):
-    """What happened, and where.
+    """A launch or a wait.
 
-    what: an operator's name, or the reason for a wait.
-    where: "ship/clip/text.py:106", or ELSEWHERE.
+    Attributes:
+        what: Name of the operator, or reason for the wait.
+        where: Line of code such as "ship/clip/text.py:106", or ELSEWHERE.
     """
 
     what: str
@@ -27,12 +28,13 @@ class Event(NamedTuple):
 
 
 class Counts:
-    """What the device was asked to do; may be added to by several threads.
+    """Counts of a device's work. Methods are safe to call from several threads.
 
     Attributes:
-        launches: kernels and copies by operator and place.
-        syncs: times that the host waited for the device, by reason and place.
-        sent, fetched: bytes copied to the device and from it.
+        launches: Number of kernels and copies by operator and line.
+        syncs: Number of waits of the host for the device by reason and line.
+        sent: Bytes copied to the device.
+        fetched: Bytes copied from the device.
     """
 
     def __init__(self) -> None:
@@ -67,13 +69,13 @@ class Counts:
             self.syncs[event] += 1
 
     def copy(self, operator: str, tensor: Tensor, *, to_device: bool, waits: bool) -> None:
-        """A tensor went from the host to the device, or back.
+        """Count a copy between host and device.
 
         Args:
-            operator: that copied it.
-            tensor: what was copied.
-            to_device: from the host to the device.
-            waits: whether the host waits until it has arrived.
+            operator: Name of the operator.
+            tensor: The copied tensor.
+            to_device: Whether the copy is from the host to the device.
+            waits: Whether the host waits for the end of the copy.
         """
         self.launch(operator)
         if waits:
@@ -84,17 +86,17 @@ class Counts:
             self.fetched += n_bytes * (not to_device)
 
     def _where(self) -> str:
-        """The innermost line of the project.
+        """Return the innermost line of ship or harness.
 
-        torch runs a backward pass in a thread of its own, which shows no caller: what happens there
-        is counted at the line where the thread that made these counts waits for it.
+        torch runs a backward pass in a separate thread, whose stack does not contain the caller.
+        Its events are counted at the line where the thread that created these counts waits for it.
         """
-        return (
-            _place(sys._getframe(1)) or _place(sys._current_frames().get(self._thread)) or ELSEWHERE
-        )
+        waiting_frame = sys._current_frames().get(self._thread)
+        return _find_line(sys._getframe(1)) or _find_line(waiting_frame) or ELSEWHERE
 
 
-def _place(frame: FrameType | None) -> str | None:
+def _find_line(frame: FrameType | None) -> str | None:
+    """Return the innermost line of ship or harness in a stack, or None."""
     while frame is not None:
         file = frame.f_code.co_filename
         if file.startswith(PACKAGES):

@@ -1,8 +1,8 @@
 """The emulated device, and its registration with torch.
 
-It is registered when this module is imported. A process can have only one, and torch counts its
-devices at the first backward pass. pytest imports all test files before it runs tests, which is
-early enough.
+Importing this module registers the device. This must happen before the first backward pass, when
+torch counts its devices. pytest imports all test files before it runs tests, which is early enough.
+A process can have only one such device.
 """
 
 from collections.abc import Callable, Iterator
@@ -21,29 +21,29 @@ from tests.emulated.counts import Counts
 from tests.emulated.execution import NAME, DeviceTensor, Execution
 
 KEY: Final = "PrivateUse1"
-"""torch's name for a device of somebody else's."""
+"""torch's dispatch key for third-party devices."""
 
 
-def why_missing() -> str | None:
+def explain_absence() -> str | None:
     """Return why this torch does not support the device, or None if it does."""
     hook = "_setup_privateuseone_for_python_backend"
     if hasattr(backend_registration, hook):
         return None
-    return f"torch {torch.__version__} has no device in Python (torch.utils.{hook}; it came in 2.9)"
+    return f"torch {torch.__version__} has no devices in Python (torch.utils.{hook}, since 2.9)"
 
 
 class EmulatedDevice:
-    """The device, as tests see it.
+    """The interface of the device for tests.
 
     Attributes:
-        name: for `device=` arguments.
+        name: Name for `device=` arguments.
     """
 
     name = NAME
 
     @contextmanager
     def counting(self) -> Iterator[Counts]:
-        """Return the counts of what happens inside the context."""
+        """Count launches and waits inside the context."""
         execution = DeviceTensor.execution
         outer, execution.counts = execution.counts, Counts()
         try:
@@ -54,14 +54,15 @@ class EmulatedDevice:
 
 @contextmanager
 def emulated_device() -> Iterator[EmulatedDevice]:
-    """The device "gpu"; the test is skipped where this torch has no hook for one.
+    """Enable the device "gpu", or skip the test if this torch does not support it.
 
-    The registration with torch stays until the process ends. What else is changed is put back:
-    modules get new parameters when they are moved, as the old ones are of another kind; and
-    torch.tensor makes its tensor on the host before it is moved (in this thread; in others it
-    cannot make one on the device).
+    Two settings of torch are changed, and restored at the end. Modules get new parameters when they
+    are moved, because parameters on the device have another class. torch.tensor creates its tensor
+    on the host and then moves it; this setting applies to the present thread only, and in other
+    threads torch.tensor cannot create tensors on the device. The registration of the device lasts
+    until the process ends.
     """
-    reason = why_missing()
+    reason = explain_absence()
     if reason is not None:
         pytest.skip(reason)
     overwrite = torch.__future__.get_overwrite_module_params_on_conversion()
@@ -74,8 +75,8 @@ def emulated_device() -> Iterator[EmulatedDevice]:
         yield EmulatedDevice()
 
 
-def _factories() -> Iterator[tuple[str, OpOverload]]:
-    """Return the operators that create tensors from numbers."""
+def _list_factories() -> Iterator[tuple[str, OpOverload]]:
+    """Yield name and overload of each operator that creates tensors without tensor arguments."""
     for name in torch._C._dispatch_get_all_op_names():
         if not name.startswith("aten::"):
             continue
@@ -86,12 +87,13 @@ def _factories() -> Iterator[tuple[str, OpOverload]]:
             yield name.removeprefix("aten::"), factory
 
 
-def _running(execution: Execution, overload: OpOverload) -> Callable[..., Any]:
+def _make_kernel(execution: Execution, overload: OpOverload) -> Callable[..., Any]:
+    """Return a function that runs an overload on the device."""
     return lambda *args, **kwargs: execution.run(overload, args, kwargs)
 
 
-def _pinned(tensor: Tensor, device: object = None) -> Tensor:
-    """Return a copy that claims to be pinned: the CPU build of torch pins nothing."""
+def _pin(tensor: Tensor, device: object = None) -> Tensor:
+    """Return a copy with an attribute `pinned`, because torch cannot pin memory without a GPU."""
     copy: Tensor = torch.ops.aten.clone.default(tensor)
     copy.pinned = True  # type: ignore[attr-defined]
     return copy
@@ -101,21 +103,22 @@ def _register() -> list[torch.library.Library]:
     """Register the device with torch, and return the registration."""
     execution = DeviceTensor.execution = Execution()
     backend_registration._setup_privateuseone_for_python_backend(NAME)
-    module = torch.get_device_module(NAME)  # it has no random generator
+    module = torch.get_device_module(NAME)  # the device has no random generator
     module.get_rng_state = lambda device=None: torch.empty(0, dtype=torch.uint8)
     module.set_rng_state = lambda state, device=None: None
-    # as torch.distributed's DTensor does: multi-tensor kernels are the default, as on CUDA
-    for kinds in (optimized, multi_tensor):
-        kinds.append(DeviceTensor)  # type: ignore[arg-type]
-    everything = torch.library.Library("_", "IMPL")
-    everything.fallback(lambda func, *args, **kwargs: execution.run(func, args, kwargs), KEY)
-    some = torch.library.Library("aten", "IMPL")
-    for name, overload in _factories():
-        some.impl(name, _running(execution, overload), KEY)
-    # above autograd, so that its backward pass can be one kernel too
-    some.impl("scaled_dot_product_attention", execution.attention, f"Autograd{KEY}")
-    some.impl("_pin_memory", _pinned, "CPU")
-    return [everything, some]
+    # Optimizers use multi-tensor kernels by default for these classes. torch's DTensor is added to
+    # the lists in the same way.
+    for classes in (optimized, multi_tensor):
+        classes.append(DeviceTensor)  # type: ignore[arg-type]
+    fallback = torch.library.Library("_", "IMPL")
+    fallback.fallback(lambda func, *args, **kwargs: execution.run(func, args, kwargs), KEY)
+    overrides = torch.library.Library("aten", "IMPL")
+    for name, overload in _list_factories():
+        overrides.impl(name, _make_kernel(execution, overload), KEY)
+    # with an autograd key, so that the backward pass can be one kernel, too
+    overrides.impl("scaled_dot_product_attention", execution.attention, f"Autograd{KEY}")
+    overrides.impl("_pin_memory", _pin, "CPU")
+    return [fallback, overrides]
 
 
-REGISTERED: Final = _register() if why_missing() is None else []
+REGISTERED: Final = _register() if explain_absence() is None else []

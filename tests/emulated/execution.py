@@ -1,4 +1,4 @@
-"""Execution of an operator on the emulated device: checked, counted, and computed on the CPU."""
+"""Execution of operators on the emulated device: checks, counts, and computation on the CPU."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Final
@@ -9,23 +9,23 @@ from torch._ops import OpOverload
 from torch.utils._mode_utils import no_dispatch
 
 from tests.emulated.counts import Counts
-from tests.emulated.operators import TABLES, operator_of
+from tests.emulated.operators import TABLES, get_operator
 
 NAME: Final = "gpu"
-DEVICE: Final = torch.device("privateuseone", 0)  # torch's name until it is registered
+DEVICE: Final = torch.device("privateuseone", 0)  # torch's name for it before its registration
 aten = torch.ops.aten
 
 
 class MixedDevicesError(RuntimeError):
-    """Tensors of host and device are in one operation, which CUDA rejects."""
+    """An operation has tensors on the host and on the device, which CUDA rejects."""
 
 
 class DeviceTensor(torch.Tensor):
-    """A tensor on the emulated device; its values are those of a CPU tensor that only this knows.
+    """A tensor on the emulated device, with its values in a private CPU tensor.
 
     Attributes:
-        plain: the CPU tensor, of the same shape and strides.
-        execution: what runs the operators of all such tensors; torch has one such device.
+        plain: The CPU tensor, with the same shape and strides.
+        execution: Runs the operators of all tensors on the device.
     """
 
     plain: Tensor
@@ -33,7 +33,7 @@ class DeviceTensor(torch.Tensor):
 
     @staticmethod
     def __new__(cls, plain: Tensor) -> "DeviceTensor":
-        # a view of an ordinary tensor is an ordinary one, in inference mode, too
+        # in inference mode, a view of a normal tensor is a normal tensor, too
         if torch.is_inference_mode_enabled() and not plain.is_inference():
             with torch.inference_mode(False):
                 return cls.__new__(cls, plain)
@@ -77,7 +77,7 @@ class Execution:
     """Runs operators.
 
     Attributes:
-        counts: where launches and waits go.
+        counts: Receives launches and waits.
     """
 
     def __init__(self) -> None:
@@ -89,15 +89,15 @@ class Execution:
         }
 
     def run(self, func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Run an operator of which an argument is on the device, or that makes a tensor there.
+        """Run an operator that has an argument on the device, or creates a tensor there.
 
         Raises:
-            MixedDevicesError: the arguments are on two devices, and CUDA has no exception for it.
+            MixedDevicesError: The arguments are on two devices, and CUDA would reject them.
         """
         if (special := self._special.get(func)) is not None:
             return special(*args, **kwargs)
-        operator = operator_of(func)
-        if operator.composite:  # in inference mode linear and the like arrive whole
+        operator = get_operator(func)
+        if operator.composite:  # in inference mode, torch does not decompose operators like linear
             return func.decompose(*args, **kwargs)
         generator = kwargs.get("generator")
         if generator is not None and generator.device.type != NAME:
@@ -121,33 +121,35 @@ class Execution:
         is_causal: bool = False,
         **settings: Any,
     ) -> Any:
-        """torch.nn.functional.scaled_dot_product_attention.
+        """Run torch.nn.functional.scaled_dot_product_attention.
 
-        CUDA's fused kernel where it has one (transformers/cuda/sdp_utils.cpp): of four dimensions,
-        with heads of a multiple of 4, or 8 in half precision, and a float mask, which is filled up
-        and copied unless its rows begin at multiples of 8. Else the arithmetic, operator by
-        operator. The CPU's own kernel computes what the fused one would.
+        It is one kernel if CUDA has a fused one (transformers/cuda/sdp_utils.cpp). This requires
+        four dimensions, a head size that is a multiple of 4 (or of 8 in half precision), and a mask
+        of floats. The mask is padded and copied unless its rows begin at multiples of 8. If CUDA
+        has no fused kernel, attention is decomposed into its operators. The values are computed by
+        the CPU's fused kernel.
         """
-        parts = (query, key, value)
+        inputs = (query, key, value)
         multiple = 4 if query.dtype == torch.float32 else 8
         fused = not dropout_p and query.dtype in (torch.float32, torch.bfloat16, torch.float16)
-        fused &= all(x.ndim == 4 and x.shape[:2] == query.shape[:2] for x in parts)
-        fused &= all(x.shape[-1] % multiple == 0 for x in parts)
+        fused &= all(x.ndim == 4 and x.shape[:2] == query.shape[:2] for x in inputs)
+        fused &= all(x.shape[-1] % multiple == 0 for x in inputs)
         fused &= attn_mask is None or attn_mask.dtype == query.dtype
         if not fused:
-            inputs = (*parts, attn_mask, dropout_p, is_causal)
-            return aten.scaled_dot_product_attention.default.decompose(*inputs, **settings)
+            return aten.scaled_dot_product_attention.default.decompose(
+                *inputs, attn_mask, dropout_p, is_causal, **settings
+            )
         if attn_mask is not None and any(stride % 8 for stride in attn_mask.stride()[:-1]):
             self.counts.launch("padded mask", 2)
         out, _ = aten._scaled_dot_product_flash_attention_for_cpu.default(
-            *parts, dropout_p, is_causal, attn_mask=attn_mask, scale=settings.get("scale")
+            *inputs, dropout_p, is_causal, attn_mask=attn_mask, scale=settings.get("scale")
         )
         return out
 
     def _check(self, name: str, writes: bool, args: Sequence[Any], kwargs: Any) -> None:
-        """Only a number of the host that is not written to may be mixed with device tensors."""
+        """Check devices: only a scalar on the host that is not written to may be mixed in."""
         tensors: list[Tensor] = []
-        _mapped(Tensor, tensors.append, (args, kwargs))
+        _map_tensors(Tensor, tensors.append, (args, kwargs))
         host = [x for x in tensors if not isinstance(x, DeviceTensor)]
         if len(host) in (0, len(tensors)):
             return
@@ -161,7 +163,7 @@ class Execution:
     def _check_indices(
         self, tensor: Tensor, indices: Sequence[Tensor | None], values: Tensor | None = None
     ) -> None:
-        """Host indices may select from a device tensor, and are copied to it."""
+        """Check the devices of indexing. Indices on the host are allowed, and copied."""
         if not isinstance(tensor, DeviceTensor):
             raise MixedDevicesError("indices should be on the same device as the indexed tensor")
         self._check("index", False, (tensor, values), {})
@@ -174,31 +176,33 @@ class Execution:
                 self.counts.copy("copy of an index", indexing, to_device=True, waits=True)
 
     def _compute(self, func: OpOverload, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Compute an operator on the CPU tensors, and wrap its results."""
         device = kwargs.get("device")
-        here = device is None or torch.device(device).type == NAME
-        behind: dict[int, DeviceTensor] = {}  # tensors that are changed in place are returned
+        result_on_device = device is None or torch.device(device).type == NAME
+        # operators that change an argument in place must return the same wrapper
+        wrappers: dict[int, DeviceTensor] = {}
 
-        def plain(tensor: DeviceTensor) -> Tensor:
-            behind[id(tensor.plain)] = tensor
+        def unwrap(tensor: DeviceTensor) -> Tensor:
+            wrappers[id(tensor.plain)] = tensor
             return tensor.plain
 
-        def on_device(tensor: Tensor) -> Tensor:
-            known = behind.get(id(tensor))
-            return DeviceTensor(tensor) if known is None else known
+        def wrap(tensor: Tensor) -> Tensor:
+            wrapper = wrappers.get(id(tensor))
+            return DeviceTensor(tensor) if wrapper is None else wrapper
 
-        settings = _mapped(DeviceTensor, plain, kwargs)
-        if device is not None and here:
+        settings = _map_tensors(DeviceTensor, unwrap, kwargs)
+        if device is not None and result_on_device:
             settings["device"] = torch.device("cpu")
         if "pin_memory" in settings:
             settings["pin_memory"] = None
-        result = func(*_mapped(DeviceTensor, plain, args), **settings)
+        result = func(*_map_tensors(DeviceTensor, unwrap, args), **settings)
         if torch.Tag.inplace_view in func.tags:
-            with no_dispatch():  # squeeze_ and similar, on the sizes of the tensor
+            with no_dispatch():  # squeeze_ and similar must also change the wrapper's shape
                 func(*args, **kwargs)
-        return _mapped(Tensor, on_device, result) if here else result
+        return _map_tensors(Tensor, wrap, result) if result_on_device else result
 
     def _copy(self, to: Tensor, source: Tensor, non_blocking: bool = False) -> Tensor:
-        """Run Tensor.copy_. The host waits unless the copy is non-blocking from pinned memory."""
+        """Run Tensor.copy_. The host waits, except for non-blocking copies from pinned memory."""
         plain, plain_source = (getattr(x, "plain", x) for x in (to, source))
         if plain is not to and plain_source is not source:
             self.counts.launch("copy_")
@@ -226,12 +230,12 @@ class Execution:
         return copy
 
 
-def _mapped(kind: type[Any], change: Callable[[Any], Any], tree: Any) -> Any:
-    """Apply a function to each tensor of a kind in nested arguments or results."""
+def _map_tensors(kind: type[Any], function: Callable[[Any], Any], tree: Any) -> Any:
+    """Apply a function to each tensor of a class in nested arguments or results."""
     if isinstance(tree, kind):
-        return change(tree)
+        return function(tree)
     if isinstance(tree, list | tuple):
-        return type(tree)([_mapped(kind, change, inner) for inner in tree])
+        return type(tree)([_map_tensors(kind, function, value) for value in tree])
     if isinstance(tree, dict):
-        return {name: _mapped(kind, change, inner) for name, inner in tree.items()}
+        return {name: _map_tensors(kind, function, value) for name, value in tree.items()}
     return tree

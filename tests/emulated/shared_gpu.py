@@ -1,9 +1,9 @@
 """python -m tests.emulated.shared_gpu FOLDER: a study whose trials share one emulated GPU.
 
-Runs the same study on the CPU ("plain") and through Ray with half of an emulated GPU per trial
-("shared"), in a store in the folder. The file `processes` gets a line per trial of the latter: its
-process, the kind of device of its weights, and its kernel launches. A process of its own, because
-Ray's workers must import this module, and Ray must be told that there is a GPU.
+It runs the same study on the CPU ("plain") and with Ray and half of an emulated GPU per trial
+("shared"), in a store in the folder. For each trial of the second study, a line with process ID,
+device type of the weights and number of kernel launches is appended to the file `processes`. This
+is a separate program, because Ray's workers import this module, and Ray is started with a fake GPU.
 """
 
 import os
@@ -23,7 +23,7 @@ from ship.clip import FrozenCLIP
 from ship.features import extract_features
 from tests.emulated import emulated_device
 from tests.emulated.execution import NAME
-from tests.gpu.conftest import few_photos
+from tests.gpu.conftest import load_few_photos
 from tests.gpu.test_determinism import CONFIG
 from tests.harness.fakes import fake_images, make_study
 
@@ -47,7 +47,7 @@ def main(folder: Path) -> None:
     """Run both studies."""
     harness.resources.count_visible_gpus = lambda: 1  # type: ignore[attr-defined]
     harness.resources.find_gpu_fault = lambda: None  # type: ignore[attr-defined]
-    features = extract_features(FrozenCLIP.load("pocket"), few_photos(), 1, folder)
+    features = extract_features(FrozenCLIP.load("pocket"), load_few_photos(), 1, folder)
     plain = replace(MethodFunctions(), extract=lambda *_: features, load_dataset=fake_images)
     shared = replace(
         plain,

@@ -1,6 +1,4 @@
-"""Learned prompts in a tower without a causal mask equal the CPU and do not wait."""
-
-from collections.abc import Iterator
+"""Methods that learn prompts, on the device, with a text encoder without a causal mask."""
 
 import pytest
 
@@ -10,50 +8,51 @@ from ship.subsets import FeatureSet
 from ship.trial import run_trial
 from ship.trial_config import TrialConfig
 from tests.emulated import EmulatedDevice
-from tests.emulated.test_trials import numbers, small
-from tests.emulated.test_waiting import Configuration
+from tests.emulated.test_trials import collect_numbers, make_settings
+from tests.emulated.test_waiting import ProtocolBench
 from tests.ship.conftest import build_clip, build_features
 
-PROMPTED = [name for name, config in FINETUNERS.items() if "n_ctx" in config.model_fields]
+PROMPT_METHODS = [name for name, config in FINETUNERS.items() if "n_ctx" in config.model_fields]
 
 
 @pytest.fixture(scope="module")
-def host() -> FrozenCLIP:
+def host_clip() -> FrozenCLIP:
     """A tiny CLIP without a causal mask on the CPU."""
     return build_clip(layers=2, bidirectional=True)
 
 
 @pytest.fixture(scope="module")
-def on_device(device: EmulatedDevice) -> Iterator[FrozenCLIP]:
+def device_clip(device: EmulatedDevice) -> FrozenCLIP:
     """The same CLIP on the device."""
-    yield build_clip(layers=2, bidirectional=True, device=device.name)
+    return build_clip(layers=2, bidirectional=True, device=device.name)
 
 
 @pytest.fixture(scope="module")
-def features(host: FrozenCLIP) -> FeatureSet:
+def features(host_clip: FrozenCLIP) -> FeatureSet:
     """Features of the tiny dataset."""
-    return build_features(host)
+    return build_features(host_clip)
 
 
-@pytest.mark.parametrize("name", PROMPTED)
+@pytest.mark.parametrize("name", PROMPT_METHODS)
 def test_trial_on_the_device_equals_the_cpu(
-    name: str, host: FrozenCLIP, on_device: FrozenCLIP, features: FeatureSet
+    name: str, host_clip: FrozenCLIP, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """For every method that learns prompts, with SHIP's generator."""
-    methods = {"generator": small("generator", "vae"), "finetuner": small("finetuner", name)}
-    config = TrialConfig(shots=2, quality=False, **methods)
+    """The generator is SHIP's VAE."""
+    generator, finetuner = make_settings("generator", "vae"), make_settings("finetuner", name)
+    config = TrialConfig(shots=2, quality=False, generator=generator, finetuner=finetuner)
     expected, actual = (
-        numbers(list(run_trial(config, (7, 2), features, clip))) for clip in (host, on_device)
+        collect_numbers(list(run_trial(config, (7, 2), features, clip)))
+        for clip in (host_clip, device_clip)
     )
     assert actual == pytest.approx(expected, rel=2e-4, abs=2e-6)
 
 
-@pytest.mark.parametrize("name", PROMPTED)
+@pytest.mark.parametrize("name", PROMPT_METHODS)
 def test_steps_do_not_wait_for_the_device(
-    name: str, device: EmulatedDevice, on_device: FrozenCLIP, features: FeatureSet
+    name: str, device: EmulatedDevice, device_clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """EOT positions are cached on the device after the first step."""
-    finetuner = Configuration(on_device, features, "base_to_new").finetuner(name)
+    """After the first step, EOT positions are cached on the device."""
+    finetuner = ProtocolBench(device_clip, features, "base_to_new").build_finetuner(name)
     finetuner.train_epoch()
     with device.counting() as counts:
         finetuner.train_epoch()

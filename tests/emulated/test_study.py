@@ -1,4 +1,4 @@
-"""A study through Ray whose trials share one emulated GPU."""
+"""A study with Ray whose trials share one emulated GPU."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from polars import selectors
 from polars.testing import assert_frame_equal
 
 from reports.study.load import load_records
-from tests.emulated import why_missing
+from tests.emulated import explain_absence
 from tests.emulated.execution import NAME
 from tests.gpu.conftest import CLASSES, PHOTOS
 from tests.gpu.test_studies import ACCURACIES, CONTINUOUS
@@ -20,10 +20,10 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(why_missing() is not None, reason=str(why_missing()))
+@pytest.mark.skipif(explain_absence() is not None, reason=str(explain_absence()))
 def test_two_trials_share_an_emulated_gpu(tmp_path: Path) -> None:
-    """With half a GPU each: two processes, and the table of a study on the CPU."""
-    done = subprocess.run(
+    """Each one has half of the GPU and its own process, and the table equals the CPU's."""
+    process = subprocess.run(
         [sys.executable, "-m", "tests.emulated.shared_gpu", str(tmp_path)],
         cwd=ROOT,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
@@ -31,13 +31,13 @@ def test_two_trials_share_an_emulated_gpu(tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     tables = [rows(load_records(name, uri)) for name in ("plain", "shared")]
     assert [table.height for table in tables] == [4, 4]  # two configurations with two seeds
-    logged = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
-    assert len({process for process, *_ in logged}) == len(logged) == 2
-    assert all(kind == NAME and int(launches) > 1000 for _, kind, launches in logged)
+    trials = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
+    assert len({pid for pid, *_ in trials}) == len(trials) == 2
+    assert all(device == NAME and int(launches) > 1000 for _, device, launches in trials)
     one_image = 100 / (CLASSES / 2 * PHOTOS["test"])
     accuracies = [table.select(selectors.matches(ACCURACIES)) for table in tables]
     assert_frame_equal(*accuracies, abs_tol=one_image, rel_tol=0)

@@ -1,4 +1,4 @@
-"""Training never makes the host wait for the device, and an evaluation waits once."""
+"""The host never waits for the device while training, and waits once per evaluation."""
 
 from collections.abc import Callable
 from functools import cache
@@ -22,8 +22,8 @@ from tests.ship.generators.cases import CASES, build
 SEEDS = [0, 4]
 
 
-class Configuration:
-    """The tiny CLIP on the device, with the tasks and evaluation sets of a protocol."""
+class ProtocolBench:
+    """The tiny CLIP on the device, with the task and the evaluation set of a protocol."""
 
     def __init__(self, clip: FrozenCLIP, features: FeatureSet, protocol: str) -> None:
         self.clip = clip
@@ -33,7 +33,7 @@ class Configuration:
         self.eval_set = self.protocol.selection
         self.task = self.eval_set.task
 
-    def finetuner(self, name: str) -> Any:
+    def build_finetuner(self, name: str) -> Any:
         """Build a fine-tuner with synthetic features of a VAE."""
         sample = build("vae", self.task, self.clip, SEEDS).sample
         synthesizer = Synthesizer(SyntheticConfig(), sample, self.task, SEEDS)
@@ -42,23 +42,23 @@ class Configuration:
 
 
 @pytest.fixture(scope="module")
-def settings(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], Configuration]:
-    """The configurations of all protocols, built once."""
-    return cache(lambda protocol: Configuration(device_clip, features, protocol))
+def get_bench(device_clip: FrozenCLIP, features: FeatureSet) -> Callable[[str], ProtocolBench]:
+    """Function that returns the bench of a protocol, which is built once."""
+    return cache(lambda protocol: ProtocolBench(device_clip, features, protocol))
 
 
 @pytest.fixture
-def setting(settings: Callable[[str], Configuration]) -> Configuration:
-    """The configuration of base_to_new."""
-    return settings("base_to_new")
+def bench(get_bench: Callable[[str], ProtocolBench]) -> ProtocolBench:
+    """The bench of base_to_new."""
+    return get_bench("base_to_new")
 
 
 @pytest.mark.parametrize("case", [case for case in CASES if CASES[case][1]])
 def test_generators_do_not_wait_for_the_device(
-    device: EmulatedDevice, setting: Configuration, case: str
+    device: EmulatedDevice, bench: ProtocolBench, case: str
 ) -> None:
-    """In an epoch, and in sampling after it."""
-    generator = build(case, setting.task, setting.clip, SEEDS)
+    """The first epoch, which fills caches, is not tested."""
+    generator = build(case, bench.task, bench.clip, SEEDS)
     generator.train_epoch()
     with device.counting() as counts:
         generator.train_epoch()
@@ -68,10 +68,10 @@ def test_generators_do_not_wait_for_the_device(
 
 @pytest.mark.parametrize("name", list(FAST))
 def test_finetuners_do_not_wait_for_the_device(
-    device: EmulatedDevice, setting: Configuration, name: str
+    device: EmulatedDevice, bench: ProtocolBench, name: str
 ) -> None:
-    """In an epoch with new synthetic features in each step."""
-    finetuner = setting.finetuner(name)
+    """New synthetic features are drawn in each step."""
+    finetuner = bench.build_finetuner(name)
     finetuner.train_epoch()
     with device.counting() as counts:
         finetuner.train_epoch()
@@ -81,16 +81,16 @@ def test_finetuners_do_not_wait_for_the_device(
 @pytest.mark.parametrize("protocol", ["base_to_new", "generalized_zero_shot"])
 @pytest.mark.parametrize("name", list(FINETUNERS))
 def test_evaluation_waits_once(
-    device: EmulatedDevice, settings: Callable[[str], Configuration], name: str, protocol: str
+    device: EmulatedDevice, get_bench: Callable[[str], ProtocolBench], name: str, protocol: str
 ) -> None:
-    """However many inference options there are; calibration sorts on the host."""
-    setting = settings(protocol)
-    finetuner = setting.finetuner(name)
-    evaluate_choices(finetuner, setting.eval_set, setting.protocol)
+    """It waits once for all inference choices. Calibration waits once more per choice."""
+    bench = get_bench(protocol)
+    finetuner = bench.build_finetuner(name)
+    evaluate_choices(finetuner, bench.eval_set, bench.protocol)
     with device.counting() as counts:
-        metrics, choice = evaluate_choices(finetuner, setting.eval_set, setting.protocol)
-    once = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
-    assert counts.n_syncs <= once, counts.syncs
+        metrics, choice = evaluate_choices(finetuner, bench.eval_set, bench.protocol)
+    limit = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
+    assert counts.n_syncs <= limit, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))
 
 

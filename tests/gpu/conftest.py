@@ -1,4 +1,4 @@
-"""The device of each test: the CPU everywhere, and a CUDA GPU where there is one."""
+"""Fixtures for tests that run on the CPU, and on a CUDA GPU if there is one."""
 
 import os
 import sys
@@ -23,16 +23,17 @@ from tests.ship.conftest import build_clip, build_features
 from tests.ship.conftest import clip as clip
 from tests.ship.conftest import clip64 as clip64
 
-# cuBLAS reads it when CUDA starts; without it torch refuses deterministic products
+# torch's deterministic mode requires this variable for matrix products. cuBLAS reads it when CUDA
+# is initialized.
 os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
 
-# Images per class of the photos that are encoded.
+# Number of photos per class in each split.
 PHOTOS = {"train": 2, "val": 1, "test": 2}
 CLASSES = 8
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Show the warnings of CUDA's libraries instead of failing: they depend on the machine."""
+    """Show warnings in GPU tests instead of failing, because they depend on the machine."""
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.filterwarnings("default"))
@@ -47,34 +48,34 @@ def require_cuda() -> str:
     return "cuda"
 
 
-CPU = pytest.param("cpu", marks=pytest.mark.slow)  # CI shows that the tests themselves work
+CPU = pytest.param("cpu", marks=pytest.mark.slow)  # so that CI, which has no GPU, runs the tests
 CUDA = pytest.param("cuda", marks=pytest.mark.gpu)
 
 
 @pytest.fixture(params=[CPU, CUDA])
 def device(request: pytest.FixtureRequest) -> str:
-    """Each device in turn."""
+    """Name of the device: "cpu" or "cuda"."""
     return require_cuda() if request.param == "cuda" else str(request.param)
 
 
 @pytest.fixture
 def cuda() -> str:
-    """The GPU, for tests that have no meaning on a CPU."""
+    """Name of the GPU's device, for tests that cannot run on a CPU."""
     return require_cuda()
 
 
 @pytest.fixture(scope="session")
 def clips() -> Callable[..., FrozenCLIP]:
-    """Build the tiny CLIP, once for each set of arguments."""
-    known: dict[Any, FrozenCLIP] = {}
+    """Function that builds a tiny CLIP, once for each set of arguments."""
+    clips_by_settings: dict[Any, FrozenCLIP] = {}
 
-    def build(**settings: Any) -> FrozenCLIP:
+    def get_clip(**settings: Any) -> FrozenCLIP:
         key = tuple(sorted(settings.items()))
-        if key not in known:
-            known[key] = build_clip(**settings)
-        return known[key]
+        if key not in clips_by_settings:
+            clips_by_settings[key] = build_clip(**settings)
+        return clips_by_settings[key]
 
-    return build
+    return get_clip
 
 
 @pytest.fixture(scope="session")
@@ -85,25 +86,25 @@ def features(clip: FrozenCLIP) -> FeatureSet:
 
 @pytest.fixture
 def same_noise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw the same normal numbers in float64 as in float32, which torch does not."""
-    draw = torch.randn
+    """Draw normal numbers in float32 for all types, because torch draws others in float64."""
+    randn = torch.randn
 
-    def drawn(*shape: Any, dtype: torch.dtype | None = None, **rest: Any) -> torch.Tensor:
-        return draw(*shape, dtype=torch.float32, **rest).to(dtype or torch.float32)
+    def draw_float32(*shape: Any, dtype: torch.dtype | None = None, **rest: Any) -> torch.Tensor:
+        return randn(*shape, dtype=torch.float32, **rest).to(dtype or torch.float32)
 
-    monkeypatch.setattr(torch, "randn", drawn)
+    monkeypatch.setattr(torch, "randn", draw_float32)
 
 
 @pytest.fixture
 def deterministic() -> Iterator[None]:
-    """Have torch refuse every operation that has no deterministic kernel."""
+    """Make torch refuse operations without a deterministic kernel."""
     torch.use_deterministic_algorithms(True)
     yield
     torch.use_deterministic_algorithms(False)
 
 
-def few(split: Split, n: int) -> Split:
-    """Return the first n images of each of the first classes."""
+def select_images(split: Split, n: int) -> Split:
+    """Return the first n images of each of the first CLASSES classes."""
     labels = np.asarray(split.labels)
     rows = np.concatenate([np.flatnonzero(labels == label)[:n] for label in range(CLASSES)])
     return Split(tuple(split.images[row] for row in rows), labels[rows])
@@ -111,28 +112,28 @@ def few(split: Split, n: int) -> Split:
 
 @pytest.fixture(scope="session")
 def photos() -> ImageDataset:
-    """A few photos of the first classes."""
-    return few_photos()
+    """Dataset of a few photos of the first classes."""
+    return load_few_photos()
 
 
-def few_photos() -> ImageDataset:
+def load_few_photos() -> ImageDataset:
     """Return a few photos of the first classes."""
     whole = load_dataset("photos")
-    splits = {name: few(whole.splits[name], n) for name, n in PHOTOS.items()}
+    splits = {name: select_images(whole.splits[name], n) for name, n in PHOTOS.items()}
     return replace(whole, splits=splits, class_names=whole.class_names[:CLASSES])
 
 
 @pytest.fixture(scope="session")
 def pocket() -> Callable[[str], FrozenCLIP]:
-    """Load the packaged backbone, once for each device."""
-    known: dict[str, FrozenCLIP] = {}
+    """Function that returns the packaged backbone on a device."""
+    clips_by_device: dict[str, FrozenCLIP] = {}
 
-    def load(device: str) -> FrozenCLIP:
-        if device not in known:
-            known[device] = FrozenCLIP.load("pocket", device=device)
-        return known[device]
+    def get_clip(device: str) -> FrozenCLIP:
+        if device not in clips_by_device:
+            clips_by_device[device] = FrozenCLIP.load("pocket", device=device)
+        return clips_by_device[device]
 
-    return load
+    return get_clip
 
 
 @pytest.fixture(scope="session")
@@ -141,6 +142,6 @@ def photo_features(
     pocket: Callable[[str], FrozenCLIP],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> FeatureSet:
-    """Features of these photos, encoded on the CPU."""
+    """Features of the photos, extracted on the CPU."""
     folder: Path = tmp_path_factory.mktemp("features")
     return extract_features(pocket("cpu"), photos, 1, folder)

@@ -1,8 +1,8 @@
-"""How far a result in some precision may be from the same result in float64.
+"""Tolerances for results in a precision, compared with the same results in float64.
 
-Errors of n roundings in sequence are independent and have mean 0, so that their sum grows like
+Errors of n roundings in sequence are assumed to be independent with mean 0, so their sum grows like
 sqrt(n) (Higham and Mary, "A new approach to probabilistic rounding error analysis", 2019). The
-bound is SAFETY * eps * sqrt(n). Nothing in it is fitted to a measurement.
+bound is SAFETY * eps * sqrt(n). It is not fitted to measurements.
 """
 
 import math
@@ -14,7 +14,7 @@ from torch import Tensor
 
 EPS: Final = {
     "fp32": torch.finfo(torch.float32).eps,
-    "tf32": 2.0**-10,  # ten bits of mantissa, which hardware may cut off instead of rounding
+    "tf32": 2.0**-10,  # ten bits of mantissa; hardware may truncate instead of rounding
     "bf16": torch.finfo(torch.bfloat16).eps,
 }
 SAFETY: Final = 2.0
@@ -40,7 +40,7 @@ def tolerance(precision: str, blocks: int, passes: int = 1) -> float:
 
 
 def relative_error(result: Tensor, reference: Tensor) -> float:
-    """Return the norm of the difference over the norm of the reference. NaN stays NaN."""
+    """Return the norm of the difference divided by that of the reference, or NaN if any is NaN."""
     reference = reference.detach().double().cpu()
     difference = result.detach().double().cpu() - reference
     return float(difference.norm() / reference.norm())

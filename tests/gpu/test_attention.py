@@ -1,4 +1,4 @@
-"""Attention of packed prompts on a device: the kernels take the mask, and names stay apart."""
+"""Attention of packed prompts on a device: kernels accept the mask, and names are independent."""
 
 import pytest
 import torch
@@ -22,14 +22,14 @@ from tests.gpu.rounding import (
 from tests.ship.clip.test_text_tower import names_of
 from tests.ship.conftest import build_clip
 
-LENGTHS = tuple(3 + place % 7 for place in range(40))
+LENGTHS = tuple(3 + index % 7 for index in range(40))
 CONTEXT, SEEDS, HEADS, HEAD_WIDTH, BLOCKS = 5, 2, 2, 64, 2
 # Scores, softmax and mixture.
 OPERATIONS = 3
 
 
-def choose_kernel(name: str, device: str) -> SDPBackend:
-    """Return the kernel: "plain", or the fused one of the device that takes a float mask."""
+def get_backend(name: str, device: str) -> SDPBackend:
+    """Return the backend "plain", or the fused one that supports float masks on the device."""
     if name == "plain":
         return SDPBackend.MATH
     fused = {"cuda": SDPBackend.EFFICIENT_ATTENTION, "cpu": SDPBackend.FLASH_ATTENTION}
@@ -43,21 +43,21 @@ def run_attention(device: str, dtype: torch.dtype, backend: SDPBackend) -> tuple
     mask = _repeat_mask(packing, torch.empty(SEEDS, n, t, 1))
     rng = torch.Generator().manual_seed(0)
     shape = (4, SEEDS * n, HEADS, t, HEAD_WIDTH)
-    # exact in every precision, so that only attention rounds
-    drawn = torch.randn(shape, generator=rng).bfloat16().to(device, dtype)
-    q, k, v = leaves = [x.clone().requires_grad_() for x in drawn[:3]]
+    # the inputs are exact in every precision, so that only attention is rounded
+    normal = torch.randn(shape, generator=rng).bfloat16().to(device, dtype)
+    q, k, v = leaves = [x.clone().requires_grad_() for x in normal[:3]]
     with sdpa_kernel(backend):
         mixed = F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-        gradients = torch.autograd.grad((mixed * drawn[3]).sum(), leaves)
+        gradients = torch.autograd.grad((mixed * normal[3]).sum(), leaves)
     return mixed, concatenate(gradients)
 
 
 @pytest.mark.parametrize("name", ["fused", "plain"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_kernels_take_the_mask_of_packed_prompts(device: str, precision: str, name: str) -> None:
-    """Outputs and gradients are float64's, and no kernel refuses the mask's strides."""
+def test_kernels_accept_the_mask_of_packed_prompts(device: str, precision: str, name: str) -> None:
+    """Outputs and gradients equal those in float64, and the mask's strides are supported."""
     dtype = {"fp32": torch.float32, "bf16": torch.bfloat16}[precision]
-    mixed, gradients = run_attention(device, dtype, choose_kernel(name, device))
+    mixed, gradients = run_attention(device, dtype, get_backend(name, device))
     exact = run_attention("cpu", torch.float64, SDPBackend.MATH)
     sums = LONGEST_SUM if precision == "fp32" else 1
     allowed = SAFETY * EPS[precision] * (OPERATIONS * sums) ** 0.5
@@ -66,17 +66,19 @@ def test_kernels_take_the_mask_of_packed_prompts(device: str, precision: str, na
 
 
 def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> list[Tensor]:
-    """Return features and gradients of names packed behind contexts, and of separate prompts."""
+    """Return features and gradients of names packed after contexts, and of separate prompts."""
     names = names_of(40)
-    parts = make_class_prompts(clip, names, context.shape[1])
+    prompts = make_class_prompts(clip, names, context.shape[1])
     ids = torch.arange(len(names), device=clip.device).repeat(len(context))
     results = []
     with clip.arithmetic():
         with sdpa_kernel(backend):
-            packed = clip.text.encode_shared(parts.prefix(context), parts.names, parts.host_lengths)
+            packed = clip.text.encode_shared(
+                prompts.prefix(context), prompts.names, prompts.host_lengths
+            )
             results.append(packed.flatten(0, 1))
             results += torch.autograd.grad(packed.square()[..., :3].sum(), context)
-        whole = parts.assemble(context.repeat_interleave(len(names), 0), ids)
+        whole = prompts.assemble(context.repeat_interleave(len(names), 0), ids)
         plain = clip.text.encode(*whole)
         results.append(plain)
         results += torch.autograd.grad(plain.square()[..., :3].sum(), context)
@@ -90,11 +92,11 @@ def test_packed_prompts_equal_separate_ones_in_the_fused_kernel(
     """Names after a shared context do not see each other, and heads are as wide as CLIP's."""
     width = HEADS * HEAD_WIDTH
     clip = build_clip(width=width, layers=BLOCKS, device=device, precision=precision)
-    drawn = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))
-    context = drawn.to(device).requires_grad_()
+    normal = torch.randn(SEEDS, 4, width, generator=torch.Generator().manual_seed(0))
+    context = normal.to(device).requires_grad_()
     packed, of_packed, plain, of_plain = encode_both_ways(
-        clip, context, choose_kernel("fused", device)
+        clip, context, get_backend("fused", device)
     )
-    # both ways are rounded
+    # both results are rounded
     assert relative_error(packed, plain) < 2 * tolerance(precision, BLOCKS)
     assert relative_error(of_packed, of_plain) < 2 * tolerance(precision, BLOCKS, GRADIENT)

@@ -1,4 +1,4 @@
-"""A trial on a device is the same trial each time."""
+"""A trial has identical results in each run on the same device."""
 
 from collections.abc import Callable
 
@@ -24,7 +24,8 @@ CONFIG = {
     "finetuner": {"name": "coop", "epochs": 2, "batch_size": 8},
 }  # fmt: skip
 
-# Quality needs kthvalue, which torch refuses on CUDA for its indices; ship reads the values only.
+# Quality uses kthvalue, whose indices are not deterministic on CUDA, so torch refuses it. ship uses
+# only its values.
 DETERMINISTIC = {**CONFIG, "quality": False}
 
 Pocket = Callable[[str], FrozenCLIP]
@@ -36,19 +37,19 @@ def collect_reports(clip: FrozenCLIP, features: FeatureSet) -> list[EpochMetrics
 
 
 @pytest.mark.usefixtures("deterministic")
-def test_the_same_seeds_twice_are_equal_to_the_bit(
+def test_trials_with_the_same_seeds_are_identical(
     device: str, pocket: Pocket, photo_features: FeatureSet
 ) -> None:
-    """Every loss, metric and prediction, where torch allows deterministic kernels only."""
+    """All losses, metrics and predictions are equal if torch uses deterministic kernels."""
     clip = pocket(device)
     assert collect_reports(clip, photo_features) == collect_reports(clip, photo_features)
 
 
 @pytest.mark.usefixtures("deterministic")
-def test_a_resumed_trial_is_equal_to_the_bit(
+def test_resumed_trial_is_identical(
     device: str, pocket: Pocket, photo_features: FeatureSet
 ) -> None:
-    """A checkpoint's tensors return from the CPU to the device without a change."""
+    """Tensors of a checkpoint are moved from the CPU to the device unchanged."""
     clip, config = pocket(device), TrialConfig.model_validate(DETERMINISTIC)
     running = run_trial(config, SEEDS, photo_features, clip)
     items = [next(running) for _ in range(5)]

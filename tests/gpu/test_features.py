@@ -1,4 +1,4 @@
-"""Features and gradients on a device, against float64 on the CPU."""
+"""Features and gradients on a device, compared with float64 on the CPU."""
 
 import math
 from collections.abc import Callable
@@ -30,28 +30,30 @@ PRECISIONS = ("fp32", "tf32", "bf16")
 Clips = Callable[..., FrozenCLIP]
 
 
-def prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
-    """Return features of learned prompts on both ways through the tower, and their gradients."""
+def compute_prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
+    """Return features of learned prompts, packed and separate, and their gradients."""
     dtype = next(clip._model.parameters()).dtype
     rng = torch.Generator().manual_seed(0)
-    drawn = torch.randn(2, 4, clip.text_width, generator=rng)
+    normal = torch.randn(2, 4, clip.text_width, generator=rng)
     target = torch.randn(clip.feature_dim, generator=rng).to(clip.device, dtype)
-    context = drawn.to(clip.device, dtype).requires_grad_()
-    parts = make_class_prompts(clip, names_of(9), 4)
+    context = normal.to(clip.device, dtype).requires_grad_()
+    prompts = make_class_prompts(clip, names_of(9), 4)
     with clip.arithmetic():
-        packed = clip.text.encode_shared(parts.prefix(context), parts.names, parts.host_lengths)
+        packed = clip.text.encode_shared(
+            prompts.prefix(context), prompts.names, prompts.host_lengths
+        )
         ids = torch.arange(9, device=clip.device).repeat(2)
-        plain = clip.text.encode(*parts.assemble(context.repeat_interleave(9, 0), ids))
+        plain = clip.text.encode(*prompts.assemble(context.repeat_interleave(9, 0), ids))
         ways = [packed.flatten(0, 1), plain]
         gradients = [torch.autograd.grad((way @ target).sum(), context)[0] for way in ways]
     return concatenate(ways), concatenate(gradients)
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_text_features_and_prompt_gradients(
+def test_text_features_and_prompt_gradients_equal_float64(
     clips: Clips, device: str, precision: Precision
 ) -> None:
-    """Sentences, packed prompts and separate ones have float64's features and gradients."""
+    """This holds for sentences, packed prompts and separate prompts, within rounding errors."""
     exact = clips(dtype=torch.float64, layers=BLOCKS)
     clip = clips(device=device, precision=precision, layers=BLOCKS)
     with clip.arithmetic():
@@ -59,14 +61,15 @@ def test_text_features_and_prompt_gradients(
     assert sentences.dtype == torch.float32 and sentences.device.type == device
     allowed = tolerance(precision, BLOCKS)
     assert relative_error(sentences, exact.encode_texts(TEXTS)) < allowed
-    (features, gradients), expected = prompt_gradients(clip), prompt_gradients(exact)
+    features, gradients = compute_prompt_gradients(clip)
+    expected = compute_prompt_gradients(exact)
     assert relative_error(features, expected[0]) < allowed
     assert relative_error(gradients, expected[1]) < tolerance(precision, BLOCKS, GRADIENT)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_image_features(clips: Clips, device: str, precision: ImagePrecision) -> None:
-    """Images have float64's features, in float32."""
+def test_image_features_equal_float64(clips: Clips, device: str, precision: ImagePrecision) -> None:
+    """They are returned in float32 for every precision, and differ by rounding errors only."""
     images = torch.randn(16, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     exact, clip = clips(dtype=torch.float64, layers=BLOCKS), clips(device=device, layers=BLOCKS)
     clip.image_precision = precision
@@ -75,23 +78,23 @@ def test_image_features(clips: Clips, device: str, precision: ImagePrecision) ->
     finally:
         clip.image_precision = "fp32"
     assert features.dtype == torch.float32
-    # one block, and the patches and the projection as another one
+    # one block; the patches and the projection count as another one
     assert relative_error(features, exact.encode_images(images.double())) < tolerance(precision, 2)
 
 
-def test_extracted_photos(
+def test_features_of_photos_equal_the_cpu(
     tmp_path: Path,
     device: str,
     pocket: Callable[[str], FrozenCLIP],
     photos: ImageDataset,
     photo_features: FeatureSet,
 ) -> None:
-    """Photos encoded on the device by several threads have the features of one on the CPU."""
+    """Several threads encode photos on the device, and one on the CPU."""
     extracted = extract_features(pocket(device), photos, 1, tmp_path)
     n_convolutions = sum(isinstance(x, Conv2d) for x in pocket(device)._model.visual.modules())
-    # each with a norm and an activation
+    # each convolution has a norm and an activation
     blocks = math.ceil(3 * n_convolutions / OPERATIONS_PER_BLOCK)
     for split in ("train", "val", "test"):
-        features, expected = (getattr(each, split) for each in (extracted, photo_features))
+        features, expected = getattr(extracted, split), getattr(photo_features, split)
         error = np.linalg.norm(features - expected) / np.linalg.norm(expected)
-        assert error < 2 * tolerance("fp32", blocks)  # both of them are rounded
+        assert error < 2 * tolerance("fp32", blocks)  # both results are rounded

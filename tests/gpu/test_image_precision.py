@@ -1,4 +1,4 @@
-"""Image features of precision fp32 use no TensorFloat-32, and their cache key names the device."""
+"""Image features in precision fp32 are computed without TF32; their cache key has the device."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -16,7 +16,7 @@ Pocket = Callable[[str], FrozenCLIP]
 
 @pytest.fixture
 def tf32_allowed() -> Iterator[None]:
-    """Allow TensorFloat-32 in products and convolutions, as a user's code may."""
+    """Allow TF32 in matrix products and convolutions, as a user's code may do."""
     before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
     torch.set_float32_matmul_precision("high")
     torch.backends.cudnn.allow_tf32 = True
@@ -27,7 +27,7 @@ def tf32_allowed() -> Iterator[None]:
 
 @pytest.mark.usefixtures("tf32_allowed")
 def test_features_do_not_depend_on_the_processs_tf32_setting(device: str, pocket: Pocket) -> None:
-    """They are equal to the bit to those without TF32, and the settings return afterwards."""
+    """They are identical to those without TF32, and the process's settings are restored."""
     clip = pocket(device)
     images = torch.randn(8, 3, 32, 32, generator=torch.Generator().manual_seed(0))
     features = clip.encode_images(images)
@@ -37,8 +37,8 @@ def test_features_do_not_depend_on_the_processs_tf32_setting(device: str, pocket
         assert torch.equal(clip.encode_images(images), features)
 
 
-def test_only_tf32_changes_products_in_a_trial(device: str) -> None:
-    """Precision tf32 allows it on a GPU within a trial; fp32 refuses it, whatever was set."""
+def test_only_precision_tf32_allows_tf32_in_a_trial(device: str) -> None:
+    """On a GPU, the other precisions forbid it. The process's setting is restored."""
     before = torch.get_float32_matmul_precision()
     expected: dict[Precision, str] = {"tf32": "high", "fp32": "highest", "bf16": "highest"}
     for precision, setting in expected.items():
@@ -49,8 +49,8 @@ def test_only_tf32_changes_products_in_a_trial(device: str) -> None:
         assert torch.get_float32_matmul_precision() == before
 
 
-def test_the_cache_key_names_the_device(device: str) -> None:
-    """Features of a CPU keep the key without a device; image_device stands for other processes."""
+def test_cache_key_contains_the_device(device: str) -> None:
+    """The key of the CPU has no device. `image_device` overrides it for workers' devices."""
     clip = build_clip(device=device, layers=1)
     assert json.loads(clip.preprocess_id).get("device", "cpu") == device
     clip.image_device = "cuda"

@@ -1,4 +1,4 @@
-"""Kernel launches and host waits of a training step on CUDA, against the emulated counts."""
+"""Kernel launches and host waits of a training step on CUDA, compared with the emulated counts."""
 
 import json
 import subprocess
@@ -14,16 +14,17 @@ from torch.profiler import ProfilerActivity, profile
 from ship.clip import FrozenCLIP
 from tests.bench.steps import Sizes, Steps
 
-# Calls of CUDA's runtime that start a kernel or a copy, and those that wait.
+# Functions of CUDA's runtime that start a kernel or a copy, and functions that wait.
 LAUNCHES: Final = ("cudaLaunchKernel", "cuLaunchKernel", "cudaMemcpyAsync", "cudaMemsetAsync")
 WAITS: Final = ("cudaStreamSynchronize", "cudaEventSynchronize")
 TOLERANCE: Final = 0.1
 
 
 def count_emulated() -> tuple[str, Sizes, dict[str, list[int]]]:
-    """Return backbone, sizes and [launches, waits] of each step. Skip the test if torch has none.
+    """Return backbone, sizes and [launches, waits] of each step on the emulated device.
 
-    The module is imported in the other process only: it registers the emulated device.
+    The test is skipped if torch does not support that device. The module is imported only in
+    another process, because it registers the emulated device.
     """
     script = (
         "import dataclasses, json; from tests.gpu.emulated_counts import *; "
@@ -52,17 +53,17 @@ def count_profiled(step: Callable[[], object]) -> tuple[int, int]:
 
 
 @pytest.mark.gpu
-def test_a_step_launches_and_waits_as_often_as_on_the_emulated_device(cuda: str) -> None:
-    """Launches of a generator and a CoOp step within 10%; the host never waits."""
+def test_launches_and_waits_equal_the_emulated_counts(cuda: str) -> None:
+    """Launches differ by at most 10%, and the numbers of waits are equal."""
     backbone, sizes, counts = count_emulated()
     steps = Steps(FrozenCLIP.load(backbone, device=cuda), sizes)
     steps_by_name = {
-        "generator step": steps.generator_step,
-        "CoOp step with synthesis": steps.coop_step,
+        "generator step": steps.take_generator_step,
+        "CoOp step with synthesis": steps.take_coop_step,
     }
     for name, step in steps_by_name.items():
         step()
-        step()  # what is kept is made, and kernels are loaded
+        step()  # caches are filled and kernels loaded
         launches, waits = count_profiled(step)
         expected, expected_waits = counts[name]
         print(f"{name}: {launches} launches and {waits} waits; emulated: {counts[name]}")

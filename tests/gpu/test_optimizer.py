@@ -1,4 +1,4 @@
-"""The optimizer of all seeds on a device, against torch's plain one in float64."""
+"""The optimizer of all seeds on a device, compared with torch's optimizers in float64."""
 
 from functools import partial
 from typing import Any
@@ -11,7 +11,7 @@ from ship.seeds import SeedOptimizer
 from tests.gpu.rounding import EPS, SAFETY, relative_error
 
 LR, STEPS, SEEDS = 0.01, 20, 3
-# Roundings of one update of a parameter: two moments, two corrections, root, ratio, decay, sum.
+# Roundings per update of a parameter: two moments, two corrections, root, ratio, decay, sum.
 OPERATIONS = 8
 SHAPES = ((SEEDS, 7, 5), (SEEDS, 4096), (SEEDS, 1))
 KINDS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
@@ -21,7 +21,7 @@ KINDS: dict[str, tuple[type[torch.optim.Optimizer], dict[str, Any]]] = {
 
 
 def draw_numbers(purpose: int) -> list[Tensor]:
-    """Return numbers of all shapes."""
+    """Return random tensors of all SHAPES."""
     rng = torch.Generator().manual_seed(purpose)
     return [torch.randn(shape, generator=rng) for shape in SHAPES]
 
@@ -38,15 +38,15 @@ def make_parameters(device: str, dtype: torch.dtype = torch.float32) -> list[Ten
 
 
 def take_plain_steps(optimizer: torch.optim.Optimizer, parameters: list[Tensor]) -> None:
-    """Take all steps in float64."""
+    """Take STEPS steps with a torch optimizer."""
     for step in range(STEPS):
         set_gradients(parameters, step)
         optimizer.step()
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_steps_are_those_of_the_plain_optimizer(device: str, name: str) -> None:
-    """On a GPU the kernel is torch's fused one; parameters differ by rounding only."""
+def test_steps_equal_those_of_torchs_optimizers(device: str, name: str) -> None:
+    """Parameters differ by rounding errors only. On a GPU, torch's fused kernel is used."""
     kind, settings = KINDS[name]
     parameters, exact = make_parameters(device), make_parameters("cpu", torch.float64)
     optimizer = SeedOptimizer(kind, parameters, LR, **settings)
@@ -60,8 +60,8 @@ def test_steps_are_those_of_the_plain_optimizer(device: str, name: str) -> None:
         assert relative_error(parameter, expected) < allowed
 
 
-def test_seeds_with_different_rates_step_like_solo_runs(device: str) -> None:
-    """A step at different rates is each seed's own step at its rate."""
+def test_each_seed_can_have_its_own_learning_rate(device: str) -> None:
+    """The parameters of a seed equal those of a separate optimizer with its learning rate."""
     shares = (0.0, 0.5, 1.0)
     parameters = make_parameters(device)
     optimizer = SeedOptimizer(torch.optim.AdamW, parameters, LR, weight_decay=0.01)
@@ -77,21 +77,22 @@ def test_seeds_with_different_rates_step_like_solo_runs(device: str) -> None:
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_a_restored_optimizer_takes_the_same_steps(device: str, name: str) -> None:
-    """Its state returns from the CPU to the device, and the next steps are equal to the bit."""
+def test_restored_optimizer_takes_the_same_steps(device: str, name: str) -> None:
+    """Its state is moved from the CPU to the device, and the next steps are identical."""
     kind, settings = KINDS[name]
-    make = partial(SeedOptimizer, kind, lr=LR, **settings)
+    make_optimizer = partial(SeedOptimizer, kind, lr=LR, **settings)
     parameters = make_parameters(device)
-    optimizer = make(parameters)
+    optimizer = make_optimizer(parameters)
     for step in range(3):
         set_gradients(parameters, step)
         optimizer.step()
     copies = [parameter.detach().clone().requires_grad_() for parameter in parameters]
-    restored = make(copies)
+    restored = make_optimizer(copies)
     restored.load_state_dict(optimizer.state_dict())
     for step in range(3, 6):
-        for each, values in ((optimizer, parameters), (restored, copies)):
-            set_gradients(values, step)
-            each.step()
+        set_gradients(parameters, step)
+        optimizer.step()
+        set_gradients(copies, step)
+        restored.step()
     for parameter, copy in zip(parameters, copies, strict=True):
         assert torch.equal(parameter, copy)

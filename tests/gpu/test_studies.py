@@ -1,4 +1,4 @@
-"""Studies on a device: two trials that share it, and a trial that does not fit its memory."""
+"""Studies on a device: trials that share it, and a trial that does not fit into its memory."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,39 +22,39 @@ from tests.harness.same_table import rows
 from tests.harness.study.test_faults import with_memory
 
 MIB = 2**20
-# Memory of one seed in the test of memory, and how many seeds fit.
+# Memory per seed in the test of memory, and number of seeds that fit.
 PER_SEED, FITTING = 256 * MIB, 3
-# Columns of the table that count images, and some that change with every rounding.
+# Columns that change in steps of one image, and columns that change with every rounding error.
 ACCURACIES = "^test/(joint_)?(base|new)$"
 CONTINUOUS = "^(selection/loss|(test|selection)/quality/(cosine_to_mean|diversity|mmd))$"
 
 
-def resources(device: str) -> dict[str, float]:
-    """Return half of a GPU for each trial, or none."""
+def make_resources(device: str) -> dict[str, float]:
+    """Return resources of a trial: half of a GPU, or none on the CPU."""
     return {"gpus": 0.5 if device == "cuda" else 0}
 
 
-def shared_study(name: str, device: str) -> StudyConfig:
-    """Return a study of two configurations that run at once."""
+def make_shared_study(name: str, device: str) -> StudyConfig:
+    """Return a study of two configurations that run concurrently."""
     return make_study(
         name=name,
         augmentations=1,
         **CONFIG,
         space={"generator.kl_weight": [0.001, 0.1]},
         max_concurrent_trials=2,
-        resources=resources(device),
+        resources=make_resources(device),
     )
 
 
 @pytest.mark.slow
-def test_two_trials_on_one_gpu_have_the_table_of_one_process(
+def test_trials_that_share_a_gpu_have_the_table_of_one_process(
     device: str, bench: Bench, photo_features: FeatureSet
 ) -> None:
-    """Ray gives each half a GPU, and an accuracy differs by at most one image."""
+    """Each trial has half of the GPU. Accuracies differ by at most one image."""
     method = replace(MethodFunctions(), extract=lambda *_: photo_features, load_dataset=fake_images)
     tables: list[pl.DataFrame] = []
     for name, in_process in (("alone", True), ("shared", False)):
-        study = shared_study(name, device)
+        study = make_shared_study(name, device)
         outcome = bench.run(study, method=method, in_process=in_process, reuse=False)
         assert outcome.complete
         tables.append(rows(load_records(name, bench.uri)))
@@ -67,11 +67,11 @@ def test_two_trials_on_one_gpu_have_the_table_of_one_process(
 
 
 @contextmanager
-def memory_for(n_seeds: int) -> Iterator[None]:
+def limit_memory(n_seeds: int) -> Iterator[None]:
     """Limit this process's memory on the GPU to that of n seeds, in addition to the present use."""
     torch.cuda.empty_cache()
     total = torch.cuda.get_device_properties(0).total_memory
-    # half a seed more, for the allocator's rounding
+    # memory of half a seed more, because the allocator rounds sizes up
     limit = torch.cuda.memory_reserved() + (n_seeds + 0.5) * PER_SEED
     torch.cuda.set_per_process_memory_fraction(limit / total)
     try:
@@ -81,15 +81,15 @@ def memory_for(n_seeds: int) -> Iterator[None]:
         torch.cuda.empty_cache()
 
 
-def with_ballast(run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Iterator[Any]:
-    """Run a trial that uses a certain memory of the GPU per seed."""
+def run_with_ballast(run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Iterator[Any]:
+    """Run a trial that also allocates PER_SEED bytes on the GPU per seed."""
     ballast = torch.empty(len(seeds) * PER_SEED, dtype=torch.uint8, device="cuda")
     yield from run_trial(config, seeds, *rest)
     del ballast
 
 
-def test_a_trial_that_does_not_fit_is_run_in_halves(device: str, bench: Bench) -> None:
-    """The allocator refuses four seeds at once, and each half of them completes."""
+def test_trial_that_does_not_fit_is_split(device: str, bench: Bench) -> None:
+    """Four seeds do not fit into the memory, and both halves of them complete."""
     plain = bench.method
     study = make_study(space={"generator.n_ctx": [1]}, seeds=4, resources={"gpus": 0})
     if device == "cuda":
@@ -97,9 +97,9 @@ def test_a_trial_that_does_not_fit_is_run_in_halves(device: str, bench: Bench) -
         method = replace(
             plain,
             accelerator="cuda",
-            run_trial=lambda *arguments: with_ballast(plain.run_trial, *arguments),
+            run_trial=lambda *arguments: run_with_ballast(plain.run_trial, *arguments),
         )
-        with memory_for(FITTING):
+        with limit_memory(FITTING):
             outcome = bench.run(study, method=method)
     else:
         method = replace(

@@ -9,8 +9,8 @@ from ship.seeds import to_cpu, to_device
 COPIES = 64
 
 
-def values() -> dict[str, Tensor]:
-    """Return tensors of the types that training copies."""
+def make_values() -> dict[str, Tensor]:
+    """Return tensors of all types that are copied in training."""
     rng = torch.Generator().manual_seed(0)
     return {
         "float": torch.randn(1000, 33, generator=rng),
@@ -23,25 +23,25 @@ def values() -> dict[str, Tensor]:
 
 
 def test_values_are_unchanged_on_the_device_and_back(device: str) -> None:
-    """Pinned, non-blocking copies and the single transfer back keep values, shapes and types."""
-    host = values()
-    remote = {name: to_device(value, torch.device(device)) for name, value in host.items()}
-    assert all(value.device.type == device for value in remote.values())
-    back = to_cpu(remote)
-    assert list(back) == list(host)
-    for name, value in host.items():
-        assert back[name].dtype == value.dtype and torch.equal(back[name], value), name
+    """Values, shapes and types are kept by pinned, non-blocking copies, and by the copy back."""
+    values = make_values()
+    on_device = {name: to_device(value, torch.device(device)) for name, value in values.items()}
+    assert all(value.device.type == device for value in on_device.values())
+    copies = to_cpu(on_device)
+    assert list(copies) == list(values)
+    for name, value in values.items():
+        assert copies[name].dtype == value.dtype and torch.equal(copies[name], value), name
 
 
 @pytest.mark.parametrize("size", [1, 1_000_000])
 def test_pinned_memory_is_not_reused_before_its_copy_is_done(device: str, size: int) -> None:
-    """Many copies in a row, behind a busy device, arrive with their own values."""
-    busy = torch.ones(512, 512, device=device)
+    """Many copies are queued while the device is busy, and each has its own values."""
+    product = torch.ones(512, 512, device=device)
     for _ in range(8 if device == "cpu" else 200):
-        busy = busy @ busy / 512
+        product = product @ product / 512
     copies = [
-        to_device(torch.full((size,), float(place)), torch.device(device))
-        for place in range(COPIES)
+        to_device(torch.full((size,), float(number)), torch.device(device))
+        for number in range(COPIES)
     ]
-    for place, copy in enumerate(copies):
-        assert bool((copy == place).all())
+    for number, copy in enumerate(copies):
+        assert bool((copy == number).all())

@@ -1,1 +1,1 @@
-"""Studies whose drivers are killed at random moments; see tests.killed_drivers.soak."""
+"""Studies whose drivers are killed at random times. See tests.killed_drivers.soak."""

@@ -1,9 +1,10 @@
 """Studies whose drivers are killed at random times: `python -m tests.soak drivers` or `server`.
 
-Each study is killed several times: only the driver, its whole process group, or by closing its
-terminal (SIGHUP to the group). The times are drawn between its start and its usual end, and it is
-restarted at once. Then it runs until it is finished. It must leave the same content as an
-undisturbed study: the same runs, identical numbers, no process and no temporary folder.
+The driver of each study is killed several times: only its process, its whole process group, or by
+closing its terminal (SIGHUP to the group). The times are random, between the driver's start and its
+usual end. A new driver is started immediately, and the last one finishes the study. The result must
+equal that of an undisturbed study: the same runs and identical numbers, without remaining processes
+or temporary folders.
 """
 
 import random
@@ -19,21 +20,36 @@ from typing import Any
 from harness.store.open import open_store
 from tests.harness.flaky_proxy import FlakyProxy
 from tests.harness.servers import MlflowServer
-from tests.killed_drivers.left import SETTINGS, content, faults_of
-from tests.killed_drivers.place import DRIVERS, PRELOADED, Place, Uris, kill, places, run_to_end
+from tests.killed_drivers.study_content import N_CONFIGURATIONS, find_faults, read_content
+from tests.killed_drivers.workspace import (
+    DRIVER_CONTEXT,
+    PRELOADED_MODULES,
+    GetUris,
+    Workspace,
+    kill_driver,
+    open_workspaces,
+    run_to_end,
+)
 
-CALM = "calm"
+UNDISTURBED = "undisturbed"
 KINDS = ("drivers", "server")
-WHOM = ("driver", "group", "terminal")
+TARGETS = ("driver", "group", "terminal")
 
 
 @dataclass
-class Story:
-    """Result of one study. faults: Differences from an undisturbed study."""
+class StudyResult:
+    """Result of one study.
+
+    Attributes:
+        name: Name of the study.
+        kills: Description of each kill.
+        n_ended: Number of drivers that ended before they were killed.
+        faults: Differences from an undisturbed study.
+    """
 
     name: str
     kills: list[str] = field(default_factory=list)
-    ended_first: int = 0
+    n_ended: int = 0
     faults: list[str] = field(default_factory=list)
 
     def __str__(self) -> str:
@@ -42,81 +58,87 @@ class Story:
 
 
 @dataclass
-class Calm:
-    """An undisturbed study: its duration and its content."""
+class UndisturbedStudy:
+    """Duration and content of an undisturbed study."""
 
     seconds: float
     content: dict[str, Any]
 
 
-def torment(place: Place, draw: random.Random, most: int, calm: Calm) -> Story:
-    """Kill a study several times, then finish it.
+def run_with_kills(
+    workspace: Workspace, rng: random.Random, max_kills: int, undisturbed: UndisturbedStudy
+) -> StudyResult:
+    """Kill the drivers of a study several times, then finish it.
 
     Args:
-        place: Folders and store of the study.
-        draw: Random generator of times and victims.
-        most: Maximum number of kills; the minimum is half of it.
-        calm: Undisturbed study. Its duration is updated if another one ends before its kill.
+        workspace: Folders and store of the study.
+        rng: Random generator of times and targets.
+        max_kills: Maximum number of kills. The minimum is half of it.
+        undisturbed: Undisturbed study. Its duration is updated if this one ends before its first
+            kill.
     """
-    story = Story(place.name)
-    for number in range(draw.randint((most + 1) // 2, most)):
-        moment, whom = draw.uniform(0, calm.seconds), draw.choice(WHOM)
-        began = time.monotonic()
-        process = place.start()
-        process.join(moment)
+    result = StudyResult(workspace.name)
+    for number in range(rng.randint((max_kills + 1) // 2, max_kills)):
+        delay, target = rng.uniform(0, undisturbed.seconds), rng.choice(TARGETS)
+        start = time.monotonic()
+        process = workspace.start()
+        process.join(delay)
         if process.exitcode is None:
-            kill(process, whom)
-            story.kills.append(f"{whom} at {moment:.1f} s")
+            kill_driver(process, target)
+            result.kills.append(f"{target} at {delay:.1f} s")
             continue
-        story.ended_first += 1
+        result.n_ended += 1
         if number == 0:
-            calm.seconds = time.monotonic() - began
+            undisturbed.seconds = time.monotonic() - start
         if process.exitcode:
-            output = place.output.read_text(errors="replace")
-            story.faults.append(f"exit code {process.exitcode}: {output[-600:]}")
-    code, output = run_to_end(place)
+            output = workspace.output.read_text(errors="replace")
+            result.faults.append(f"exit code {process.exitcode}: {output[-600:]}")
+    code, output = run_to_end(workspace)
     if code:
-        story.faults.append(f"exit code {code} in the end: {output[-600:]}")
+        result.faults.append(f"exit code {code} in the end: {output[-600:]}")
     else:
-        story.faults += faults_of(place, calm.content)
-    return story
+        result.faults += find_faults(workspace, undisturbed.content)
+    return result
 
 
-def soak_studies(count: int, folder: Path, uris: Uris, most: int, at_once: int) -> list[Story]:
-    """Torment studies, some of them concurrently, and print one line per study.
+def soak_studies(
+    n_studies: int, folder: Path, get_uris: GetUris, max_kills: int, n_concurrent: int
+) -> list[StudyResult]:
+    """Run studies whose drivers are killed, and print one line per study.
 
     Args:
-        count: Number of studies.
+        n_studies: Number of studies.
         folder: Folder of all studies.
-        uris: Function of a study's name that returns the store's addresses for drivers and checks.
-        most: Maximum number of kills per study.
-        at_once: Number of concurrent studies.
+        get_uris: See open_workspaces.
+        max_kills: Maximum number of kills per study.
+        n_concurrent: Number of concurrent studies.
     """
-    DRIVERS.set_forkserver_preload(list(PRELOADED))
-    with places(folder, uris) as make:
-        undisturbed = make(CALM)
-        began = time.monotonic()
-        code, output = run_to_end(undisturbed)
-        seconds = time.monotonic() - began
+    DRIVER_CONTEXT.set_forkserver_preload(list(PRELOADED_MODULES))
+    with open_workspaces(folder, get_uris) as make_workspace:
+        workspace = make_workspace(UNDISTURBED)
+        start = time.monotonic()
+        code, output = run_to_end(workspace)
+        seconds = time.monotonic() - start
         if code:
             raise RuntimeError(f"an undisturbed study ended with {code}: {output}")
-        calm = Calm(seconds, content(undisturbed.bench(), undisturbed.name))
-        if len(calm.content) != SETTINGS + 1:
-            raise RuntimeError(f"an undisturbed study left {len(calm.content)} runs")
+        content = read_content(workspace.make_bench(), workspace.name)
+        if len(content) != N_CONFIGURATIONS + 1:
+            raise RuntimeError(f"an undisturbed study has {len(content)} runs")
+        undisturbed = UndisturbedStudy(seconds, content)
         print(f"undisturbed: {seconds:.1f} s", flush=True)
 
-        def soak_study(number: int) -> Story:
-            draw = random.Random(number)
-            story = torment(make(f"study-{number}"), draw, most, calm)
-            print(story, flush=True)
-            return story
+        def soak_study(number: int) -> StudyResult:
+            rng = random.Random(number)
+            result = run_with_kills(make_workspace(f"study-{number}"), rng, max_kills, undisturbed)
+            print(result, flush=True)
+            return result
 
-        with ThreadPoolExecutor(at_once) as pool:
-            return list(pool.map(soak_study, range(count)))
+        with ThreadPoolExecutor(n_concurrent) as pool:
+            return list(pool.map(soak_study, range(n_studies)))
 
 
-def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
-    """Create an sqlite store in the study's folder, and return its address."""
+def create_sqlite_store(folder: Path, name: str) -> tuple[str, str]:
+    """Create a SQLite store in the study's folder. Return its address for drivers and checks."""
     empty = folder / "empty.db"
     if not empty.exists():
         open_store(f"sqlite:///{empty}")
@@ -125,36 +147,46 @@ def on_sqlite(folder: Path, name: str) -> tuple[str, str]:
     return uri, uri
 
 
-def soak_drivers(kind: str, count: int, folder: Path, most: int, at_once: int) -> bool:
-    """Torment studies, print a summary, and return True if all of them are as undisturbed.
+def soak_drivers(
+    kind: str, n_studies: int, folder: Path, max_kills: int, n_concurrent: int
+) -> bool:
+    """Run studies whose drivers are killed, and print a summary.
 
     Args:
-        kind: "drivers" (sqlite), or "server" (a tracking server behind a proxy that damages a tenth
+        kind: "drivers" (SQLite), or "server" (a tracking server behind a proxy that damages a tenth
             of the requests).
-        count: See soak_studies.
-        folder: See soak_studies.
-        most: See soak_studies.
-        at_once: See soak_studies.
+        n_studies: Number of studies.
+        folder: Folder of all studies.
+        max_kills: Maximum number of kills per study.
+        n_concurrent: Number of concurrent studies.
+
+    Returns:
+        True if no study differs from an undisturbed one.
     """
-    began = time.monotonic()
-    run = partial(soak_studies, count, folder, most=most, at_once=at_once)
+    start = time.monotonic()
+    run_studies = partial(soak_studies, n_studies, folder, max_kills=max_kills)
     if kind == "drivers":
-        stories = run(partial(on_sqlite, folder))
+        get_uris = partial(create_sqlite_store, folder)
+        results = run_studies(get_uris, n_concurrent=n_concurrent)
     else:
         (folder / "server").mkdir()
         server = MlflowServer(f"sqlite:///{folder}/server.db", folder / "server")
         try:
             with FlakyProxy(server.port) as proxy:
-                direct = f"http://127.0.0.1:{server.port}"
-                stories = run(lambda name: (direct if name == CALM else proxy.uri, direct))
+                server_uri = f"http://127.0.0.1:{server.port}"
+
+                def get_server_uris(name: str) -> tuple[str, str]:
+                    return server_uri if name == UNDISTURBED else proxy.uri, server_uri
+
+                results = run_studies(get_server_uris, n_concurrent=n_concurrent)
             print(f"requests: {dict(proxy.fates)}")
         finally:
             server.kill()
-    kills = Counter(kill.split()[0] for story in stories for kill in story.kills)
-    whole = sum(not story.faults for story in stories)
-    first = sum(story.ended_first for story in stories)
+    kills = Counter(kill.split()[0] for result in results for kill in result.kills)
+    n_whole = sum(not result.faults for result in results)
+    n_ended = sum(result.n_ended for result in results)
     print(
-        f"{count} studies, kills: {dict(kills)}, ended before their kill: {first}; {whole} whole; "
-        f"{time.monotonic() - began:.0f} s"
+        f"{n_studies} studies, kills: {dict(kills)}, ended before their kill: {n_ended}; "
+        f"{n_whole} whole; {time.monotonic() - start:.0f} s"
     )
-    return whole == count
+    return n_whole == n_studies

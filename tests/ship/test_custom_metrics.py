@@ -17,7 +17,7 @@ from ship.registry import Origin
 from ship.testing import check_metric
 from ship.trial_config import TrialConfig
 
-pytestmark = pytest.mark.usefixtures("own_tables")
+pytestmark = pytest.mark.usefixtures("restore_registries")
 
 PREDICTIONS = Predictions(
     logits=torch.tensor([[[5.0, 1, 0], [0, 1, 2]], [[0, 3, 1], [9, 0, 4]]]),

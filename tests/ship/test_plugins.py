@@ -18,7 +18,7 @@ from ship.plugins import (
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
 
-pytestmark = pytest.mark.usefixtures("own_tables")
+pytestmark = pytest.mark.usefixtures("restore_registries")
 
 FILE = Path(__file__).parents[1] / "third_party" / "nearest_mean.py"
 SETTINGS = """

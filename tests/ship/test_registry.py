@@ -10,7 +10,7 @@ from ship.registry import MetricPlugin
 from ship.settings import FinetunerSettings, GeneratorSettings
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 def test_instances_of_settings_are_no_plugins(tmp_path: Path) -> None:
     """Only classes are: a plugin file may keep settings objects at its top level."""
     assert not GENERATORS.accepts(GeneratorSettings(name="x"))

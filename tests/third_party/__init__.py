@@ -1,1 +1,1 @@
-"""Third-party code for ship-sweep: a file for --plugin, and an installed package."""
+"""Example plugins for ship-sweep: files for --plugin, and a package to install."""

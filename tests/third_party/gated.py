@@ -1,6 +1,7 @@
-"""A plugin file whose fine-tuner waits in its fourth step until SHIP_TEST_GATE has a file `open`.
+"""A plugin file whose fine-tuner waits in its fourth step until a test lets it continue.
 
-It logs each step to `calls` in that folder, as SHIP_TEST_NODE:SIGN, and its process to
+It waits for a file `open` in the folder SHIP_TEST_GATE (an environment variable). It logs each step
+to the file `calls` in that folder, as SHIP_TEST_NODE:SIGN, and writes its process ID to
 `waiting-SIGN`.
 """
 

@@ -1,4 +1,4 @@
-"""A fine-tuner and a generator in one file, as somebody gives it to --plugin."""
+"""A fine-tuner and a generator in one file, for --plugin."""
 
 from typing import Literal
 
@@ -14,14 +14,14 @@ from ship.plugins import FinetunerSettings, GeneratorSettings
 class NearestMean(Finetuner):
     """Prototypes that move from each class's text feature to the mean of its features."""
 
-    training_data = "fixed"  # synthetic features are drawn once, and are there when it is built
+    training_data = "fixed"  # synthetic features are drawn once, before __init__
 
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
         x, labels = task.fixed_rows.features[:, 0], task.fixed_rows.labels
         sums = torch.zeros_like(self.text).index_add(0, labels, x)
-        there = labels.bincount(minlength=len(sums)).unsqueeze(1) > 0
-        means = torch.where(there, F.normalize(sums, dim=1), self.text)
+        has_features = labels.bincount(minlength=len(sums)).unsqueeze(1) > 0
+        means = torch.where(has_features, F.normalize(sums, dim=1), self.text)
         self.register_buffer("means", means, persistent=False)  # differs by seed
         self.prototypes = nn.Parameter(self.text.clone())
 
@@ -40,9 +40,9 @@ class NearestMeanConfig(FinetunerSettings):
 
     method = NearestMean
     name: Literal["nearest_mean"] = "nearest_mean"
-    step: float = Field(0.5, gt=0, le=1, description="part of the way that the first step goes")
+    step: float = Field(0.5, gt=0, le=1, description="step size, as a part of the distance")
     epochs: int = Field(4, ge=0, description="passes over the features")
-    batch_size: int = Field(64, ge=1, description="features a step")
+    batch_size: int = Field(64, ge=1, description="features per step")
 
 
 class NoisyText(Generator):

@@ -1,4 +1,4 @@
-"""A package with plugins: installed, named by --plugin, and used in a study."""
+"""A package with plugins can be installed, loaded with --plugin, and used in a study."""
 
 import os
 import re
@@ -26,21 +26,21 @@ max_concurrent_trials: 1
 """
 
 
-def test_page_shows_the_packages_code() -> None:
-    """They are equal line by line."""
+def test_docs_show_the_code_of_the_package() -> None:
+    """The code on the page on plugins equals the files of the package."""
     text = PAGE.read_text("utf-8")
     shown = re.findall(r"`(ship_example/[\w/.]+)`:\n\n```\w+\n(.*?)```", text, flags=re.DOTALL)
     files = sorted((PACKAGE / "ship_example").glob("*.py"))
-    names = {path.relative_to(HERE).as_posix(): path for path in files}
-    assert {name for name, _ in shown} == set(names)
+    paths = {path.relative_to(HERE).as_posix(): path for path in files}
+    assert {name for name, _ in shown} == set(paths)
     for name, code in shown:
-        assert code == names[name].read_text("utf-8"), name
+        assert code == paths[name].read_text("utf-8"), name
 
 
-def run(*command: str, cwd: Path, code: int = 0) -> str:
+def run_command(*command: str, cwd: Path, code: int = 0) -> str:
     """Run a command, check its exit code, and return its output."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "SHIP_SWEEP_CACHE": str(cwd / "cache")}
-    done = subprocess.run(
+    process = subprocess.run(
         command,
         cwd=cwd,
         env=environment,
@@ -49,55 +49,61 @@ def run(*command: str, cwd: Path, code: int = 0) -> str:
         text=True,
         timeout=280,
     )
-    assert done.returncode == code, done.stdout
-    return done.stdout
+    assert process.returncode == code, process.stdout
+    return process.stdout
 
 
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_installed_package_works_in_a_study(tmp_path: Path) -> None:
-    """In a new environment, checks pass, and the study ends with its table and tags."""
-    inside = tmp_path / "environment" / "bin" / "python"
-    run(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=tmp_path)
-    # a virtual environment made by another one sees the base's packages, not that one's
-    (site,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
-    (site / "beside.pth").write_text("\n".join(p for p in sys.path if p.endswith("-packages")))
-    python, sweep = str(inside), (str(inside), "-m", "harness.cli.main")
+    """Its methods and its dataset pass the checks, and the study has their versions as tags."""
+    run_command(sys.executable, "-m", "venv", "--without-pip", "environment", cwd=tmp_path)
+    # The environment must also see the packages of the running one. It would inherit only those of
+    # the base interpreter if that is a virtual environment itself.
+    (site_packages,) = (tmp_path / "environment" / "lib").glob("python*/site-packages")
+    inherited = "\n".join(path for path in sys.path if path.endswith("-packages"))
+    (site_packages / "inherited.pth").write_text(inherited)
+    python = str(tmp_path / "environment" / "bin" / "python")
+    sweep = (python, "-m", "harness.cli.main")
     plugin = ("--plugin", "ship_example")
-    (tmp_path / "own.yaml").write_text(YAML)
-    refused = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path, code=2)
+    (tmp_path / "ridge_study.yaml").write_text(YAML)
+    study = ("--space", "ridge_study.yaml")
+    output = run_command(*sweep, *study, *plugin, cwd=tmp_path, code=2)
     fault = "module ship_example cannot be imported: ModuleNotFoundError"
-    assert f"plugins (--plugin): {fault}" in refused
-    refused = run(*sweep, "--space", "own.yaml", cwd=tmp_path, code=2)
-    assert "own.yaml: finetuner must be one of the choices, got 'ridge'" in refused
-    assert "If a plugin defines it, name its file or module in plugins (--plugin)" in refused
+    assert f"plugins (--plugin): {fault}" in output
+    output = run_command(*sweep, *study, cwd=tmp_path, code=2)
+    assert "ridge_study.yaml: finetuner must be one of the choices, got 'ridge'" in output
+    assert "If a plugin defines it, name its file or module in plugins (--plugin)" in output
 
-    # a copy: setuptools leaves a folder beside what it builds
+    # a copy, because setuptools writes a folder next to the sources
     source = tmp_path / "source"
-    run("cp", "-r", str(PACKAGE), str(source), cwd=tmp_path)
-    install = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet", str(source))
-    run(python, "-m", "pip", "install", *install, cwd=tmp_path)
+    run_command("cp", "-r", str(PACKAGE), str(source), cwd=tmp_path)
+    options = ("--no-deps", "--no-index", "--no-build-isolation", "--quiet")
+    run_command(python, "-m", "pip", "install", *options, str(source), cwd=tmp_path)
 
     for name in ("residual_text", "ridge", "shapes"):
-        check_output = run(*sweep, "check", name, *plugin, cwd=tmp_path)
-        assert check_output.splitlines()[-1] == "all checks passed", check_output
-    plan_output = run(*sweep, "--space", "own.yaml", *plugin, "--dry-run", cwd=tmp_path)
-    assert (
-        "estimated time left for trials" in plan_output and "cannot be estimated" not in plan_output
-    ), plan_output
-    table = run(*sweep, "--space", "own.yaml", *plugin, cwd=tmp_path)
-    assert "own: the answer" in table and "l2" in table, table
-    code = (
+        output = run_command(*sweep, "check", name, *plugin, cwd=tmp_path)
+        assert output.splitlines()[-1] == "all checks passed", output
+    output = run_command(*sweep, *study, *plugin, "--dry-run", cwd=tmp_path)
+    assert "estimated time left for trials" in output, output
+    assert "cannot be estimated" not in output, output
+    output = run_command(*sweep, *study, *plugin, cwd=tmp_path)
+    assert "ridge_study: the answer" in output and "l2" in output, output
+    script = (
         "import reports; from mlflow import MlflowClient;"
-        "uri = 'sqlite:///mlflow.db'; study = reports.load_study('own', uri);"
+        "uri = 'sqlite:///mlflow.db'; study = reports.load_study('ridge_study', uri);"
         "assert len(study.rows) == 4, study.rows;"
-        "c = MlflowClient(uri); e = c.get_experiment_by_name('own').experiment_id;"
-        "runs = [r for r in c.search_runs([e]) if r.data.tags['ship.kind'] == 'trial'];"
-        "print({r.data.tags['ship.plugins'] for r in runs})"
+        "client = MlflowClient(uri);"
+        "experiment = client.get_experiment_by_name('ridge_study').experiment_id;"
+        "runs = client.search_runs([experiment]);"
+        "trials = [run for run in runs if run.data.tags['ship.kind'] == 'trial'];"
+        "print({run.data.tags['ship.plugins'] for run in trials})"
     )
-    tags = run(python, "-c", code, cwd=tmp_path)
+    tags = run_command(python, "-c", script, cwd=tmp_path)
     assert "generator residual_text: ship-example 0.1; finetuner ridge: ship-example 0.1" in tags
     assert "dataset shapes: ship-example 0.1" in tags
 
-    report = run(python, "-c", "from reports.cli import main; main()", "own", cwd=tmp_path)
-    assert "l2" in report, report  # a report needs no plugin
+    # ship-report needs no plugins
+    script = "from reports.cli import main; main()"
+    output = run_command(python, "-c", script, "ridge_study", cwd=tmp_path)
+    assert "l2" in output, output

@@ -162,7 +162,7 @@ def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPat
 PLUGIN = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 def test_a_plugins_methods_can_be_used_in_the_yaml(calls: dict[str, Any]) -> None:
     """After --plugin, the YAML and --set may use the names that the file defines."""
     options = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
@@ -170,10 +170,10 @@ def test_a_plugins_methods_can_be_used_in_the_yaml(calls: dict[str, Any]) -> Non
     assert result.exit_code == 0, result.output
     assert calls["study"].base.finetuner.step == 0.5
     listed = invoke("options", "--plugin", str(PLUGIN))
-    assert listed.exit_code == 0 and "part of the way that the first step goes" in listed.stdout
+    assert listed.exit_code == 0 and "step size, as a part of the distance" in listed.stdout
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 def test_check_lists_passed_and_failed_checks() -> None:
     """The exit code is 0 if all checks pass, 1 if a check fails, 2 for an unknown name."""
     sound = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
@@ -200,7 +200,7 @@ def test_check_lists_passed_and_failed_checks() -> None:
 MISTAKES = load_cases(__file__, "mistakes.yaml")
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 @pytest.mark.parametrize("case", MISTAKES, ids=lambda case: case["command"])
 def test_mistakes_exit_2_with_one_line_each(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch

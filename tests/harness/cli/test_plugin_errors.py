@@ -6,7 +6,7 @@ import pytest
 
 from tests.harness.cli.conftest import invoke
 
-pytestmark = pytest.mark.usefixtures("own_tables")
+pytestmark = pytest.mark.usefixtures("restore_registries")
 
 RAISED = {
     "a BaseException": "class Odd(BaseException): pass\n",

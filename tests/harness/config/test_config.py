@@ -18,7 +18,7 @@ from ship.configs.finetuners import CoOpConfig
 from ship.templates import ENSEMBLE
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
-from tests.patterns import matching
+from tests.patterns import match_lines
 
 SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, Any]] = load_cases(__file__, "fault_cases.yaml")
@@ -68,7 +68,7 @@ def test_each_fault_is_one_line(case: dict[str, Any], monkeypatch: pytest.Monkey
     monkeypatch.setattr("harness.config.checks.MAX_GRID", case.get("most", 10_000))
     study = {**SOUND, **parse_value(case.get("study", "{}"), "case")}
     lines = faults_of(study, overrides=case.get("overrides", ()))
-    assert matching(lines, case["faults"].splitlines())
+    assert match_lines(lines, case["faults"].splitlines())
 
 
 def test_removed_keys_are_reported_together_with_all_other_faults(

@@ -16,7 +16,7 @@ from ship.protocol_rules import find_missing_data
 from ship.subsets import make_bare_features
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
-from tests.patterns import matching
+from tests.patterns import match_lines
 from tests.ship.datasets.conftest import save_image
 
 
@@ -73,4 +73,4 @@ def test_a_study_with_unsuitable_datasets_is_refused(tmp_path: Path, case: dict[
         load_study({"name": "x", **study}, (), root, label="x")
     except ConfigError as error:
         lines = [line.replace(str(tmp_path), "ROOT") for line in error.faults]
-    assert matching(lines, case.get("lines", []))
+    assert match_lines(lines, case.get("lines", []))

@@ -12,7 +12,7 @@ from harness.config import load_plugins, resolve
 from harness.config.load import load_study
 from harness.errors import ConfigError
 
-pytestmark = pytest.mark.usefixtures("own_tables")
+pytestmark = pytest.mark.usefixtures("restore_registries")
 
 FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 SHORT = {"generator": "none", "controls": False}

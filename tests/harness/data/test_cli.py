@@ -22,7 +22,7 @@ from harness.data import cli as data_cli
 from harness.data.download import SOURCES
 from ship.datasets import DATASETS, PACKAGED, DatasetError, load_dataset
 from tests.case_files import load_cases
-from tests.patterns import matching
+from tests.patterns import match_lines
 from tests.ship.datasets.conftest import save_image
 from tests.ship.datasets.test_fault_cases import spoil
 from tests.ship.datasets.trees import LAYOUTS
@@ -74,7 +74,7 @@ def test_check_reports_all_faults_at_once(tmp_path: Path, case: dict[str, Any]) 
     assert result.exit_code == (2 if "faults" in case["stdout"][-1] else 0)
     for stream in ("stderr", "stdout"):
         lines = getattr(result, stream).replace(str(tmp_path), "ROOT").splitlines()
-        assert matching(lines, case.get(stream, []))
+        assert match_lines(lines, case.get(stream, []))
 
 
 @pytest.mark.parametrize(("suffix", "exit_code"), [("png", 2), ("bmp", 0)])

@@ -63,7 +63,7 @@ def test_templates_with_equal_sentences_have_one_key() -> None:
     assert [keys.index(key) for key in keys] == [0, 0, 0, 3, 3, 5, 3, 5, 8, 8]
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 def test_a_plugins_version_is_only_in_the_keys_of_its_methods(tmp_path: Path) -> None:
     """An edited file changes the configurations that use it. Its path has no effect."""
     source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")

@@ -26,7 +26,7 @@ from harness.study.features import (
     prepare_features,
 )
 from ship.datasets import DatasetScan, ImageFile, ImageFolder, Split, content, load_dataset
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.harness.fakes import FakeClip, FakeImages, make_method, make_study
 from tests.ship.datasets.conftest import save_image
 from tests.ship.features.encoders import FakeEncoder
@@ -205,7 +205,7 @@ def test_damaged_fingerprint_file_is_ignored(
     folder = tmp_path_factory.mktemp("memory")
     make_prints(folder).backbone_fingerprint("pocket")
     (path,) = folder.glob("cache/fingerprints/*")
-    path.write_bytes(damaged(path.read_bytes(), damage))
+    path.write_bytes(apply_damage(path.read_bytes(), damage))
     assert make_prints(folder).backbone_fingerprint("pocket") == "weights-of-pocket"
 
 

@@ -18,7 +18,7 @@ from ship.trial import TrainedError
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
-pytestmark = pytest.mark.usefixtures("own_tables")
+pytestmark = pytest.mark.usefixtures("restore_registries")
 
 THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 SHAPES = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes", Shapes())\n'

@@ -20,7 +20,7 @@ from tests.harness.fakes import sleepy
 from tests.harness.listening import marked
 from tests.harness.servers import MlflowServer, Postgres
 from tests.harness.study.drivers import HERE, Driver, wait_for
-from tests.killed_drivers.left import SETTINGS, content, difference
+from tests.killed_drivers.study_content import N_CONFIGURATIONS, describe_difference, read_content
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
 
@@ -66,8 +66,8 @@ def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, An
     bench = Bench(place.server.uri, folder / "log", folder / "cache")
     assert bench.run(study("calm")).complete
     bench.check_invariants("calm")
-    undisturbed = content(bench, "calm")
-    assert len(undisturbed) == SETTINGS + 1
+    undisturbed = read_content(bench, "calm")
+    assert len(undisturbed) == N_CONFIGURATIONS + 1
     return undisturbed
 
 
@@ -91,7 +91,7 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
 
 def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     """Check that nothing is lost, doubled or RUNNING, and that no secret is printed."""
-    assert not difference(content(bench, name), calm)
+    assert not describe_difference(read_content(bench, name), calm)
     bench.check_invariants(name)
     assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
     assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
@@ -111,7 +111,7 @@ def test_study_waits_for_a_killed_server(
 
     shown = disturbed(there, gone, strike)
     check(there, gone, calm)
-    assert len(there.lines()) == 2 * SETTINGS
+    assert len(there.lines()) == 2 * N_CONFIGURATIONS
     if gone == "server":
         assert shown.count("the MLflow store does not answer (Connection refused)") == 1
         assert shown.count("the MLflow store answers again") == 1
@@ -141,7 +141,7 @@ def test_rerun_records_results_finished_during_outage(
     assert len(there.lines()) == 4
     code, output = Driver(there, 0.0, end, fault=HERE).end()
     assert code == 0, output
-    assert len(there.lines()) == 2 * SETTINGS
+    assert len(there.lines()) == 2 * N_CONFIGURATIONS
     check(there, end, calm)
 
 

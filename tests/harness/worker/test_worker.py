@@ -187,7 +187,7 @@ FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 
 @pytest.fixture
-def config(own_tables: None) -> TrialConfig:
+def config(restore_registries: None) -> TrialConfig:
     """Return a trial with a plugin's fine-tuner."""
     load_plugin(FILE)
     return TrialConfig.model_validate({"finetuner": {"name": "nearest_mean"}})

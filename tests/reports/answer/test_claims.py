@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from reports.answer import Answer
-from tests.bench.bench_answers import SHAPES, answered, judged
+from tests.bench.bench_answers import SHAPES, count_wrong_answers, make_answer
 from tests.reports.answer.claims import check_answer
 from tests.reports.answer.known_study import FALSE_SENTENCES, Claims, KnownStudy
 
@@ -14,7 +14,7 @@ from tests.reports.answer.known_study import FALSE_SENTENCES, Claims, KnownStudy
 @pytest.mark.parametrize("shape", SHAPES)
 def test_answers_to_simulated_studies_contain_no_false_claim(shape: str) -> None:
     """Ties, counts, differences and unchanged results are those of the runs."""
-    wrong, claims = judged(shape, 8, 100)
+    wrong, claims = count_wrong_answers(shape, 8, 100)
     assert (wrong, claims.facts) == (0, [])
 
 
@@ -23,7 +23,7 @@ def check_altered_answer(shape: str, pattern: str, replacement: str) -> list[str
     rng = np.random.default_rng(100)
     for _ in range(200):
         known: KnownStudy = SHAPES[shape](rng)
-        answer = answered(known)
+        answer = make_answer(known)
         if any(pattern in line for line in answer.lines):
             break
     else:

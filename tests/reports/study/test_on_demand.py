@@ -20,7 +20,7 @@ from pyarrow.parquet import write_table
 from harness.store import CORRECT_FILE, RunFiles
 from reports.study import on_demand
 from reports.study.on_demand import CorrectFiles, Histories
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.reports.builder import make_empty_store
 
 VALID: dict[str, Any] = {
@@ -74,7 +74,7 @@ def test_damaged_files_raise_no_error(tmp_path: Path, damage: Damage) -> None:
     """Bytes of the file are changed, or the file is truncated at any position."""
     file = tmp_path / CORRECT_FILE
     pl.DataFrame(VALID).write_parquet(file)
-    file.write_bytes(damaged(file.read_bytes(), damage))
+    file.write_bytes(apply_damage(file.read_bytes(), damage))
     load_counts(tmp_path)
 
 

@@ -13,7 +13,7 @@ from PIL import Image, PngImagePlugin
 from ship.datasets import DatasetError, ImageFile, load_dataset, scan_dataset
 from ship.datasets import content as module
 from ship.datasets.content import DigestCache, find_copies, hash_pixels
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.datasets.conftest import save_image
 
 
@@ -181,5 +181,5 @@ def test_damaged_digest_cache_is_ignored(
 
     expected = digest()
     (file,) = (folder / "digests").iterdir()
-    file.write_bytes(damaged(file.read_bytes(), damage))
+    file.write_bytes(apply_damage(file.read_bytes(), damage))
     assert digest() == digest() == expected

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from ship.datasets import DatasetError, scan_dataset
-from tests.case_files import load_cases, put
-from tests.patterns import matching
+from tests.case_files import load_cases, set_value
+from tests.patterns import match_lines
 from tests.ship.datasets.conftest import SPLIT_FILE, save_image
 from tests.ship.datasets.trees import LAYOUTS, XLSA, mats
 
@@ -58,7 +58,7 @@ def split_edited(root: Path, edits: dict[str, Any]) -> None:
     path = root / "caltech-101" / SPLIT_FILE
     document = json.loads(path.read_text(encoding="utf-8"))
     for place, value in edits.items():
-        put(document, place, value)
+        set_value(document, place, value)
     written(path, json.dumps(document, ensure_ascii=False))
 
 
@@ -69,7 +69,7 @@ def mats_edited(root: Path, edits: dict[str, Any]) -> None:
     for place, value in edits.items():
         if isinstance(value, str):
             value = value.replace("PREFIX", rest[-1])
-        put(result, place, np.array(value["array"]) if isinstance(value, dict) else value)
+        set_value(result, place, np.array(value["array"]) if isinstance(value, dict) else value)
     result.save(root / "xlsa17/data" / folder)
 
 
@@ -126,4 +126,4 @@ def test_each_fault_is_one_line(tmp_path: Path, case: dict[str, Any]) -> None:
     spoil(tmp_path, case)
     lines = list_faults(tmp_path, case)
     assert all(line.isprintable() and len(line) < 2000 for line in lines)
-    assert matching(lines, case["faults"].splitlines()), lines
+    assert match_lines(lines, case["faults"].splitlines()), lines

@@ -17,7 +17,7 @@ from PIL import Image
 from ship.datasets import DatasetError, ImageFile, load_dataset
 from ship.datasets.base import MAX_PIXELS, UndecodableError
 from ship.features import make_decoding_error
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS
 
@@ -147,7 +147,7 @@ def test_random_split_files_are_datasets_or_faults(root: Path, edits: list[Any])
 def test_random_matlab_files_are_datasets_or_faults(root: Path, name: str, damage: Damage) -> None:
     """Changed or truncated files of xlsa17 give a dataset or faults."""
     path = root / "xlsa17/data/CUB" / name
-    look("cub", root, "CUB_200_2011/images", path, damaged(path.read_bytes(), damage))
+    look("cub", root, "CUB_200_2011/images", path, apply_damage(path.read_bytes(), damage))
 
 
 @given(lines=_LINES)

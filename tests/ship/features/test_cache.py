@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from ship.features.extract import read_features, write_features
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 
 KEY = "a key 0-7"
 ARRAY = np.random.default_rng(0).standard_normal((7, 3, 5)).astype(np.float32)
@@ -102,7 +102,7 @@ def test_damaged_cache_file_never_returns_another_array(
     """
     assert write_features(path, KEY, ARRAY)
     sound = path.read_bytes()
-    for changed in (damaged(sound, damage), damaged(sound, damage) + appended):
+    for changed in (apply_damage(sound, damage), apply_damage(sound, damage) + appended):
         path.write_bytes(changed)
         result = read_features(path, KEY, ROWS)
         assert result is not None or changed != sound

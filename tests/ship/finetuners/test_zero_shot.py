@@ -17,7 +17,7 @@ from ship.finetuners.zero_shot import read_class_descriptions
 from ship.subsets import FeatureSet
 from ship.templates import ENSEMBLE
 from tests.case_files import load_cases
-from tests.damage import DAMAGE, Damage, damaged
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
 from tests.ship.trial.cases import config as trial
@@ -138,7 +138,7 @@ def test_faulty_descriptions_file_is_one_line(tmp_path: Path, case: dict[str, An
 def test_damaged_descriptions_raise_only_value_errors(tmp_path: Path, damage: Damage) -> None:
     """Random bytes and truncated files."""
     path = tmp_path / "damaged.json"
-    path.write_bytes(damaged(json.dumps(WRITTEN).encode(), damage))
+    path.write_bytes(apply_damage(json.dumps(WRITTEN).encode(), damage))
     try:
         assert len(read_class_descriptions(config(path), WORDS)) == 8
     except ValueError as error:

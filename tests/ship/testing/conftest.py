@@ -23,7 +23,7 @@ def bench(clip64: FrozenCLIP) -> Bench:
 
 
 @pytest.fixture
-def example(own_tables: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def example(restore_registries: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """The plugins of tests/third_party in the registries, without being installed."""
     monkeypatch.syspath_prepend(str(THIRD_PARTY / "ship_example"))
     import ship_example

@@ -18,7 +18,7 @@ from ship.tasks import Task
 from ship.testing import Bench, check_finetuner, check_generator
 from ship.testing.bench import MethodCase
 from ship.testing.checks import FINETUNER_CHECKS, GENERATOR_CHECKS
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.conftest import all_seen, final_task
 from tests.ship.finetuners.cases import CASES as FINETUNER_CASES
 from tests.ship.finetuners.cases import FAST, SEEDS, built, trained
@@ -30,7 +30,7 @@ PLUGINS: dict[str, tuple[str, None]] = {
 
 
 @pytest.mark.parametrize(
-    "case", some_quick([*CASES, "residual_text", "noisy_text"], ("vae", "wgan", "noisy_text"))
+    "case", mark_slow_cases([*CASES, "residual_text", "noisy_text"], ("vae", "wgan", "noisy_text"))
 )
 def test_every_generator_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
     """All checks of ship.testing pass."""
@@ -41,7 +41,8 @@ def test_every_generator_meets_the_requirements(case: str, example: None, bench:
 
 
 @pytest.mark.parametrize(
-    "case", some_quick([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean"))
+    "case",
+    mark_slow_cases([*FINETUNER_CASES, "ridge", "nearest_mean"], ("coop", "gda", "nearest_mean")),
 )
 def test_every_finetuner_meets_the_requirements(case: str, example: None, bench: Bench) -> None:
     """All checks pass without and with synthetic features."""

@@ -238,7 +238,7 @@ def test_folder_of_images_passes(tmp_path: Path) -> None:
     assert len(results) == len(DATASET_CHECKS) and failing(results) == {}
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 def test_exception_of_a_dataset_plugin_is_one_line() -> None:
     """The line has the file of the plugin, the exception and its location."""
 
@@ -256,7 +256,7 @@ def test_exception_of_a_dataset_plugin_is_one_line() -> None:
         scan_dataset("raising")
 
 
-@pytest.mark.usefixtures("own_tables")
+@pytest.mark.usefixtures("restore_registries")
 @pytest.mark.parametrize(
     ("error", "reason"),
     [

@@ -14,7 +14,7 @@ from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import SETTINGS, config
 
@@ -129,7 +129,7 @@ CASES = [
 
 
 @pytest.mark.parametrize(
-    ("changes", "kind", "when", "reason"), some_quick(CASES, CASES[:5:2]), ids=str
+    ("changes", "kind", "when", "reason"), mark_slow_cases(CASES, CASES[:5:2]), ids=str
 )
 def test_other_seeds_are_unaffected_by_a_failed_one(
     clip64: FrozenCLIP,

@@ -20,7 +20,7 @@ from ship.state import Checkpoint, CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, Stage, TrialConfig
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import SETTINGS
 from tests.ship.trial.cases import config as short
@@ -74,7 +74,7 @@ def check_stops(
 
 
 @pytest.mark.parametrize(
-    "changes", some_quick(SETTINGS["resumed"], SETTINGS["resumed"][3:6]), ids=str
+    "changes", mark_slow_cases(SETTINGS["resumed"], SETTINGS["resumed"][3:6]), ids=str
 )
 def test_resumed_trial_equals_an_uninterrupted_one(
     clip: FrozenCLIP, changes: dict[str, Any]
@@ -203,7 +203,7 @@ def check_freed(run: Iterator[EpochMetrics], alive: Alive) -> None:
     assert "selection" in seen and len(seen) > 1
 
 
-@pytest.mark.parametrize("changes", some_quick(WATCHED, WATCHED[2:3]), ids=str)
+@pytest.mark.parametrize("changes", mark_slow_cases(WATCHED, WATCHED[2:3]), ids=str)
 def test_selections_objects_are_freed_before_retraining(
     changes: dict[str, Any], clip: FrozenCLIP, alive: Alive
 ) -> None:

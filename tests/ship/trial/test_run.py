@@ -10,14 +10,16 @@ from ship.finetuners.tune import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, SETTINGS, VAE, config
 
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 
 
-@pytest.mark.parametrize("changes", some_quick(SETTINGS["fused"], SETTINGS["fused"][:2]), ids=str)
+@pytest.mark.parametrize(
+    "changes", mark_slow_cases(SETTINGS["fused"], SETTINGS["fused"][:2]), ids=str
+)
 def test_seed_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
     """Every metric of seed 2 is the same with seeds 7 and 0 and without them."""
     setting = config(**changes)

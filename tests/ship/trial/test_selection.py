@@ -15,7 +15,7 @@ from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial.selection import TOLERANCE, BestCheckpoint
 from ship.trial_config import EpochMetrics
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SETTINGS, VAE, config
@@ -259,7 +259,7 @@ def noisy(features: FeatureSet, rng: np.random.Generator) -> FeatureSet:
 
 
 @pytest.mark.parametrize(
-    ("finetuner", "selection"), some_quick(HONEST, [("coop", "pseudo_new"), *HONEST[-3:]])
+    ("finetuner", "selection"), mark_slow_cases(HONEST, [("coop", "pseudo_new"), *HONEST[-3:]])
 )
 def test_held_out_images_do_not_affect_selection(
     clip: FrozenCLIP, features: FeatureSet, finetuner: str, selection: str

@@ -17,7 +17,7 @@ from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
-from tests.case_files import load_cases, some_quick
+from tests.case_files import load_cases, mark_slow_cases
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SETTINGS as TRIALS
 from tests.ship.trial.cases import SMALL, config
@@ -44,7 +44,7 @@ KEPT = [
 
 
 @pytest.mark.parametrize(
-    ("case", "generator"), some_quick(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
+    ("case", "generator"), mark_slow_cases(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
 )
 def test_loaded_finetuner_gives_the_tested_predictions(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
@@ -82,7 +82,7 @@ def test_loaded_logits_of_a_solo_run_are_bitwise_equal(
     assert list(unasked) and unasked.trained is None
 
 
-@pytest.mark.parametrize("case", some_quick(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
+@pytest.mark.parametrize("case", mark_slow_cases(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
 def test_loaded_generator_gives_the_trials_features(
     tmp_path: Path,
     clip: FrozenCLIP,

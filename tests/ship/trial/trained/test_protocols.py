@@ -13,13 +13,15 @@ from ship.state import CheckpointError
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, run
 from ship.trial.run import run_trial
-from tests.case_files import some_quick
+from tests.case_files import mark_slow_cases
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.cases import SETTINGS, config
 from tests.ship.trial.trained.made import answers, images, kept
 
 
-@pytest.mark.parametrize("changes", some_quick(SETTINGS["kept"], SETTINGS["kept"][-3:]), ids=str)
+@pytest.mark.parametrize(
+    "changes", mark_slow_cases(SETTINGS["kept"], SETTINGS["kept"][-3:]), ids=str
+)
 @pytest.mark.parametrize("finetuner", ["coop", "tip_adapter_f"])
 def test_saved_model_is_the_tested_one_under_every_protocol(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, changes: dict[str, Any], finetuner: str

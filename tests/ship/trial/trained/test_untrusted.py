@@ -17,8 +17,8 @@ from ship.checksum import add_checksum, compute_checksum, strip_checksum
 from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError, trained
-from tests.case_files import load_cases, put
-from tests.damage import DAMAGE, Damage, damaged
+from tests.case_files import load_cases, set_value
+from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.finetuners.cases import FAST
 from tests.ship.trial.trained.made import MANIFEST, SEED, Sound, small, write
 
@@ -48,7 +48,7 @@ def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
     """Return files with edited values of trained.json."""
     content = manifest(sound, "coop")
     for where, value in edits.items():
-        put(content, where, "x" * 1001 if value == "LONG" else value)
+        set_value(content, where, "x" * 1001 if value == "LONG" else value)
     return add_checksum(content), sound["coop"][SEED]
 
 
@@ -124,7 +124,7 @@ def test_damaged_trained_files_are_rejected(
 ) -> None:
     """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
-    manifest_bytes, seed = (damaged(whole[name], damage) + behind for name in (MANIFEST, SEED))
+    manifest_bytes, seed = (apply_damage(whole[name], damage) + behind for name in (MANIFEST, SEED))
     use(write(tmp_path, manifest_bytes, whole[SEED]), clip)
     use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:

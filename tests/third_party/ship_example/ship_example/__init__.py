@@ -1,4 +1,4 @@
-"""What --plugin ship_example loads: settings, which name their method, and a dataset."""
+"""The module for --plugin ship_example: settings of two methods, and a dataset."""
 
 from typing import Literal
 

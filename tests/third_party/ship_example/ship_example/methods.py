@@ -1,4 +1,4 @@
-"""A generator, fitted by epochs, and a fine-tuner, solved when it is built; for one seed each."""
+"""A generator that is trained in epochs, and a fine-tuner with a closed-form solution."""
 
 import torch
 import torch.nn.functional as F
@@ -13,20 +13,21 @@ class ResidualText(Generator):
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
         size = self.text.shape[1]
-        self.noise_size = size  # standard normal numbers that a feature is made of
-        self.map = nn.Parameter(self.text.new_zeros(size, size))  # it begins at the text feature
+        self.noise_size = size  # standard normal numbers per feature
+        self.map = nn.Parameter(self.text.new_zeros(size, size))  # 0 at the start: x = text + noise
 
-    def moved(self, class_ids: Tensor) -> Tensor:
+    def shift(self, class_ids: Tensor) -> Tensor:
+        """Return the text features, moved by the learned map."""
         text = self.text[class_ids]
         return text + text @ self.map
 
     def loss(self, features: Tensor, labels: Tensor, noise: Tensor, epoch: float):
-        """Mean squared distance to the images of the class."""
-        return {"loss": (self.moved(labels) - features).square().sum(1).mean()}
+        """Return the mean squared distance to the images of the class."""
+        return {"loss": (self.shift(labels) - features).square().sum(1).mean()}
 
     def sample(self, class_ids: Tensor, noise: Tensor) -> Tensor:
-        """One unit-norm feature for each class id."""
-        return F.normalize(self.moved(class_ids) + self.config.noise * noise, dim=-1)
+        """Return one unit-norm feature per class ID."""
+        return F.normalize(self.shift(class_ids) + self.config.noise * noise, dim=-1)
 
 
 class Ridge(Finetuner):
@@ -37,7 +38,7 @@ class Ridge(Finetuner):
     def __init__(self, config, task, clip, draw) -> None:
         super().__init__(config, task, clip, draw)
         rows = task.fixed_rows
-        x = rows.features[:, 0]  # view 0: as test images are seen
+        x = rows.features[:, 0]  # view 0 is not augmented, like test images
         y = F.one_hot(rows.labels, len(self.text)).to(x)
         weighted = x * rows.weights[:, None]
         penalty = config.l2 * torch.eye(x.shape[1], dtype=x.dtype, device=x.device)
