@@ -86,7 +86,8 @@ class DigestCache:
         """Write the hashes that `get_hash` has returned, and drop those of all other images.
 
         Hashes of files that changed during or shortly before reading are not written (see
-        _MIN_AGE_NS). If the cache file would not change, nothing is written. A failure to write the file is ignored.
+        _MIN_AGE_NS). If the cache file would not change, nothing is written. A failure to write it
+        is ignored.
         """
         if self._requested != self._cached:
             body = json.dumps(self._requested, sort_keys=True).encode("ascii")
@@ -113,8 +114,8 @@ def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None)
     unnoticed.
 
     In a custom image folder, images with equal bytes in two splits or two classes are an error. In
-    other datasets, such copies in two splits only cause a warning, because published splits are used
-    unchanged to keep results comparable. If `dataset.by_size` is set, copies are not searched for.
+    other datasets, such copies in two splits cause only a warning: published splits are used
+    unchanged, to keep results comparable. If `dataset.by_size` is set, copies are not searched for.
 
     Args:
         dataset: The dataset.

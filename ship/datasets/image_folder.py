@@ -83,7 +83,7 @@ class ImageFolder:
     template: ClassVar[str] = PHOTO_TEMPLATE
 
     def scan(self, name: str, data_root: Path | None) -> DatasetScan:
-        """List the images, check that the files exist and are not empty, and read the class names."""
+        """List the images, check that no file is missing or empty, and read the class names."""
         relative = name.removeprefix(PREFIX)
         if not is_inside(relative):
             rule = f"NAME of {PREFIX}NAME must be a folder inside the data root"

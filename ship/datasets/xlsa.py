@@ -98,12 +98,8 @@ class Xlsa(PublishedDataset):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.get_indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         indices, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.add(
-            official.path,
-            "image",
-            indices[times > 1] + 1,
-            f"more than once in {shorten_list(LOCS)}",
-        )
+        rule = f"more than once in {shorten_list(LOCS)}"
+        faults.add(official.path, "image", indices[times > 1] + 1, rule)
         names = self._read_class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
             return Listing(DatasetScan(), image_dir, folder)

@@ -40,8 +40,8 @@ class Journal:
         Args:
             n_planned: Maximum number of epochs that the trial reports. Progress is relative to it.
             n_seeds: Number of seeds of the trial.
-            permanent: Parts that exist throughout the trial, by name. They are saved in each
-                checkpoint. The state of failed seeds in them is not replaced.
+            permanent: Parts (see ship.state) that exist throughout the trial, by name. They are
+                saved in each checkpoint. The state of failed seeds in them is not replaced.
             resume: Checkpoint to resume from. None starts a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
@@ -152,7 +152,8 @@ class Journal:
             self._blank_failed_seeds(correct_predictions),
             self.failed,
         )
-        # checkpoint() returns None during the repetition: the state is one epoch ahead of it
+        # checkpoint() returns None while reports are repeated, because this epoch has already
+        # changed the state
         yield from self._old_reports
         self._old_reports = []
         self._history.append(report)
