@@ -179,7 +179,7 @@ class Journal:
         """Return the number of reported epochs of these stages."""
         return sum(report.stage in stages for report in self._history)
 
-    def last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
+    def get_last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
         """Return the metrics of the last reported epoch of these stages.
 
         Returns:

@@ -180,7 +180,7 @@ class _Trial:
         protocol, journal, best = self.protocol, self.journal, self.best
         candidates = "age" if self.by_age else "epoch"
         metrics = best.as_metrics(self.inference_grid, candidates)
-        quality = journal.last_metrics("selection_quality")
+        quality = journal.get_last_metrics("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in quality.items()}
         if self.by_age:
             epoch = _count_epochs(self.config.finetuner)
@@ -196,11 +196,11 @@ class _Trial:
                 eval_sets = [test_sets[0] for test_sets in protocol.tested_models]
                 quality = measure_generator(generator, eval_sets, self.seeds)
                 metrics |= journal.fail_non_finite("test", epoch, quality, FEATURES)
-        fitted = journal.last_metrics("selection_generator", "final_generator")
+        fitted = journal.get_last_metrics("selection_generator", "final_generator")
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.flags(self.inference_grid, self.last, candidates)
+            metrics |= best.compute_flags(self.inference_grid, self.last, candidates)
         metrics = journal.fail_non_finite("test", epoch, protocol.combine(results) | metrics)
         if self.dataset_to_save is not None:
             journal.trained = self._make_files(self.dataset_to_save, generator)

@@ -144,7 +144,7 @@ class BestCheckpoint(SeedState):
             metrics[f"selection_{name}"] = values[self.choice]
         return metrics
 
-    def flags(
+    def compute_flags(
         self, inference_grid: InferenceGrid, last: int, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
         """Return flags of a weak selection, (seed,) of 0 or 1 each.
