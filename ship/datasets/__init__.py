@@ -130,10 +130,10 @@ PUBLISHED: Final[Mapping[str, PublishedDataset]] = {
                           "UCF101"),
     "fgvc_aircraft": Aircraft("fgvc_aircraft", "images", (3334, 3333, 3333), 100, _AIRCRAFT),
     "imagenet": ImageNet("imagenet", "images", (1281167, 0, 50000), 1000),
-    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, target="numbered"),
-    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, target="whole"),
-    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, target="part"),
-    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, target="part"),
+    "imagenetv2": ImageNet("imagenetv2", _V2, (0, 0, 10000), 1000, variant="numbered"),
+    "imagenet_sketch": ImageNet("imagenet-sketch", "images", (0, 0, 50889), 1000, variant="whole"),
+    "imagenet_a": ImageNet("imagenet-adversarial", "imagenet-a", (0, 0, 7500), 200, variant="part"),
+    "imagenet_r": ImageNet("imagenet-rendition", "imagenet-r", (0, 0, 30000), 200, variant="part"),
     "awa2": Xlsa("xlsa17/data/AWA2", "Animals_with_Attributes2/JPEGImages", (23527, 5882, 7913), 50,
                  PHOTO_TEMPLATE, "JPEGImages", n_seen=40),
     "cub": Xlsa("xlsa17/data/CUB", "CUB_200_2011/images", (7057, 1764, 2967), 200, PHOTO_TEMPLATE,
@@ -169,7 +169,7 @@ def load_dataset(
     digest_cache_dir: Path | None = None,
     folder: ImageFolder = DEFAULT_FOLDER,
 ) -> ImageDataset:
-    """Return a dataset. It is scanned, its warnings are logged, and its content is hashed.
+    """Scan a dataset, log its warnings, hash its content, and return it.
 
     Args:
         name: A key of DATASETS, or image_folder:NAME for the folder data_root/NAME.

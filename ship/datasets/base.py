@@ -92,7 +92,7 @@ class ImageFile:
         return self.source if isinstance(self.source, bytes) else self.source.read_bytes()
 
     def open(self) -> Image.Image:
-        """Decode the image and return it as RGB, with transparency over white.
+        """Decode the image and return it as RGB, with transparent pixels blended over white.
 
         The EXIF orientation is ignored, as in CoOp.
 
@@ -208,8 +208,8 @@ class ImageDataset(DatasetScan):
         template: Prompt with one {} for a class name.
         fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal
             to images_fingerprint if there are no such names and lists.
-        images_fingerprint: The fingerprint of the scan, or else the hash of the content (see
-            hash_dataset). Cached features remain valid as long as it is the same.
+        images_fingerprint: Fingerprint that the scan has computed. If it is "", the hash of the
+            content (see hash_dataset). Cached features are valid while this does not change.
     """
 
     name: str
@@ -238,7 +238,10 @@ class DatasetSpec(Protocol):
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
-    """Convert an image of any mode to RGB: transparency over white, 16-bit gray cut to 8 bits."""
+    """Convert an image of any mode to RGB.
+
+    Transparent pixels are blended over white. 16-bit gray values keep their high 8 bits.
+    """
     if image.mode == "RGB" and "transparency" not in image.info:
         image.load()
         return image
@@ -334,16 +337,16 @@ class Faults(list[str]):
         names = [image.name for image in train.images]
         label_of = dict(zip(names, train.labels.tolist(), strict=True))
         for seed, listed in sorted(scan.few_shot.items()):
-            of_seed = f"of few_shot for seed {seed}"
+            few_shot_list = f"the few_shot list of seed {seed}"
             repeated = sorted(name for name, n in Counter(listed).items() if n > 1)
-            self.add(where, "image", repeated, f"{of_seed} more than once")
+            self.add(where, "image", repeated, f"more than once in {few_shot_list}")
             unknown = sorted({*listed} - label_of.keys())
-            self.add(where, "image", unknown, f"{of_seed}, not in train")
+            self.add(where, "image", unknown, f"in {few_shot_list}, but not in train")
             labels = {label_of[name] for name in listed if name in label_of}
             without_images = [
                 name for label, name in enumerate(scan.class_names) if label not in labels
             ]
-            self.add(where, "class", without_images, f"without an image {of_seed}")
+            self.add(where, "class", without_images, f"without an image in {few_shot_list}")
 
     def add_same_names(
         self, where: object, names: Sequence[str], descriptions: Sequence[str] | None = None
@@ -366,11 +369,12 @@ class Faults(list[str]):
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) belongs to {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
-        """Add faults for class names with control characters, long ones, and ones equal for CLIP.
+        """Add faults for class names that have control characters, are too long, or equal for CLIP.
 
         CLIP truncates prompts to CONTEXT_LENGTH tokens, so long names may result in equal prompts.
-        Only the dataset's template is checked here, with CLIP's vocabulary.
-        ship.clip.make_class_prompts checks learned contexts, with the backbone's vocabulary.
+        This function checks only prompts of the dataset's template, with CLIP's vocabulary.
+        ship.clip.make_class_prompts checks prompts with learned contexts, with the backbone's
+        vocabulary.
 
         Args:
             where: Dataset, for messages.

@@ -30,8 +30,8 @@ _FORMAT: Final = 1
 _MAX_FILE_BYTES: Final = 1 << 28
 """Maximum size of a cache file in bytes (about 150 per image). Larger files are ignored."""
 _MIN_AGE_NS: Final = 2_000_000_000
-"""Files modified less than 2 s before reading are not cached: with coarse timestamps a second
-change might not show in the modification time."""
+"""The hash of a file that was modified less than 2 s before it was read is not cached: where
+timestamps are coarse, another change after reading might leave the mtime the same."""
 
 
 class DigestCache:
@@ -83,9 +83,11 @@ class DigestCache:
         return content_hash
 
     def save(self) -> None:
-        """Write the hashes that `get_hash` was called for, and drop those of all other images.
+        """Write the hashes that `get_hash` has returned, and drop those of all other images.
 
-        If nothing has changed, nothing is written. A failure to write the file is ignored.
+        Hashes of files that changed during or shortly before reading are not written (see
+        _MIN_AGE_NS). If the cache file would not change, nothing is written. A failure to write it
+        is ignored.
         """
         if self._requested != self._cached:
             body = json.dumps(self._requested, sort_keys=True).encode("ascii")
@@ -111,9 +113,9 @@ def hash_dataset(dataset: ImageDataset, digest_cache: DigestCache | None = None)
     `dataset.by_size` is set, only file sizes are hashed, so a change that keeps the size goes
     unnoticed.
 
-    Images with equal bytes in two splits only cause a warning, because published splits are used
-    unchanged to keep results comparable. In a custom image folder such copies are an error, and so
-    are equal images in two classes. If `dataset.by_size` is set, copies are not searched for.
+    In a custom image folder, images with equal bytes in two splits or two classes are an error. In
+    other datasets, such copies in two splits cause only a warning: published splits are used
+    unchanged, to keep results comparable. If `dataset.by_size` is set, copies are not searched for.
 
     Args:
         dataset: The dataset.

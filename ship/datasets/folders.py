@@ -27,7 +27,7 @@ def _list_images(folder: Path) -> list[str]:
         return sorted(entry.name for entry in entries if ends_in(SUFFIXES, entry.name))
 
 
-def list_directories(folder: Path) -> list[str]:
+def list_subfolders(folder: Path) -> list[str]:
     """Return the names of the folders in a folder, sorted, without hidden ones."""
     return sorted(
         entry.name
@@ -51,7 +51,7 @@ class ImageNet(PublishedDataset):
     - ImageNet itself has folders images/train/<wnid> and images/val/<wnid>. The test split is
       images/val. The train and val splits are a fixed subset of images/train (see select_images),
       because few-shot learning does not need 1.28 million images.
-    - Variants have one folder per class in images. All their images are test images.
+    - Variants have one folder per class in their image folder. All their images are test images.
 
     Fingerprints hash paths and sizes instead of bytes: hashing 140 GB whenever a study starts would
     take too long.
@@ -59,14 +59,14 @@ class ImageNet(PublishedDataset):
     Attributes:
         n_images: Numbers of images in images/train and images/val, as (train, 0, val). For a
             variant, the last is its number of images and the first two are 0.
-        target: "" for ImageNet itself. Otherwise the kind of a variant:
+        variant: "" for ImageNet itself. Otherwise the kind of a variant:
 
             - "whole": has all classes.
             - "numbered": has all classes, in folders 0, 1, ... in the order of classnames.txt.
             - "part": has folders of some classes only. The other classes are omitted.
     """
 
-    target: Literal["", "whole", "numbered", "part"] = ""
+    variant: Literal["", "whole", "numbered", "part"] = ""
 
     def read(self, data_root: Path, faults: Faults) -> Listing:
         """List the images in the folders of all classes."""
@@ -76,14 +76,14 @@ class ImageNet(PublishedDataset):
         if fallback.is_file() and not names_path.is_file():
             names_path = fallback
         names = _read_class_names(names_path, faults)
-        numbered = self.target == "numbered"
+        numbered = self.variant == "numbered"
         folder_of = {wnid: str(i) if numbered else wnid for i, wnid in enumerate(names)}
-        subfolders = {"test": ""} if self.target else {"train": "train/", "test": "val/"}
+        subfolders = {"test": ""} if self.variant else {"train": "train/", "test": "val/"}
         files = {
             split: self._list_class_folders(images, subfolder, [*folder_of.values()], faults)
             for split, subfolder in subfolders.items()
         }
-        if self.target == "part":
+        if self.variant == "part":
             names = {wnid: name for wnid, name in names.items() if folder_of[wnid] in files["test"]}
         rows: list[Row] = []
         for label, wnid in enumerate(names):
@@ -108,11 +108,11 @@ class ImageNet(PublishedDataset):
             if subfolder:  # Listing.check_images reports that `images` itself is missing
                 faults.append(f"{folder}: no such folder")
             return {}
-        names = list_directories(folder)
+        names = list_subfolders(folder)
         files_of = {name: _list_images(folder / name) for name in names if name in expected}
         unknown_folders = [name for name in names if expected and name not in files_of]
         faults.add(folder, "folder", unknown_folders, f"not listed in {CLASS_NAMES}")
-        missing = [] if self.target == "part" else [name for name in expected if name not in names]
+        missing = [] if self.variant == "part" else [name for name in expected if name not in names]
         faults.add(folder, "class", missing, "without a folder")
         empty = [name for name, files in files_of.items() if not files]
         faults.add(folder, "class folder", empty, "without images")

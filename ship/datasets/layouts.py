@@ -40,8 +40,8 @@ class Listing:
     """The images that lists or folders name, before their files are checked.
 
     Attributes:
-        scan: What else is known about the dataset. `check_images` adds splits and faults, and
-            PublishedDataset.scan adds differences.
+        scan: Other information about the dataset, such as class names. `check_images` adds splits
+            and faults, and PublishedDataset.scan adds differences.
         image_folder: Folder of the images. The paths of `rows` are relative to it.
         where: File or folder that determines the class and split of each image.
         rows: Split, path and label of each image.

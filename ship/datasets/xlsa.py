@@ -70,8 +70,9 @@ class Xlsa(PublishedDataset):
         folder: Folder of res101.mat and att_splits.mat, below data_root.
         image_folder: Folder of the images, below data_root.
         n_images: Published numbers of images in trainval, test_seen and test_unseen.
-        root_folder: Folder in the paths of the files, which are those of the authors' machine. Only
-            the part below its last occurrence is used. "" uses only the file names.
+        root_folder: Name of the image folder on the authors' machine, whose paths res101.mat
+            contains. The part of a path after the last occurrence of this name is the path relative
+            to `image_folder`. "" uses only the file names.
         names_file: JSON file {"<class number>": "<name>"} below data_root, which is read if
             att_splits.mat has no names. "" if there is no such file.
     """
@@ -97,7 +98,8 @@ class Xlsa(PublishedDataset):
             faults.append(f"{images.path}: {len(files)} image_files but {len(labels)} labels")
         locs = {loc: official.get_indices(loc, len(labels) or _MAX_INT) for loc in LOCS}
         indices, times = np.unique(np.concatenate([*locs.values()]), return_counts=True)
-        faults.add(official.path, "image", indices[times > 1] + 1, f"twice in {shorten_list(LOCS)}")
+        rule = f"more than once in {shorten_list(LOCS)}"
+        faults.add(official.path, "image", indices[times > 1] + 1, rule)
         names = self._read_class_names(official, data_root, labels, faults)
         if faults:  # further faults would only be consequences of these
             return Listing(DatasetScan(), image_dir, folder)
@@ -286,7 +288,7 @@ def read_mat(path: Path, names: Collection[str]) -> dict[str, Value]:
         # The limit includes a tag of 8 bytes, and 1 byte to notice that the variable is too large.
         matrix = _unpack_matrix(kind, content, bytes_left + 9)
         if len(matrix) > bytes_left:
-            raise ValueError("its variables are too large")
+            raise ValueError(f"its variables have more than {MAX_FILE_BYTES} bytes")
         bytes_left -= len(matrix)
         try:
             values[name] = _parse_matrix(matrix)
@@ -351,20 +353,20 @@ def _parse_matrix(matrix: memoryview, depth: int = 0) -> Value:
         ValueError: The content does not fit the shape, or is of an unsupported type.
     """
     (_, flags), (_, dims), _, *parts = _split_elements(matrix)
-    of_class, complex_numbers = struct.unpack("<BB6x", flags)
+    array_class, complex_numbers = struct.unpack("<BB6x", flags)
     shape = np.frombuffer(dims, "<i4").tolist()
     if len(shape) < 2 or min(shape) < 0:
         raise ValueError("its shape is not that of a matrix")
-    if of_class == _CELL:
+    if array_class == _CELL:
         cells = [inner for kind, inner in parts if kind == _MATRIX]
         if len(cells) != math.prod(shape) or (cells and depth == MAX_CELL_DEPTH):
             raise ValueError("its cells do not fit its shape, or are nested too deeply")
         values = [_parse_matrix(cell, depth + 1) if len(cell) else [] for cell in cells]
         return [text[0] if isinstance(text, list) and len(text) == 1 else "" for text in values]
-    if of_class != _TEXT and (of_class not in _REAL or complex_numbers & 8):
+    if array_class != _TEXT and (array_class not in _REAL or complex_numbers & 8):
         raise ValueError("it contains neither numbers nor texts")
     kind, content = parts[0] if parts else (2, memoryview(b""))
-    if of_class in _REAL:
+    if array_class in _REAL:
         return np.frombuffer(content, _NUMBERS[kind]).reshape(shape, order="F")
     text = bytes(content).decode(_CODECS[kind])
     if len(text) != math.prod(shape):

@@ -40,8 +40,8 @@ class Journal:
         Args:
             n_planned: Maximum number of epochs that the trial reports. Progress is relative to it.
             n_seeds: Number of seeds of the trial.
-            permanent: Parts that exist throughout the trial, by name. They are saved in each
-                checkpoint. The state of failed seeds in them is not replaced.
+            permanent: Parts (see ship.state) that exist throughout the trial, by name. They are
+                saved in each checkpoint. The state of failed seeds in them is not replaced.
             resume: Checkpoint to resume from. None starts a new trial.
         """
         self.trained: Mapping[str, bytes] | None = None
@@ -152,7 +152,8 @@ class Journal:
             self._blank_failed_seeds(correct_predictions),
             self.failed,
         )
-        # checkpoint() returns None during the repetition: the state is one epoch ahead of it
+        # checkpoint() returns None while reports are repeated, because this epoch has already
+        # changed the state
         yield from self._old_reports
         self._old_reports = []
         self._history.append(report)
@@ -178,7 +179,7 @@ class Journal:
         """Return the number of reported epochs of these stages."""
         return sum(report.stage in stages for report in self._history)
 
-    def last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
+    def get_last_metrics(self, *stages: Stage) -> dict[str, Tensor]:
         """Return the metrics of the last reported epoch of these stages.
 
         Returns:

@@ -1,8 +1,8 @@
 """Load trained models from a trial's files: a tested fine-tuner, and its generator.
 
 Both are built on a task without images, because the files contain everything learned from images.
-Files are untrusted input: if their settings would allocate more weights than they contain, they are
-rejected.
+Files are untrusted input. A file is rejected if its settings would allocate more weights than it
+contains.
 """
 
 from collections.abc import Sequence
@@ -59,8 +59,8 @@ def load_trained(
     Args:
         path: Folder with trained.json and the seeds' files, or path of one seed's file.
         seed: Seed to load. Defaults to the seed of the file, or to the folder's first seed.
-        target: Target dataset whose fine-tuner is loaded, under cross_dataset. Defaults to the
-            first target.
+        target: Under protocol cross_dataset, the target dataset whose fine-tuner is loaded.
+            Defaults to the first target.
         clip: Backbone that the model was trained with. Defaults to loading it by the name in
             trained.json, which must be pocket, an open_clip NAME:PRETRAINED with a published tag,
             or an hf-hub:ORG/MODEL in the local cache.
@@ -133,16 +133,16 @@ def _load_backbone(saved: SavedSeed, clip: FrozenCLIP | None, device: str) -> Fr
     if clip.fingerprint != fingerprint:
         actual = f"{clip.name!r} with fingerprint {clip.fingerprint!r}"
         expected = f"backbone {name[:200]!r} with fingerprint {fingerprint[:32]!r}"
-        fault = f"was trained with {expected}, got {actual}"
+        fault = f"was trained with {expected}, but the loaded backbone is {actual}"
         raise make_trained_error(saved.path, fault, "use the weights that it was trained with")
     precision = manifest.settings.precision
     if clip.precision != precision:
-        fault = f"was trained in precision {precision}, got a backbone in {clip.precision}"
+        fault = f"was trained in precision {precision}, but the backbone is in {clip.precision}"
         raise make_trained_error(saved.path, fault, f"load the backbone in {precision}")
     image_precision = manifest.settings.image_precision
     if clip.image_precision != image_precision:
-        actual = f"a backbone in {clip.image_precision}"
-        fault = f"was trained in image_precision {image_precision}, got {actual}"
+        actual = f"the backbone is in {clip.image_precision}"
+        fault = f"was trained in image_precision {image_precision}, but {actual}"
         advice = f"set the backbone's image_precision to {image_precision}"
         raise make_trained_error(saved.path, fault, advice)
     return clip
@@ -213,8 +213,10 @@ class TrainedModel:
         self._dtype = task.text_features.dtype
         self._finetuner = build_finetuner(config, task, None, clip, [self.seed])
         restore(self._finetuner.learned(), strip_prefix(saved.tensors, f"models.{model_index}"))
-        if set(self.choice) != set(self._finetuner.inference_grid[0]):
-            raise CheckpointError(f"finetuner {config.name} has no options {[*self.choice]}")
+        options = sorted(self._finetuner.inference_grid[0])
+        if sorted(self.choice) != options:
+            rule = f"the inference options of finetuner {config.name} must be {options}"
+            raise CheckpointError(f"{rule}, got {sorted(self.choice)}")
         if manifest.generator_kept:
             # if its state does not fit, this raises now instead of in features()
             self._build_generator(())
@@ -391,7 +393,7 @@ def _build_task(
 
 
 def _replace_training_settings(config: Any) -> Any:
-    """Return a method's settings with the values of _TRAINING_ONLY. Settings of None are kept."""
+    """Return a method's settings with the values of _TRAINING_ONLY, except where they are None."""
     names = {name for name in _TRAINING_ONLY if getattr(config, name, None) is not None}
     return config.model_copy(update={name: _TRAINING_ONLY[name] for name in names})
 
@@ -413,7 +415,7 @@ def _check_sizes(saved: SavedSeed, clip: FrozenCLIP) -> None:
             raise make_trained_error(saved.path, fault)
     n_saved = sum(value.numel() for value in saved.tensors.values())
     if _count_weights(saved, clip) > n_saved:
-        fault = f"its settings need more weights than the {n_saved} numbers that it contains"
+        fault = f"its settings need more weights than the {n_saved} numbers that the file contains"
         raise make_trained_error(saved.path, fault)
     groups = (saved.manifest.settings.generator, saved.manifest.settings.finetuner)
     if any(len(getattr(group, "ctx_init", None) or "") > MAX_CTX_INIT_CHARS for group in groups):

@@ -14,8 +14,8 @@ generator is the number of epochs that it has been trained for.
 There are several tested models under protocol cross_dataset, one per target dataset, and a single
 one under other protocols.
 
-A trial can be resumed from any epoch: its objects are built again in the same way, and the state
-that training has changed (ship.state) is restored.
+A trial can be resumed from any epoch: its generator and fine-tuner are built again in the same way,
+and the state that training has changed (ship.state) is restored.
 """
 
 from collections.abc import Generator, Iterator, Mapping, Sequence
@@ -46,7 +46,8 @@ from ship.trial.selection import (
 from ship.trial.trained import serialize_trained
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
 
-# Starts of failure reasons, for metrics that are NaN because the measured values are not finite.
+# Starts of failure reasons. They replace the name of a metric that is only NaN because the logits,
+# features or weights that it was computed from are not finite.
 LOGITS = "logits are"
 FEATURES = "synthetic features are"
 WEIGHTS = "the generator's weights are"
@@ -179,7 +180,7 @@ class _Trial:
         protocol, journal, best = self.protocol, self.journal, self.best
         candidates = "age" if self.by_age else "epoch"
         metrics = best.as_metrics(self.inference_grid, candidates)
-        quality = journal.last_metrics("selection_quality")
+        quality = journal.get_last_metrics("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in quality.items()}
         if self.by_age:
             epoch = _count_epochs(self.config.finetuner)
@@ -195,11 +196,11 @@ class _Trial:
                 eval_sets = [test_sets[0] for test_sets in protocol.tested_models]
                 quality = measure_generator(generator, eval_sets, self.seeds)
                 metrics |= journal.fail_non_finite("test", epoch, quality, FEATURES)
-        fitted = journal.last_metrics("selection_generator", "final_generator")
+        fitted = journal.get_last_metrics("selection_generator", "final_generator")
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.flags(self.inference_grid, self.last, candidates)
+            metrics |= best.compute_flags(self.inference_grid, self.last, candidates)
         metrics = journal.fail_non_finite("test", epoch, protocol.combine(results) | metrics)
         if self.dataset_to_save is not None:
             journal.trained = self._make_files(self.dataset_to_save, generator)
@@ -230,8 +231,8 @@ class _Trial:
         generator = self._build_generator(eval_set.task)
         ages = plan_ages(_count_epochs(generator), protocol.ages)
         if by_age:
-            # The last planned age, even if the generator stops early: its last evaluated age then
-            # raises no flag.
+            # If the generator stops early, this age may not be evaluated. flag/last_epoch is then
+            # not set.
             self.last = ages[-1]
         for i, age in enumerate(ages):
             journal.set_parts(generator=_get_generator_parts(generator))
@@ -256,7 +257,7 @@ class _Trial:
                     metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
                     metrics = journal.fail_non_finite("selection", number, metrics, LOGITS)
                     candidate = age if by_age else epoch
-                    state = self._selection_state(finetuner, generator)
+                    state = self._get_selection_state(finetuner, generator)
                     self.best.update(candidate, choice, metrics, state)
                 yield from journal.report_epoch("selection", number, {**losses, **metrics})
             if by_age:
@@ -279,10 +280,10 @@ class _Trial:
             quality = self.journal.fail_non_finite("selection_quality", 0, quality, FEATURES)
             yield from self.journal.report_epoch("selection_quality", 0, quality)
 
-    def _selection_state(
+    def _get_selection_state(
         self, finetuner: BatchedFinetuner, generator: FeatureSource | None
     ) -> dict[str, Tensor]:
-        """Return the state to keep if this epoch or age is chosen.
+        """Return the state that selection keeps if it chooses this epoch or age.
 
         For an epoch this is the fine-tuner's state, which is tested if nothing is retrained. For an
         age it is the learned state of generator and fine-tuner, which is only saved: selection has
@@ -290,8 +291,8 @@ class _Trial:
         """
         if not self.by_age:
             return finetuner.state_dict()
-        state = add_prefix("generator", self._learned(generator) or {})
-        return state | add_prefix("finetuner", self._learned(finetuner) or {})
+        state = add_prefix("generator", self._copy_learned(generator) or {})
+        return state | add_prefix("finetuner", self._copy_learned(finetuner) or {})
 
     def _retrain(self, task: Task) -> Generator[EpochMetrics, None, FeatureSource | None]:
         """Train the tested models on all seen classes, and test each seed at its chosen epoch.
@@ -303,7 +304,7 @@ class _Trial:
         no longer recorded.
 
         Args:
-            task: Task of the generator, which all tested models share.
+            task: Task that the generator is trained on. All tested models share the generator.
 
         Returns:
             The generator. None if there are no synthetic features.
@@ -358,7 +359,7 @@ class _Trial:
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.fail_non_finite("test", self._latest_epoch, scores, LOGITS)
             results |= add_prefix(f"{model_index}.{number}", result)
-        learned = self._learned(finetuner) or {}
+        learned = self._copy_learned(finetuner) or {}
         results |= {f"{model_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _make_files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
@@ -368,7 +369,7 @@ class _Trial:
             generator_state = strip_prefix(best.state, "generator") or None
             finetuner_states = [strip_prefix(best.state, "finetuner")]
         else:
-            generator_state = self._learned(generator)
+            generator_state = self._copy_learned(generator)
             model_indices = range(len(self.protocol.tested_models))
             finetuner_states = [
                 get_eval_results(self.tested, n, 0, "learned/") for n in model_indices
@@ -429,7 +430,7 @@ class _Trial:
         return generator
 
     def _build_finetuner(self, task: Task, generator: FeatureSource | None) -> BatchedFinetuner:
-        """Build the untrained fine-tuner of a task, and set `inference_grid` to its choices."""
+        """Build the untrained fine-tuner of a task, and set `self.inference_grid` to its grid."""
         synthesizer = None
         if generator is not None and task.synthetic_ids.shape[1]:
             generator.stop_seeds(list(self.journal.failed))
@@ -438,7 +439,7 @@ class _Trial:
         self.inference_grid = finetuner.inference_grid
         return finetuner
 
-    def _learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
+    def _copy_learned(self, part: FeatureSource | BatchedFinetuner | None) -> State | None:
         """Return a copy of a part's learned state on the CPU.
 
         None if there is no part, models are not saved, or the part has no state to save.

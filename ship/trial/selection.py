@@ -20,7 +20,7 @@ from ship.trial_config import CorrectPredictions
 
 InferenceGrid = Sequence[Mapping[str, float]]
 
-# Minimum number of evaluated epochs for flag/saturated. Fewer equal values are no evidence.
+# Minimum number of evaluated epochs for flag/saturated. With fewer, equal values may be chance.
 MIN_EVALUATIONS: Final = 3
 # Number of points by which the selection metric of the chosen epoch may be below the best value.
 # Differences of this size between epochs are noise of the selection images (see the study in
@@ -127,7 +127,7 @@ class BestCheckpoint(SeedState):
     def as_metrics(
         self, inference_grid: InferenceGrid, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
-        """Return what was selected as metrics, which are reported with the test metrics.
+        """Return each seed's selection as metrics, which are reported with the test metrics.
 
         Args:
             inference_grid: Inference choices of the fine-tuner.
@@ -144,7 +144,7 @@ class BestCheckpoint(SeedState):
             metrics[f"selection_{name}"] = values[self.choice]
         return metrics
 
-    def flags(
+    def compute_flags(
         self, inference_grid: InferenceGrid, last: int, candidates: str = "epoch"
     ) -> dict[str, Tensor]:
         """Return flags of a weak selection, (seed,) of 0 or 1 each.
@@ -226,8 +226,9 @@ def evaluate(
 
     Returns:
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and masks
-        of correct predictions, (seed, n) each. In "correct/all" all classes compete, in
-        "correct/own" only the base or only the new classes, whichever contain the image's class.
+        of correct predictions, (seed, n) each. In "correct/all" all classes compete, or only those
+        of `eval_set.competing`. In "correct/own", which is missing if `eval_set.competing` is set,
+        base classes compete for images of base classes, and new classes for images of new classes.
         All tensors are on the CPU.
     """
     results = SeedState({})
@@ -306,7 +307,7 @@ def get_eval_results(tested: SeedState, model_index: int, number: int, kind: str
 def collect_correct_predictions(
     tested: SeedState, tested_models: Sequence[TestSets]
 ) -> tuple[CorrectPredictions, ...]:
-    """Return the correct predictions on each evaluation set of the tested models, in order.
+    """Return the correct predictions on each evaluation set, in the order of the tested models.
 
     Evaluation sets that were not tested are omitted.
 

@@ -38,12 +38,15 @@ MAX_SEED_FILE_BYTES: Final = 40 * 2**20
 MAX_MANIFEST_BYTES: Final = 4 * 2**20
 PACKAGES: Final = ("ship-sweep", "torch", "open_clip_torch", "safetensors")
 FORMAT: Final = 2
+# Advice for a file that is neither damaged nor usable, so that copying it again would not help.
+ADVICE: Final = "load it with the ship-sweep release that wrote it, or train again"
 _FLOATS: Final = (torch.float32, torch.float64)
 
-Name = Annotated[str, Field(max_length=1000)]
-Names = Annotated[tuple[Name, ...], Field(max_length=100_000)]
+ShortText = Annotated[str, Field(max_length=1000)]
+Names = Annotated[tuple[ShortText, ...], Field(max_length=100_000)]
 Index = Annotated[int, Field(ge=0)]
-# Numbers of tasks, models and seeds. A study may have up to 1000 seeds (harness.config.MAX_SEEDS).
+# Bounds on the numbers of tasks, models and seeds. A study may have up to 1000 seeds
+# (harness.config.MAX_SEEDS).
 OneToThousand = Field(min_length=1, max_length=1000)
 
 
@@ -72,7 +75,7 @@ class ModelEntry(Settings):
         task: Index of the model's task in TrainedManifest.tasks.
     """
 
-    target: Name
+    target: ShortText
     task: Index
 
 
@@ -91,10 +94,10 @@ class SeedEntry(Settings):
 
     seed: Annotated[int, Field(ge=0)]
     epoch: int
-    choice: dict[Name, float]
-    file: Name
+    choice: dict[ShortText, float]
+    file: ShortText
     bytes: Annotated[int, Field(ge=0)]
-    blake2b: Name
+    blake2b: ShortText
 
     @field_validator("file")
     @classmethod
@@ -121,15 +124,16 @@ class TrainedManifest(Settings):
         seeds: Entry of each seed.
         notes: One line per part that was not saved, with the reason.
         versions: Installed versions of PACKAGES when the files were written.
-        plugins: Identities of the plugins that the configuration uses, by method name.
+        plugins: Identities of the plugins that the configuration uses, by kind and name of the
+            method, e.g. "finetuner ridge".
     """
 
     format: Literal[2]  # FORMAT
     results_version: int
     settings: TrialConfig
-    backbone_fingerprint: Name
-    dataset_fingerprint: Name
-    template: Name
+    backbone_fingerprint: ShortText
+    dataset_fingerprint: ShortText
+    template: ShortText
     tasks: Annotated[tuple[TaskEntry, ...], OneToThousand]
     generator_task: Index
     generator_kept: bool
@@ -254,7 +258,7 @@ class TrainedError(ValueError):
     """A trained model cannot be loaded. The message is one line: file, fault and advice."""
 
 
-def make_trained_error(path: Path, fault: str, advice: str = "fetch it again") -> TrainedError:
+def make_trained_error(path: Path, fault: str, advice: str = ADVICE) -> TrainedError:
     """Return a TrainedError with the message "PATH: FAULT; ADVICE".
 
     Args:
@@ -304,7 +308,8 @@ def read_saved(path: Path, seed: int | None) -> SavedSeed:
         fault = f"has no {attribute} {wanted}"
         raise make_trained_error(folder / MANIFEST, fault, f"choices: {choices}")
     if is_seed_file and seed not in (None, entry.seed):
-        raise make_trained_error(path, f"has seed {entry.seed}, got seed {seed}", "pass the folder")
+        fault = f"contains seed {entry.seed}, but seed {seed} was requested"
+        raise make_trained_error(path, fault, "pass the folder instead")
     seed_file = folder / entry.file
     if not entry.blake2b:
         fault = (
@@ -343,11 +348,12 @@ def _read_manifest(path: Path) -> TrainedManifest:
         # a file without the plugin's identity is accepted: there is nothing to compare
         trained_identity = manifest.plugins.get(name, identity)
         if trained_identity != identity:
-            fault = f"was trained with {name} of {trained_identity[:100]!r}, got {identity!r}"
+            trained_plugin = f"{name} of plugin {trained_identity[:100]!r}"
+            fault = f"was trained with {trained_plugin}, but the loaded plugin is {identity!r}"
             raise make_trained_error(path, fault, "load the same plugin, or train again")
     last_task = max(manifest.generator_task, *(model.task for model in manifest.models))
     if last_task >= len(manifest.tasks):
-        raise make_trained_error(path, "refers to a task that it does not have")
+        raise make_trained_error(path, "refers to a task that it does not have", advice)
     return manifest
 
 
@@ -371,13 +377,13 @@ def _check_version(path: Path, content: bytes) -> str:
         content: Its content, whose checksum has been verified.
 
     Returns:
-        Advice for a fault of another key. The file is not damaged, so that fetching it again would
-        not help.
+        Advice to show if any other key is invalid. It names the release that wrote the file, if the
+        file contains a release other than the installed one.
 
     Raises:
         TrainedError: The format or the results version differs.
     """
-    advice = "load it with the ship-sweep release that wrote it, or train again"
+    advice = ADVICE
     try:
         version = _Version.model_validate_json(content)
     except ValidationError:  # the caller validates all keys, and reports the fault

@@ -69,7 +69,7 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
         ray_bench.run(study, method=MethodFunctions())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     wanted = ["finetuner=nearest_mean"]
-    with pytest.raises(TrainedError, match=r"with finetuner nearest_mean of 'sha256:\w{64}"):
+    with pytest.raises(TrainedError, match=r"finetuner nearest_mean of plugin 'sha256:\w{64}"):
         harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
     assert ray_bench.run(study, method=MethodFunctions(), accept_changes=True).complete
     assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height

@@ -99,9 +99,9 @@ def test_all_faults_of_lists_are_reported_at_once(root: Path) -> None:
     """Images that are listed twice, or not for training, and classes without an image."""
     lists = {"0": [*listed(0), "ant/train0.png", "ant/test0.png"], "1": listed(0)[:2]}
     assert faults(root, lists) == [
-        "1 image of few_shot for seed 0 more than once: ant/train0.png",
-        "1 image of few_shot for seed 0, not in train: ant/test0.png",
-        "2 classes without an image of few_shot for seed 1: ant, bee",
+        "1 image more than once in the few_shot list of seed 0: ant/train0.png",
+        "1 image in the few_shot list of seed 0, but not in train: ant/test0.png",
+        "2 classes without an image in the few_shot list of seed 1: ant, bee",
     ]
     wrong = {
         "0": [*listed(0), "x.png"],
@@ -114,7 +114,7 @@ def test_all_faults_of_lists_are_reported_at_once(root: Path) -> None:
     assert faults(root, wrong) == [
         "2 invalid seeds of few_shot (use 0 to 999999999, without leading zeros): -1, 01",
         "3 seeds of few_shot without a non-empty list of paths: 2, 3, 4",
-        "1 image of few_shot for seed 0, not in train: x.png",
+        "1 image in the few_shot list of seed 0, but not in train: x.png",
     ]
     assert faults(root, [1]) == [
         "few_shot must be a JSON object that maps each seed to a list of paths"

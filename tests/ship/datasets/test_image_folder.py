@@ -85,8 +85,7 @@ def test_split_file_defines_classes_and_splits(folder_root: Path) -> None:
     result = {split: [p.name for p in part.images] for split, part in dataset.splits.items()}
     assert result == {split: [row[0] for row in part] for split, part in listed.items()}
     assert dataset.warnings == (
-        f"{folder_root / 'pets'}: 1 list of class names ignored: {path} has the names: "
-        "class_names.txt",
+        f"{folder_root / 'pets'}: class_names.txt ignored, because {path} contains the class names",
     )
     edited = {"train": [*rows[:4], ["./dog//0.png", 0, "small"]], "test": [["no.png", 0, "small"]]}
     path.write_text(json.dumps({**listed, **edited}))
@@ -110,7 +109,7 @@ def test_skipped_files_are_reported(folder_root: Path, caplog: pytest.LogCapture
     scan = scan_dataset("image_folder:pets", folder_root)
     where = f"{folder_root / 'pets'}: "
     assert scan.notes == (
-        f"{where}4 paths skipped: hidden, read before, or without the suffix of an image: "
+        f"{where}4 paths skipped, being hidden, read before, or without the suffix of an image: "
         "dog/._1.png, dog/.thumbnails, dog/notes.txt, dog/ring",
     )
     line = (

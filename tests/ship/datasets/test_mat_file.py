@@ -146,5 +146,5 @@ def test_decompression_bomb_is_rejected_at_the_limit(
     write(path, packed(matrix("x", 6, (1, 10**6), element(2, b"\0" * 10**6))))
     assert read_mat(path, ["x"])["x"].shape == (1, 10**6)
     monkeypatch.setattr(xlsa, "MAX_FILE_BYTES", 10**6)
-    with pytest.raises(ValueError, match="its variables are too large"):
+    with pytest.raises(ValueError, match="its variables have more than"):
         read_mat(path, ["x"])

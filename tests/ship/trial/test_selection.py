@@ -186,13 +186,13 @@ def test_choice_at_the_grid_edge_raises_a_flag() -> None:
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
     ]
     best.tensors["choice"] = torch.tensor(places)
-    result = best.flags(choices, last=4)
+    result = best.compute_flags(choices, last=4)
     assert result["flag/last_epoch"].tolist() == [0, 0, 0, 0, 1]
     assert result["flag/grid_edge"].tolist() == [0, 0, 1, 1, 1]
-    assert best.flags([{"alpha": 1.0}], last=0) == {}
+    assert best.compute_flags([{"alpha": 1.0}], last=0) == {}
     ratios = [{"ratio": r} for r in (0.2, 0.0, 1.0)]
     best.tensors["choice"] = torch.tensor([0, 1, 2, 0, 1])
-    assert best.flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
+    assert best.compute_flags(ratios, last=0)["flag/grid_edge"].tolist() == [0] * 5
 
 
 def updated(
@@ -213,7 +213,7 @@ def test_last_epoch_within_the_tolerance_is_chosen() -> None:
     assert chosen.metrics["base"].tolist() == chosen.state["w"].tolist() == [59.0, 52.0, 69.0]
     assert updated(BestCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
     # a later epoch that is nearly as good as the best one does not call for longer training
-    assert chosen.flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
+    assert chosen.compute_flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
 
 
 EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0, 60.0]]
@@ -222,10 +222,12 @@ EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0,
 def test_untrained_and_saturated_flags() -> None:
     """Epoch 0 was chosen; at least half of the epochs share the best value."""
     best = updated(BestCheckpoint(4, "base", None), EPOCHS)
-    flags = best.flags([{}], last=2)
+    flags = best.compute_flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
     assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]
-    flags = updated(best, [[70.0, 80.0, 70.0, 50.0], [60.0, 80.0, 60.0, 60.0]], 3).flags([{}], 4)
+    flags = updated(best, [[70.0, 80.0, 70.0, 50.0], [60.0, 80.0, 60.0, 60.0]], 3).compute_flags(
+        [{}], 4
+    )
     assert flags["flag/untrained"].tolist() == [0, 1, 0, 1]
     assert flags["flag/saturated"].tolist() == [0, 0, 0, 1]
 

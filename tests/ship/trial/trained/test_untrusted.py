@@ -65,6 +65,25 @@ def test_unusable_trained_files_are_one_line(
     assert mistake["words"] in str(refused.value)
 
 
+def test_error_tells_the_requested_seed_and_plugin_from_those_of_the_file(
+    tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither message says only "got"."""
+    write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
+    with pytest.raises(TrainedError) as raised:
+        ship.load_trained(tmp_path / SEED, 3, clip=clip)
+    message = "contains seed 0, but seed 3 was requested; pass the folder instead"
+    assert str(raised.value) == f"{tmp_path / SEED}: {message}"
+    write(tmp_path, *edited(sound, {"plugins": {"finetuner coop": "mine 1"}}))
+    plugins = {"finetuner coop": "mine 2"}
+    monkeypatch.setattr(trained, "find_plugin_identities", lambda *_: plugins)
+    with pytest.raises(TrainedError) as raised:
+        ship.load_trained(tmp_path, clip=clip)
+    fault = "was trained with finetuner coop of plugin 'mine 1', but the loaded plugin is 'mine 2'"
+    advice = "load the same plugin, or train again"
+    assert str(raised.value) == f"{tmp_path / MANIFEST}: {fault}; {advice}"
+
+
 def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
     """It could be an archive, whose code torch would execute."""
     (tmp_path / "evil.pt").write_bytes(b"x")
