@@ -20,7 +20,7 @@ _HOST_AND_PORT = re.compile(r"([^\s:/]+|\[[0-9a-fA-F:.]+\]):\d+")  # the host ma
 class UserError(ValueError):
     """An error that the user can fix. The command prints it without a traceback and exits with 2.
 
-    The exit code is 3 for errors that end a running study: StoreAway, StudyLost and RayLost.
+    The exit code is 3 for errors that end a running study: StoreUnavailable, StudyLost and RayLost.
     Passwords and tokens of addresses in the message are masked.
     """
 

@@ -34,7 +34,7 @@ class Estimate:
     n: int
 
 
-def scale_of(values: npt.ArrayLike) -> float:
+def compute_scale(values: npt.ArrayLike) -> float:
     """Return the largest absolute value, or 0 without values. ROUNDING is a fraction of it."""
     return float(np.abs(values).max(initial=0.0))
 
@@ -47,7 +47,7 @@ def remove_rounding_errors(differences: npt.ArrayLike, scale: float) -> Array:
 
     Args:
         differences: Differences or contrasts, of any shape.
-        scale: Scale of the values that were subtracted, see `scale_of`.
+        scale: Scale of the values that were subtracted, see `compute_scale`.
     """
     array = np.asarray(differences, dtype=np.float64)
     return np.where(np.abs(array) > ROUNDING * scale, array, 0.0)
@@ -58,12 +58,12 @@ def is_rounding(differences: npt.ArrayLike, scale: float) -> bool:
 
     Args:
         differences: Differences or contrasts, of any shape.
-        scale: Scale of the values that were subtracted, see `scale_of`.
+        scale: Scale of the values that were subtracted, see `compute_scale`.
     """
     return not remove_rounding_errors(differences, scale).any()
 
 
-def mean_interval(values: Sequence[float]) -> Estimate:
+def compute_mean_interval(values: Sequence[float]) -> Estimate:
     """Compute the mean and its two-sided 95% t-interval, mean ± t(0.975, n - 1) s / sqrt(n).
 
     `low` and `high` are None for a single value. They are also None for equal values, because
@@ -83,9 +83,9 @@ def mean_interval(values: Sequence[float]) -> Estimate:
         raise ValueError(f"need at least one value, all finite, got {list(values)}")
     deviations = array - mean
     std = math.sqrt(float(np.add.reduce(deviations * deviations)) / (n - 1)) if n > 1 else 0.0
-    if std <= ROUNDING * scale_of(array):
+    if std <= ROUNDING * compute_scale(array):
         return Estimate(mean, None, None, n)
-    half_width = critical(n - 1) * std / math.sqrt(n)
+    half_width = compute_t_critical(n - 1) * std / math.sqrt(n)
     return Estimate(mean, mean - half_width, mean + half_width, n)
 
 
@@ -95,7 +95,7 @@ def compute_percent_interval(values: Sequence[float]) -> Estimate:
     With m the mean and s the standard deviation, the logit of m/100 has the standard error
     s / (sqrt(n) m (1 - m/100)) by the delta method. The t-interval of the logit is mapped back to
     percentages. It is within 0 to 100, and its longer side is towards 50. `low` and `high` are None
-    if the mean is 0 or 100, which have no logit, or if `mean_interval` returns None for them.
+    if the mean is 0 or 100, which have no logit, or if those of `compute_mean_interval` are None.
 
     Args:
         values: At least one percentage, one per seed, all finite.
@@ -103,7 +103,7 @@ def compute_percent_interval(values: Sequence[float]) -> Estimate:
     Raises:
         ValueError: There are no values, or a value is not finite.
     """
-    estimate = mean_interval(values)
+    estimate = compute_mean_interval(values)
     proportion = estimate.mean / 100
     if estimate.high is None or not 0 < proportion < 1:
         return Estimate(estimate.mean, None, None, estimate.n)
@@ -114,7 +114,7 @@ def compute_percent_interval(values: Sequence[float]) -> Estimate:
     return Estimate(estimate.mean, low, high, estimate.n)
 
 
-def t_tail(statistic: float, freedom: int) -> float:
+def compute_t_tail(statistic: float, freedom: int) -> float:
     """Return the probability that Student's t exceeds a statistic.
 
     Args:
@@ -126,7 +126,7 @@ def t_tail(statistic: float, freedom: int) -> float:
     return float(special.stdtr(freedom, -statistic))
 
 
-def critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
+def compute_t_critical(freedom: int, alpha: float = 1 - CONFIDENCE) -> float:
     """Return the critical value of Student's t for a two-sided test.
 
     Args:

@@ -46,7 +46,7 @@ def make_line_printer(console: Console) -> Callable[[str], None]:
     return print_line
 
 
-class View:
+class ProgressView:
     """Display of trials and total progress: bars, and a line for each start and end of a trial.
 
     The cost of an update depends only on the number of running trials.

@@ -83,13 +83,13 @@ class Output:
             default_folder: Name of the default folder, which is in the working directory.
             write: Function that writes the files to a folder and returns their paths.
         """
-        from reports.render import FILE_WIDTH, print_report, report_text
+        from reports.render import FILE_WIDTH, format_report, print_report
 
         if self.formats:
             if self.out is not None:
                 write(self.out)
             width = self.width or FILE_WIDTH
-            texts = (report_text(format_, report, width) for format_ in self.formats)
+            texts = (format_report(format_, report, width) for format_ in self.formats)
             typer.echo("\n".join(texts), nl=False)
             return
         folder = self.out or Path.cwd() / default_folder

@@ -9,7 +9,7 @@ import typer
 
 from harness.command import INCOMPLETE, INTERRUPTED, USER_MISTAKE
 from harness.errors import ConfigError, Fault, RayLost, UserError
-from harness.store import StoreAway, StudyLost
+from harness.store import StoreUnavailable, StudyLost
 from harness.wording import mask_secrets
 from ship.architectures import BackboneError
 from ship.datasets import DatasetError
@@ -46,7 +46,7 @@ def print_user_errors() -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         exit_with(INTERRUPTED, f"interrupted: {RESUME_ADVICE}")
-    except (StudyLost, StoreAway, RayLost) as error:
+    except (StudyLost, StoreUnavailable, RayLost) as error:
         exit_with(INCOMPLETE, f"incomplete: {error}")
     except (UserError, BackboneError, DatasetError, PluginError) as error:
         exit_with(USER_MISTAKE, str(error))

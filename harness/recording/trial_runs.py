@@ -31,8 +31,8 @@ from harness.store import (
     Point,
     RunUpdate,
     State,
-    StoreAway,
     StoreError,
+    StoreUnavailable,
     Tag,
     format_param,
     format_seeds_csv,
@@ -200,7 +200,7 @@ class TrialRecorder:
             metrics: Final points of the run. Only test metrics' means over seeds are listed.
 
         Raises:
-            StoreAway: The store did not answer within the study's timeout.
+            StoreUnavailable: The store did not answer within the study's timeout.
         """
         configuration = run.work.configuration
         name = f"{self.study.name} {configuration.label}".strip()[:MAX_NAME]
@@ -213,7 +213,7 @@ class TrialRecorder:
         store = self.parent_run.store
         try:
             store.call(lambda: list_model(store.client, run.run_id, name, seeds, levels, means))
-        except StoreAway:
+        except StoreUnavailable:
             raise
         except StoreError as error:
             logger.warning(

@@ -23,7 +23,7 @@ from harness.store.controls import (
     control_levels,
     make_level_id,
 )
-from harness.store.errors import StoreAway, StoreError, retry_requests
+from harness.store.errors import StoreError, StoreUnavailable, retry_requests
 from harness.store.history import (
     RunHistory,
     RunRecord,

@@ -55,7 +55,7 @@ class NoAnswer(StoreError):
     """The store did not answer. The same call may succeed later."""
 
 
-class StoreAway(StoreError):
+class StoreUnavailable(StoreError):
     """The store did not answer within the study's timeout. Running the study again resumes it."""
 
 

@@ -13,7 +13,13 @@ from typing import TypeVar
 import tenacity
 
 from harness.machine import hold_lock, set_environment
-from harness.store.errors import FIRST_PAUSE, NoAnswer, StoreAway, retry_requests, wrap_errors
+from harness.store.errors import (
+    FIRST_PAUSE,
+    NoAnswer,
+    StoreUnavailable,
+    retry_requests,
+    wrap_errors,
+)
 from harness.store.lease import Lease, LeaseOwner, StudyBusy, Timing, fence_client, read_owner
 from harness.store.open import CLIENT_ENVIRONMENT, Store, open_store
 from harness.store.run_update import DRIVER_DIED, close_dead_runs
@@ -51,7 +57,7 @@ class StudyStore(Store):
             request: Function that makes idempotent requests to the store.
 
         Raises:
-            StoreAway: The store did not answer for `timeout` seconds, or until the study was
+            StoreUnavailable: The store did not answer for `timeout` seconds, or until the study was
                 stopped.
             StoreError: The store refuses a request.
         """
@@ -66,7 +72,7 @@ class StudyStore(Store):
             answer: T = retrying(super().call, request)
         except NoAnswer as error:
             wait = format_duration(time.monotonic() - self._away_since)
-            raise StoreAway(
+            raise StoreUnavailable(
                 f"{error}: gave up after {wait}. Run the same command to resume"
             ) from error
         if retrying.statistics["attempt_number"] > 1:
@@ -135,7 +141,7 @@ def lock_study(
 
     Raises:
         StudyBusy: Another driver runs the study.
-        StoreAway: The store did not answer for `timeout` seconds when the runs were closed.
+        StoreUnavailable: The store did not answer for `timeout` seconds when the runs were closed.
         StoreError: The store cannot be opened.
     """
     with set_environment(CLIENT_ENVIRONMENT), ExitStack() as stack:

@@ -108,8 +108,8 @@ def run_study(
             next four errors are subclasses.
         harness.planning.changes.StudyChanged: Configurations with results have changed, and
             `accept_changes` is False.
-        harness.store.StoreAway: The store did not answer for `store_timeout` seconds. Make the same
-            call again to resume the study.
+        harness.store.StoreUnavailable: The store did not answer for `store_timeout` seconds. Make
+            the same call again to resume the study.
         harness.store.StudyLost: Another driver has taken over the study.
         harness.errors.RayLost: Ray has died. Make the same call again to resume the study.
         ValueError: A backbone or dataset cannot be read.
@@ -263,7 +263,7 @@ class StudyRunner:
             self.store.close_dead_runs(store.INTERRUPTED)
             state = self._read_state()
             return replace(self._make_outcome(state), interrupted=True, ran=ran)
-        except store.StoreAway:
+        except store.StoreUnavailable:
             raise KeyboardInterrupt from None
 
     def _check_resources(self) -> None:
@@ -309,8 +309,8 @@ class StudyRunner:
             outcome = replace(self._make_outcome(state), ran=ran)
         except BaseException:
             # StudyLost: the run now belongs to another driver.
-            # StoreAway: the next driver will close the run.
-            with suppress(store.StudyLost, store.StoreAway):
+            # StoreUnavailable: the next driver will close the run.
+            with suppress(store.StudyLost, store.StoreUnavailable):
                 self.parent_run.end(State.INTERRUPTED)
             raise
         self.parent_run.end(outcome.state)

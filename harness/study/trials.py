@@ -10,7 +10,7 @@ from harness import planning, resources
 from harness.checkpoints import Storage, make_checkpoint_name
 from harness.errors import RayLost
 from harness.messages import FeatureKey
-from harness.progress import View, make_line_printer
+from harness.progress import ProgressView, make_line_printer
 from harness.recording import ParentRun, TrialRecorder
 from harness.study.features import check_plugins, collect_needs, open_encoder, prepare_features
 from harness.study.interrupts import Interrupts, SweepStopped
@@ -179,7 +179,7 @@ class TrialRunner:
         maker = planning.ConfigurationMaker(study, self._fingerprints)
         searcher = tuning.StudySearcher(study, plan, history, maker, max_concurrent, trials)
         n_ray_trials = len(trials) + plan.n_proposals  # a configuration may have several trials
-        view = View(self.options.console, n_seeds, n_ray_trials, live=not in_process)
+        view = ProgressView(self.options.console, n_seeds, n_ray_trials, live=not in_process)
         monitor = tuning.Monitor(
             searcher,
             TrialRecorder(self.parent_run, resolved_study, self._fingerprints),

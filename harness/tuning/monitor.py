@@ -12,7 +12,7 @@ from harness.config import StudyConfig
 from harness.errors import ClusterError, UserError
 from harness.messages import EPOCHS, MACHINE_LOAD
 from harness.planning import Work
-from harness.progress import View
+from harness.progress import ProgressView
 from harness.ray import Death, find_last_error, kill_worker, read_error_file
 from harness.recording import TrialRecorder
 from harness.store import INTERRUPTED, OBJECTIVE, Failure, State
@@ -51,7 +51,7 @@ class Monitor(tune.Callback):
 
     searcher: StudySearcher
     recorder: TrialRecorder
-    view: View
+    view: ProgressView
     study: StudyConfig
     check_interrupt: Callable[[], None]
     remove_checkpoint: Callable[[Work], None] = lambda work: None

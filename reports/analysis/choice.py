@@ -4,7 +4,7 @@ import numpy as np
 
 from harness.store import COMPLETE
 from reports import tables
-from reports.stats import compute_additive_residuals, is_rounding, scale_of
+from reports.stats import compute_additive_residuals, compute_scale, is_rounding
 from reports.study import Study
 
 MIN_SEEDS = 3  # with two seeds, the residuals of a configuration differ only in sign
@@ -48,8 +48,8 @@ def compute_choice_correlation(study: Study, metric: str) -> float | None:
     if n_configurations < 2 or n_seeds < MIN_SEEDS:
         return None
     test_noise, selection_noise = map(compute_additive_residuals, matrices)
-    if is_rounding(test_noise, scale_of(matrices[0])) or is_rounding(
-        selection_noise, scale_of(matrices[1])
+    if is_rounding(test_noise, compute_scale(matrices[0])) or is_rounding(
+        selection_noise, compute_scale(matrices[1])
     ):
         return None
     return float(

@@ -12,7 +12,7 @@ from reports.analysis.contrasts import Term, build_model
 from reports.analysis.design import Design, Unavailable, VariedFactor, make_design
 from reports.analysis.ped_anova import compute_ped_anova_shares
 from reports.cells import format_level
-from reports.stats import Estimate, adjust_by_holm, is_rounding, scale_of
+from reports.stats import Estimate, adjust_by_holm, compute_scale, is_rounding
 from reports.study import Study
 from reports.tables import compute_interval
 
@@ -111,7 +111,7 @@ def compute_importance(study: Study, metric: str) -> Importance:
             PED-ANOVA is undefined (see compute_ped_anova_shares).
     """
     design = make_design(study, metric)
-    if is_rounding(np.ptp(design.values, axis=0), scale_of(design.values)):
+    if is_rounding(np.ptp(design.values, axis=0), compute_scale(design.values)):
         raise Unavailable("all configurations have equal results under each seed")
     if len(design.factors) < 2:
         reason = f"only {design.factors[0].key} varies among finished configurations"

@@ -18,7 +18,14 @@ import numpy as np
 from reports.analysis.design import Design, VariedFactor
 from reports.cells import format_level
 from reports.formatting import format_number
-from reports.stats import ROUNDING, Array, compute_additive_residuals, is_rounding, scale_of, t_tail
+from reports.stats import (
+    ROUNDING,
+    Array,
+    compute_additive_residuals,
+    compute_scale,
+    compute_t_tail,
+    is_rounding,
+)
 from reports.tables import shorten_factor_names
 
 # Significance level of all tests together, which describe_uneven_noise divides equally among them.
@@ -84,7 +91,7 @@ def find_most_extreme(values: Array) -> ExtremeResult | None:
     n_rows, n_seeds = values.shape
     df = (n_rows - 1) * (n_seeds - 1)
     residuals = compute_additive_residuals(values)
-    if df < 2 or is_rounding(residuals, scale_of(values)):
+    if df < 2 or is_rounding(residuals, compute_scale(values)):
         return None
     row_index, seed_index = map(int, np.unravel_index(np.abs(residuals).argmax(), residuals.shape))
     # variance of a residual, as a fraction of the variance of the noise
@@ -96,7 +103,7 @@ def find_most_extreme(values: Array) -> ExtremeResult | None:
     # with two rows or two seeds, each residual occurs twice, with opposite signs
     n_candidates = n_rows * n_seeds // (2 if 2 in (n_rows, n_seeds) else 1)
     t = math.sqrt(scaled_square * (df - 1) / other_squares) if other_squares > 0 else math.inf
-    p = min(1.0, 2 * n_candidates * t_tail(t, df - 1))
+    p = min(1.0, 2 * n_candidates * compute_t_tail(t, df - 1))
     return ExtremeResult(row_index, seed_index, residual / relative_variance, p)
 
 
@@ -119,7 +126,7 @@ def measure_skewness(values: Array) -> Skewness | None:
 
     residuals = compute_additive_residuals(values)
     n_rows, n_seeds = values.shape
-    if min(n_rows, n_seeds) < 3 or is_rounding(residuals, scale_of(values)):
+    if min(n_rows, n_seeds) < 3 or is_rounding(residuals, compute_scale(values)):
         return None
     df = (n_rows - 1) * (n_seeds - 1)
     # sum of the cubed elements of the matrix that maps values to residuals
@@ -145,7 +152,7 @@ def find_noisiest_row(values: Array) -> NoisiestGroup | None:
     """
     n_rows, n_seeds = values.shape
     residuals = compute_additive_residuals(values)
-    if n_rows < 3 or n_seeds < 2 or is_rounding(residuals, scale_of(values)):
+    if n_rows < 3 or n_seeds < 2 or is_rounding(residuals, compute_scale(values)):
         return None
     squares = (residuals**2).sum(axis=1) * n_rows / (n_rows - 1)
     df = np.full(n_rows, n_seeds - 1.0)
@@ -172,7 +179,7 @@ def find_noisiest_level(values: Array, factor: VariedFactor) -> NoisiestGroup | 
         if len(level_values) > 1:
             squares[code] = (compute_additive_residuals(level_values) ** 2).sum()
             df[code] = (len(level_values) - 1) * (values.shape[1] - 1)
-    if is_rounding(np.sqrt(squares), scale_of(values)):
+    if is_rounding(np.sqrt(squares), compute_scale(values)):
         return None
     return _find_noisiest_group(squares, df, squares.sum() - squares, df.sum() - df)
 
@@ -302,7 +309,7 @@ def _format_level(design: Design, key: str, level: Any) -> str:
 
 def _find_distinct_rows(values: Array) -> list[int]:
     """Return the positions of rows that differ, beyond rounding, from every row before them."""
-    scale, distinct_rows = scale_of(values), [0]
+    scale, distinct_rows = compute_scale(values), [0]
     for row in range(1, len(values)):
         if (np.abs(values[distinct_rows] - values[row]).max(axis=1) > ROUNDING * scale).all():
             distinct_rows.append(row)

@@ -11,7 +11,7 @@ from typing import Any
 from harness.store import COMPLETE, PRUNED
 from reports import tables
 from reports.analysis.design import explain_incomparability, select_analyzed_study
-from reports.stats import Estimate, mean_interval
+from reports.stats import Estimate, compute_mean_interval
 from reports.study import History, Study
 from reports.tables import Group
 
@@ -97,7 +97,7 @@ def make_learning_curves(study: Study) -> Points:
         description = {"key": group.value.key, "label": label, "state": _summarize_state(group)}
         for index in range(max(map(len, group_curves), default=0)):
             evaluations = [curve[index] for curve in group_curves if index < len(curve)]
-            estimate = mean_interval([value for _, value in evaluations])
+            estimate = compute_mean_interval([value for _, value in evaluations])
             step = max(step for step, _ in evaluations)
             points.append({**description, "step": step, **make_interval_values("y", estimate)})
     return points

@@ -17,7 +17,7 @@ from typing import NamedTuple
 import numpy as np
 
 from reports.analysis.contrasts import ContrastModel, Term
-from reports.stats import Array, Estimate, critical, remove_rounding_errors, scale_of
+from reports.stats import Array, Estimate, compute_scale, compute_t_critical, remove_rounding_errors
 
 MIN_SEEDS_FOR_INTERVAL = 3  # the jackknife leaves one out, and an inner product needs two
 _ROUNDING_SHARE = 1e-12  # smaller fractions of a sum of squares count as rounding errors
@@ -31,7 +31,7 @@ def compute_term_contrasts(term: Term, values: Array) -> Array:
         values: Results, (..., S, R).
     """
     projected = np.moveaxis(np.tensordot(term.basis, values, axes=(0, -2)), 0, -2)
-    return remove_rounding_errors(projected, scale_of(values))
+    return remove_rounding_errors(projected, compute_scale(values))
 
 
 def compute_seed_products(values: Array, model: ContrastModel) -> Array:
@@ -45,7 +45,7 @@ def compute_seed_products(values: Array, model: ContrastModel) -> Array:
         One matrix per kind of vector: first the configurations' differences from the mean of all,
         then the residuals after all terms, then the contrasts of each of the T terms.
     """
-    scale = scale_of(values)
+    scale = compute_scale(values)
     centered = remove_rounding_errors(values - values.mean(axis=0), scale)
     residuals = remove_rounding_errors(values - model.span @ (model.span.T @ values), scale)
     contrasts = [compute_term_contrasts(term, values) for term in model.terms]
@@ -87,7 +87,7 @@ def compute_share_of_variance(part: Array, total: Array) -> Estimate | None:
     jackknife_shares = [value for value in shares if value is not None]
     if len(jackknife_shares) < n:
         return Estimate(_clip_to_percent(share), None, None, n)
-    half_width = critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
+    half_width = compute_t_critical(n - 1) * math.sqrt((n - 1) * float(np.var(jackknife_shares)))
     low, high = share - half_width, share + half_width
     return Estimate(_clip_to_percent(share), _clip_to_percent(low), _clip_to_percent(high), n)
 

@@ -5,6 +5,7 @@ This package handles widths, escaping, rounding and files. It computes no statis
 
 from reports.render.files import (
     FILE_WIDTH,
+    format_report,
     is_page_of,
     make_file_name,
     make_overview_files,
@@ -13,7 +14,6 @@ from reports.render.files import (
     make_publication,
     make_report_files,
     print_report,
-    report_text,
     write_files,
     write_report,
 )

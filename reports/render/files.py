@@ -41,7 +41,7 @@ MAX_PRINTED_ROWS = 100  # maximum number of rows of a table in a terminal
 _STAMP_CHARACTERS = 1000  # characters at the start of a page that contain its stamp
 
 
-def report_text(form: str, report: Report | PairedReport, width: int = FILE_WIDTH) -> str:
+def format_report(form: str, report: Report | PairedReport, width: int = FILE_WIDTH) -> str:
     """Return a report as text.
 
     Args:
@@ -144,9 +144,9 @@ def make_report_files(report: Report, *, every_figure: bool = False) -> dict[str
             stem = f"{name}-{make_file_name(chart.name)}"
             files |= {f"{stem}.{kind}": data for kind, data in render_chart(chart).items()}
     texts = {
-        f"{name}.txt": report_text("terminal", report),
-        f"{name}.md": report_text("markdown", report),
-        f"{name}.tex": report_text("latex", report),
+        f"{name}.txt": format_report("terminal", report),
+        f"{name}.md": format_report("markdown", report),
+        f"{name}.tex": format_report("latex", report),
         **{f"{name}-{make_file_name(table.name)}.csv": format_csv(table) for table in tables},
         f"{name}-estimates.csv": escape_formulas(make_estimates_frame(tables)).write_csv(),
         f"{name}-rows.csv": escape_formulas(study.rows).write_csv(),
@@ -164,9 +164,9 @@ def make_paired_files(report: PairedReport) -> dict[str, bytes]:
     """
     name = make_paired_name(report.paired.first.name, report.paired.second.name)
     texts = {
-        f"{name}.txt": report_text("terminal", report),
-        f"{name}.md": report_text("markdown", report),
-        f"{name}.tex": report_text("latex", report),
+        f"{name}.txt": format_report("terminal", report),
+        f"{name}.md": format_report("markdown", report),
+        f"{name}.tex": format_report("latex", report),
         **{f"{name}-{table.name}.csv": format_csv(table) for table in report.all_tables},
         f"{name}.html": render_paired_page(report),
     }
@@ -287,5 +287,5 @@ def make_publication(report: Report) -> Publication:
 def _make_run_note(report: Report) -> str:
     """Return the description, the answer and the main table as Markdown."""
     main_report = replace(report, tables=report.main_tables[:1], factor_tables=())
-    text, description = report_text("markdown", main_report), report.study.description
+    text, description = format_report("markdown", main_report), report.study.description
     return f"{description}\n\n{text}" if description else text

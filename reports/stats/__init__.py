@@ -13,13 +13,13 @@ from harness.intervals import (
     ROUNDING,
     Array,
     Estimate,
+    compute_mean_interval,
     compute_percent_interval,
-    critical,
+    compute_scale,
+    compute_t_critical,
+    compute_t_tail,
     is_rounding,
-    mean_interval,
     remove_rounding_errors,
-    scale_of,
-    t_tail,
 )
 from reports.stats.classes import (
     DRAWS,

@@ -12,7 +12,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from harness.intervals import CONFIDENCE, Array, Estimate, critical
+from harness.intervals import CONFIDENCE, Array, Estimate, compute_t_critical
 
 DRAWS = 1_000  # bootstrap samples
 MIN_CLASSES = 10  # with fewer classes, resampling them is not informative
@@ -83,7 +83,7 @@ def _compute_widening(k: int) -> float:
     from scipy import special
 
     normal = -float(special.ndtri((1 - CONFIDENCE) / 2))
-    return critical(k - 1) / normal * math.sqrt(k / (k - 1))
+    return compute_t_critical(k - 1) / normal * math.sqrt(k / (k - 1))
 
 
 @lru_cache(maxsize=16)

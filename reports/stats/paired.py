@@ -10,10 +10,10 @@ import numpy as np
 from harness.intervals import (
     ROUNDING,
     Estimate,
-    mean_interval,
+    compute_mean_interval,
+    compute_scale,
+    compute_t_tail,
     remove_rounding_errors,
-    scale_of,
-    t_tail,
 )
 from reports.stats.power import compute_minimum_detectable, estimate_further_pairs
 
@@ -129,9 +129,9 @@ def compare_paired(values: Mapping[int, float], baseline: Mapping[int, float]) -
     seeds = sorted(values.keys() & baseline.keys())
     if not seeds:
         return None
-    scale = scale_of([(values[s], baseline[s]) for s in seeds])
+    scale = compute_scale([(values[s], baseline[s]) for s in seeds])
     differences = remove_rounding_errors([values[s] - baseline[s] for s in seeds], scale)
-    estimate = mean_interval(list(differences))
+    estimate = compute_mean_interval(list(differences))
     n = len(seeds)
     if n == 1:
         return Compared(estimate)
@@ -147,7 +147,7 @@ def compute_one_sample_p(values: Sequence[float]) -> float | None:
 
     Return None for a single value, or if all values are equal.
     """
-    if mean_interval(values).low is None:
+    if compute_mean_interval(values).low is None:
         return None
     return _compute_t_test_p(
         abs(float(np.mean(values))), float(np.std(values, ddof=1)), len(values)
@@ -163,7 +163,7 @@ def _compute_t_test_p(distance: float, std: float, n: int) -> float:
         std: Standard deviation of the values.
         n: Number of values.
     """
-    return min(1.0, 2 * t_tail(distance / (std / math.sqrt(n)), n - 1))
+    return min(1.0, 2 * compute_t_tail(distance / (std / math.sqrt(n)), n - 1))
 
 
 def adjust_by_holm(p_values: Sequence[float | None]) -> list[float | None]:
@@ -283,4 +283,4 @@ def _compute_within_p(comparison: Compared, effect: float) -> float | None:
         return None
     n = comparison.difference.n
     distance = effect - abs(comparison.difference.mean)
-    return t_tail(distance / (comparison.std / math.sqrt(n)), n - 1)
+    return compute_t_tail(distance / (comparison.std / math.sqrt(n)), n - 1)

@@ -3,7 +3,7 @@
 import math
 from functools import cache
 
-from harness.intervals import CONFIDENCE, critical
+from harness.intervals import CONFIDENCE, compute_t_critical
 
 POWER = 0.80
 # Confidence of the standard deviation's interval in estimate_further_pairs.
@@ -43,7 +43,7 @@ def _find_noncentrality(df: int, alpha: float) -> float:
     """Return the noncentrality at which a two-sided t-test at level alpha has 80% power."""
     from scipy import special
 
-    critical_t = critical(df, alpha)
+    critical_t = compute_t_critical(df, alpha)
     if critical_t > MAX_CRITICAL:
         # The numerator's standard deviation of 1 is negligible here, so the power is the
         # probability that chi-squared / df is below (noncentrality / critical_t) ** 2.
@@ -117,7 +117,7 @@ def _has_power(n: int, mean: float, std: float, effect: float, family: int) -> b
     root = math.sqrt(n) / std
     if mean > effect:
         return (mean - effect) * root >= _find_noncentrality(n - 1, (1 - CONFIDENCE) / family)
-    critical_t = critical(n - 1)
+    critical_t = compute_t_critical(n - 1)
     # Probability that one of the two one-sided tests fails: nearly the sum of their probabilities,
     # because both hardly ever fail together.
     miss_probability = sum(

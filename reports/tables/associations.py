@@ -161,7 +161,7 @@ class _Trend(NamedTuple):
     @property
     def rho(self) -> Estimate:
         """Mean correlation over seeds, with its interval clipped to [-1, 1]."""
-        estimate = stats.mean_interval([response.rho for response in self.responses])
+        estimate = stats.compute_mean_interval([response.rho for response in self.responses])
         if estimate.low is None or estimate.high is None:
             return estimate
         return Estimate(estimate.mean, max(estimate.low, -1.0), min(estimate.high, 1.0), estimate.n)
@@ -207,7 +207,7 @@ def make_response_tables(study: Study, metric: str) -> list[Table]:
         Column(
             "slope",
             f"{heading} per SD",
-            lambda trend: Value(stats.mean_interval(trend.slopes), signed=True),
+            lambda trend: Value(stats.compute_mean_interval(trend.slopes), signed=True),
         ),
         Column("p", "Holm p", lambda trend: make_optional_cell(PValue, trend.p), drop=1),
     ]
@@ -247,4 +247,4 @@ def _compute_responses_by_seed(study: Study, measure: Measure, metric: str) -> l
 
 def _is_constant(values: Array) -> bool:
     """Return True if the values differ by no more than the rounding errors of fp32."""
-    return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.scale_of(values))
+    return bool(np.ptp(values) <= stats.MEASURED_ROUNDING * stats.compute_scale(values))

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from harness.store import COMPETING
 from reports.formatting import join_names
-from reports.stats import Compared, Estimate, compare_paired, is_rounding, scale_of
+from reports.stats import Compared, Estimate, compare_paired, compute_scale, is_rounding
 from reports.study import Study
 from reports.tables.controls import compare_with_control, find_controls_by_configuration
 from reports.tables.group import Group, mean
@@ -61,7 +61,7 @@ def find_ties(scores: Sequence[float]) -> list[bool]:
     Args:
         scores: Scores, the best one first.
     """
-    scale = scale_of(scores)
+    scale = compute_scale(scores)
     return [is_rounding(scores[0] - score, scale) for score in scores]
 
 

@@ -9,7 +9,7 @@ from typing import Literal
 from harness.store import COMPETING, SEPARATE_FACTORS
 from reports import stats
 from reports.cells import Column
-from reports.stats import Compared, is_rounding, scale_of
+from reports.stats import Compared, compute_scale, is_rounding
 from reports.study import Study, get_metric_heading
 from reports.tables.controls import find_controls_by_configuration, get_factors_of_control
 from reports.tables.group import Group, PairKey, average_strata_by_seed
@@ -211,9 +211,11 @@ class Family:
             [*results[key], *baseline_results[key]]
             for key in results.keys() & baseline_results.keys()
         ]
-        return bool(compared_values) and all(
-            is_rounding(max(values) - min(values), scale_of(values)) for values in compared_values
-        )
+        ranges_are_rounding = [
+            is_rounding(max(values) - min(values), compute_scale(values))
+            for values in compared_values
+        ]
+        return bool(ranges_are_rounding) and all(ranges_are_rounding)
 
     @cached_property
     def _reads_answers(self) -> bool:

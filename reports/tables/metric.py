@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from harness.store import CUSTOM, QUALITY
 from reports.errors import ReportError
-from reports.stats import Estimate, compute_percent_interval, mean_interval
+from reports.stats import Estimate, compute_mean_interval, compute_percent_interval
 from reports.study import Study
 
 
@@ -160,7 +160,7 @@ def compute_interval(metric: str, values: Sequence[float]) -> Estimate:
         metric: Name of the metric, without "test/" or "selection/".
         values: Values of the metric, one per seed.
     """
-    return compute_percent_interval(values) if is_percent(metric) else mean_interval(values)
+    return compute_percent_interval(values) if is_percent(metric) else compute_mean_interval(values)
 
 
 def get_decimals(study: Study, metric: str) -> int:

@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 
 from harness.store import ConfigurationRecord
 from reports.cells import Cell, Column, Counts, Quantity, Table, Text, Value, format_level
-from reports.stats import Estimate, mean_interval
+from reports.stats import Estimate, compute_mean_interval
 from reports.study import Study
 from reports.tables.annotated_tables import make_plain_table
 from reports.tables.group import Group
@@ -90,7 +90,7 @@ class _Comparison(NamedTuple):
     def difference(self, metric: str) -> Estimate:
         """Return this study's mean minus the published value, with an interval over seeds."""
         published = self.published_value(metric)
-        return mean_interval([value - published for value in self.values(metric)])
+        return compute_mean_interval([value - published for value in self.values(metric)])
 
 
 def make_published_table(study: Study) -> Table:

@@ -10,7 +10,7 @@ from typing import Any
 from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import FINETUNERS
-from ship.finetuners.tune import BatchedFinetuner
+from ship.finetuners.batched import BatchedFinetuner
 from ship.generators import Synthesizer
 from ship.tasks import Task
 

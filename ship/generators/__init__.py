@@ -11,7 +11,7 @@ from typing import Any
 from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.source import FeatureSource, MixedWithReal, Sample, Synthesizer
 from ship.tasks import Task
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ship.clip import FrozenCLIP
 from ship.configs.generators import WGANConfig
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.vae import PromptDecoder
 from ship.methods import Draw, Features, Generator, Labels, Linear, Noise, Rng
 from ship.seeds import SeedRng

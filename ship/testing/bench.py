@@ -13,7 +13,7 @@ from ship.clip import FrozenCLIP, encode_classes
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import build_finetuner
 from ship.generators import Synthesizer, build_generator
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.protocols import build_protocol
 from ship.registry import PROPAGATED_EXCEPTIONS, format_error

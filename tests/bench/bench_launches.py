@@ -19,8 +19,8 @@ from rich.table import Table
 from ship.architectures import Precision
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
+from ship.finetuners.batched import BatchedFinetuner
 from ship.finetuners.prompts import CoOp
-from ship.finetuners.tune import BatchedFinetuner
 from ship.trial.selection import evaluate_choices
 from tests.bench.steps import Sizes, Steps
 from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, explain_absence

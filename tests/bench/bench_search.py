@@ -13,7 +13,7 @@ from pathlib import Path
 
 from harness.config import load_study
 from harness.planning import Fingerprints
-from reports.stats import mean_interval
+from reports.stats import compute_mean_interval
 from tests.bench.idle_method import make_idle_method
 from tests.bench.markdown import format_table
 from tests.harness.tuning.searchers import searcher_of
@@ -78,7 +78,7 @@ def compare(repeats: int) -> list[Row]:
 
 def _format_mean(values: Sequence[int]) -> str:
     """Return a mean with its 95% interval, if there is one."""
-    estimate = mean_interval([float(value) for value in values])
+    estimate = compute_mean_interval([float(value) for value in values])
     if estimate.low is None or estimate.high is None:
         return f"{estimate.mean:.1f}"
     return f"{estimate.mean:.1f} [{estimate.low:.1f}, {estimate.high:.1f}]"

@@ -22,9 +22,9 @@ from reports.stats import (
     adjust_by_holm,
     compare_paired,
     compute_interval_over_classes,
+    compute_mean_interval,
     compute_rank_correlation,
     is_significant,
-    mean_interval,
     resample_accuracy,
 )
 from tests.bench.noise import LOSS, RARE, SD, Array, Shape
@@ -160,7 +160,7 @@ def measure_best_of_ten(correlation: float, seeds: int, studies: int, seed: int)
     independent = rng.normal(0, SD, test.shape)
     selection = correlation * test + math.sqrt(1 - correlation**2) * independent
     best = selection.mean(axis=2).argmax(axis=1)
-    lows = [mean_interval(row).low for row in test[np.arange(studies), best].tolist()]
+    lows = [compute_mean_interval(row).low for row in test[np.arange(studies), best].tolist()]
     return float(np.mean([low is not None and low > 0 for low in lows]))
 
 

@@ -8,10 +8,10 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.configs.generators import PromptVAEConfig
+from ship.finetuners.batched import BatchedFinetuner
 from ship.finetuners.prompts import CoOp
-from ship.finetuners.tune import BatchedFinetuner
 from ship.generators import Synthesizer
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.vae import PromptVAE
 from ship.protocols import Protocol, build_protocol
 from ship.subsets import FeatureSet

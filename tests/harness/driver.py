@@ -26,7 +26,7 @@ from harness.errors import RayLost, UserError
 from harness.progress import SteadyConsole
 from harness.ray import session
 from harness.store import Publication
-from harness.store.errors import StoreAway
+from harness.store.errors import StoreUnavailable
 from harness.store.lease import StudyLost, Timing
 from harness.store.study_store import STORE_TIMEOUT
 from harness.study.run import StudyOutcome, run_study
@@ -126,7 +126,7 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
             ),
         )
-    except (StudyLost, StoreAway, RayLost) as error:
+    except (StudyLost, StoreUnavailable, RayLost) as error:
         print(error, flush=True)
         return 3
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from harness.errors import UserError
 from harness.planning.configurations import make_label
-from harness.progress import View, make_line_printer, show_progress
+from harness.progress import ProgressView, make_line_printer, show_progress
 from harness.store import State
 from harness.store.errors import StoreError
 
@@ -26,7 +26,7 @@ def make_console(terminal: bool) -> tuple[Console, io.StringIO]:
 def shown(terminal: bool) -> str:
     """Show three trials (one complete, one failed, one running) and another line."""
     console, out = make_console(terminal)
-    view = View(console, 6, 3)
+    view = ProgressView(console, 6, 3)
     with view.bars:
         for name in ("one", "two", CLEAR):
             view.start(name, make_label({"n_ctx": name}), 2)

@@ -17,7 +17,7 @@ from harness.device import find_gpu_fault
 from harness.errors import UserError
 from harness.planning.changes import ADVICE, StaleRows, refuse_changes
 from harness.removed import REMOVED
-from harness.store.errors import StoreAway
+from harness.store.errors import StoreUnavailable
 from harness.store.lease import StudyLost
 from harness.study.run import StudyOutcome
 from reports.errors import ReportError
@@ -88,7 +88,7 @@ def test_a_report_that_cannot_be_written_is_one_line(
         (UserError("no such store"), 2, "no such store\n"),
         (BackboneError("no such tower"), 2, "no such tower\n"),
         # no mistake: a job that is run again on this code finishes the study
-        (StoreAway("http://me:geheim@host: no answer"), 3,
+        (StoreUnavailable("http://me:geheim@host: no answer"), 3,
          "incomplete: http://***@host: no answer\n"),
         (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
         (KeyboardInterrupt(), 130, "interrupted: run the same command to resume\n"),

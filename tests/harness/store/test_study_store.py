@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.store import State, Tag
 from harness.store import study_store as module
-from harness.store.errors import StoreAway, StoreError
+from harness.store.errors import StoreError, StoreUnavailable
 from harness.store.run_update import Point, RunUpdate, close_dead_runs
 from harness.store.study_store import StudyStore
 from tests.harness.flaky import FakeStore, FlakyClient, study_store
@@ -101,7 +101,7 @@ def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
 def test_store_timeout_ends_the_study() -> None:
     """The line has no password, and later writes do not wait again."""
     store, lines, run_id = away(timeout=0.2)
-    with pytest.raises(StoreAway) as raised:
+    with pytest.raises(StoreUnavailable) as raised:
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
         "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
@@ -110,7 +110,7 @@ def test_store_timeout_ends_the_study() -> None:
     assert len(lines) == 1
     calls = len(store.client.calls)  # type: ignore[attr-defined]
     for _ in range(2):
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             store.write(RunUpdate(run_id=run_id, state=State.INTERRUPTED))
     assert len(store.client.calls) - calls == 2  # type: ignore[attr-defined]
     store.client.fates = iter(["before"])  # type: ignore[attr-defined]
@@ -122,7 +122,7 @@ def test_stopped_study_does_not_wait() -> None:
     """An interrupt ends the wait before the timeout."""
     began = time.monotonic()
     store, lines, run_id = away(is_stopped=lambda: time.monotonic() - began > 0.2)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1

@@ -17,7 +17,7 @@ from reports.render import format_csv, format_tables_as_markdown
 from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import BatchedFinetuner
+from ship.finetuners.batched import BatchedFinetuner
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.harness.conftest import Bench
 from tests.harness.fakes import fake_images, make_study

@@ -15,7 +15,7 @@ from rich.console import Console
 
 from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
-from harness.store.errors import StoreAway
+from harness.store.errors import StoreUnavailable
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study, sleepy
 from tests.harness.same_table import assert_same_table
@@ -105,7 +105,7 @@ def test_study_ends_after_the_store_timeout(
     study, console = make_study(), Console(file=io.StringIO(), width=300)
     with monkeypatch.context() as patch:
         Outage(patch, method, call, 600.0)
-        with pytest.raises(StoreAway, match="Run the same command to resume"):
+        with pytest.raises(StoreUnavailable, match="Run the same command to resume"):
             bench.run(study, store_timeout=1.0, console=console)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("/3] complete") == 1  # what is not recorded is not shown

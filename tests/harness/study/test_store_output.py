@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from harness.store import CORRECT_FILE, SEEDS_CSV
-from harness.store.errors import StoreAway
+from harness.store.errors import StoreUnavailable
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.study.drivers import HERE, Driver
@@ -20,7 +20,7 @@ def test_study_waits_for_server_that_cannot_store_files(
     """No run is COMPLETE without its files; once the folder is fixed, the study resumes."""
     (tmp_path / "file").touch()
     bench = served(tmp_path / "file" / "inside")
-    with pytest.raises(StoreAway, match="too many 500 error"):
+    with pytest.raises(StoreUnavailable, match="too many 500 error"):
         bench.run(make_study(), store_timeout=2.0)
     assert "COMPLETE" not in bench.states()
     (tmp_path / "file").unlink()

@@ -17,7 +17,7 @@ from harness.checkpoints import StorageError
 from harness.cli.run import FinalReport
 from harness.config.factor import Factor
 from harness.planning import Fingerprints, Plan
-from harness.store.errors import StoreAway, StoreError
+from harness.store.errors import StoreError, StoreUnavailable
 from harness.study import run as study_run
 from reports.study.load import load_records
 from tests.case_files import load_cases
@@ -297,12 +297,12 @@ def test_store_outage_at_the_end_leaves_nothing_running(
         return plain.extract(*args)
 
     def away(*_: Any, **__: Any) -> None:
-        raise StoreAway("no answer")
+        raise StoreUnavailable("no answer")
 
     plain = bench.method
     with monkeypatch.context() as patch:
         patch.setattr(study_run.StudyRunner, "_make_outcome", away)
-        with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
+        with pytest.raises(KeyboardInterrupt if interrupted else StoreUnavailable):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
     assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"

@@ -7,7 +7,7 @@ import pytest
 
 from reports.cells import Table
 from reports.render import format_csv, format_tables_as_latex, format_tables_as_markdown
-from reports.render.files import report_text
+from reports.render.files import format_report
 from reports.report import make_report
 from tests.case_files import load_cases
 from tests.reports import cases
@@ -68,4 +68,4 @@ def test_reports_equal_the_golden_files(name: str) -> None:
             for key in [key for key in run.metrics if case["without_metrics"] in key]:
                 del run.metrics[key]
     report = make_report(builder.make_study(), **case.get("report", {}))
-    check_golden(GOLDEN / f"reports/{name}.md", report_text("markdown", report))
+    check_golden(GOLDEN / f"reports/{name}.md", format_report("markdown", report))

@@ -10,7 +10,7 @@ from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.charts import adapt_style_to_page, make_study_charts, to_safe_json
 from reports.errors import ReportError
 from reports.render import format_tables_as_latex
-from reports.render.files import make_report_files, report_text
+from reports.render.files import format_report, make_report_files
 from reports.render.markup import escape_markdown
 from reports.render.page import render_report_page, render_table
 from reports.render.spreadsheet import format_csv
@@ -53,7 +53,7 @@ def test_no_cell_of_a_csv_is_a_formula() -> None:
     texts = [
         data.decode() for name, data in make_report_files(report).items() if name.endswith(".csv")
     ]
-    texts += [report_text("csv", report)]
+    texts += [format_report("csv", report)]
     texts += [format_csv(make_table("x", heading=formula)) for formula in FORMULAS]
     cells = {cell for text in texts for row in csv.reader(io.StringIO(text)) for cell in row}
     assert {f"'{formula}" for formula in FORMULAS} <= cells

@@ -15,10 +15,10 @@ from reports.cells import Column, Counts, Row, Table, Text, Value
 from reports.errors import ReportError
 from reports.formatting import format_p
 from reports.render.files import (
+    format_report,
     is_page_of,
     make_publication,
     print_report,
-    report_text,
     write_files,
 )
 from reports.render.markup import escape_latex, format_tables_as_latex
@@ -73,7 +73,7 @@ def test_a_terminal_has_the_first_rows_of_a_long_table(
     print_report(report, "the end")
     printed = " ".join(capsys.readouterr().out.split())
     assert "the first 2 of 5 rows; the page has more" in printed
-    assert "the page has more" not in report_text("terminal", report)
+    assert "the page has more" not in format_report("terminal", report)
 
 
 def test_a_folder_without_all_files_has_no_page(tmp_path: Path) -> None:

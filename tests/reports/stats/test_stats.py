@@ -13,12 +13,12 @@ from reports.stats import (
     adjust_by_holm,
     compare_paired,
     compute_group_association,
+    compute_mean_interval,
     compute_minimum_detectable,
     compute_one_sample_p,
     compute_percent_interval,
     compute_rank_correlation,
     compute_spearman_rho,
-    mean_interval,
 )
 
 percent = st.floats(0, 100, allow_nan=False)
@@ -29,7 +29,7 @@ by_seed = st.dictionaries(st.integers(0, 15), percent, min_size=1, max_size=12)
 @given(st.lists(percent, min_size=2, max_size=12))
 def test_interval_agrees_with_scipy(values: Sequence[float]) -> None:
     """The t-interval equals SciPy's and contains its mean."""
-    estimate = mean_interval(values)
+    estimate = compute_mean_interval(values)
     sem = reference.sem(values)
     assert estimate.mean == pytest.approx(sum(values) / len(values))
     if np.std(values, ddof=1) <= 1e-9 * max(map(abs, values)):
@@ -68,7 +68,7 @@ def test_percent_interval_stays_on_the_scale(values: Sequence[float]) -> None:
 def test_interval_rejects_empty_and_non_finite_samples(values: Sequence[float]) -> None:
     """The sample raises an error, so that no table contains NaN."""
     with pytest.raises(ValueError, match="at least one value, all finite"):
-        mean_interval(values)
+        compute_mean_interval(values)
 
 
 @given(by_seed, by_seed)

@@ -13,14 +13,14 @@ from reports.stats import (
     Verdict,
     add_verdicts,
     compare_paired,
-    critical,
+    compute_t_critical,
 )
 from reports.stats.power import _find_further, estimate_further_pairs
 
 
 def make_difference(mean: float, half: float, n: int = 10) -> Compared:
     """Return a difference whose interval has this half-width."""
-    std = half / critical(n - 1) * n**0.5
+    std = half / compute_t_critical(n - 1) * n**0.5
     return Compared(Estimate(mean, mean - half, mean + half, n), std)
 
 
@@ -85,9 +85,9 @@ def test_further_seeds_lead_to_a_verdict_with_80_percent_power(
     means = differences.mean(axis=1)
     errors = differences.std(axis=1, ddof=1) / pairs**0.5
     if verdict is Verdict.EQUIVALENT:
-        has_verdict = np.abs(means) + critical(pairs - 1) * errors < 1
+        has_verdict = np.abs(means) + compute_t_critical(pairs - 1) * errors < 1
     else:  # Holm's first step
-        has_verdict = means - critical(pairs - 1, 0.05 / family) * errors > 1
+        has_verdict = means - compute_t_critical(pairs - 1, 0.05 / family) * errors > 1
     assert 0.77 < has_verdict.mean() < 0.88
 
 
@@ -95,7 +95,9 @@ def test_the_range_of_further_seeds_narrows_with_more_seeds() -> None:
     """The standard deviation over few seeds is uncertain."""
     ratios = []
     for n in (3, 5, 20):
-        (comparison,) = add_verdicts([make_difference(0.4, 2.0 * critical(n - 1) / n**0.5, n)], 1.0)
+        (comparison,) = add_verdicts(
+            [make_difference(0.4, 2.0 * compute_t_critical(n - 1) / n**0.5, n)], 1.0
+        )
         assert comparison.more_seeds is not None
         fewest, most = comparison.more_seeds
         ratios.append((n + most) / (n + fewest))

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from harness.store import read_runs, require_store
 from harness.store.errors import StoreError
 from reports.errors import ReportError
-from reports.render import report_text
+from reports.render import format_report
 from reports.report import make_report
 from reports.study import load_records
 from tests.reports.builder import StoreBuilder, make_scores
@@ -48,7 +48,7 @@ def check_report_or_error(path: Path) -> bool:
     runs = report.study.rows["run_id"].drop_nulls().unique().to_list()
     report.study.histories.load(f"selection/{report.study.objective}", runs)
     for form in ("terminal", "markdown", "latex", "csv"):
-        report_text(form, report).encode()
+        format_report(form, report).encode()
     return True
 
 

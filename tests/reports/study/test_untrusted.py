@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from harness.store import PROTOCOLS, Run, Tag
 from reports.errors import ReportError
-from reports.render.files import make_file_name, report_text, write_report
+from reports.render.files import format_report, make_file_name, write_report
 from reports.report import make_report
 from reports.study.load import build_study_from_runs
 from tests.reports.builder import StoreBuilder, make_scores
@@ -50,7 +50,7 @@ def test_a_page_has_no_element_from_a_text() -> None:
 
 def test_a_terminal_shows_markup_as_text() -> None:
     """Rich's markup and emoji codes are shown as text, and control characters are escaped."""
-    text = report_text("terminal", make_report(make_hostile_study().make_study()))
+    text = format_report("terminal", make_report(make_hostile_study().make_study()))
     for markup in ("[bold]x[/bold]", "[/red]", ":cat:"):
         assert markup in text
     assert text.replace("\n", "").isprintable()
@@ -110,7 +110,7 @@ def check_report_or_error(edits: list[tuple[int, str, str]]) -> None:
         assert "\n" not in str(error)
         return
     for output_format in ("terminal", "markdown", "latex", "csv"):
-        report_text(output_format, report).encode()
+        format_report(output_format, report).encode()
 
 
 _EDITS = st.lists(st.tuples(st.integers(0, 3), _TAGS, _TEXTS), min_size=1, max_size=2)

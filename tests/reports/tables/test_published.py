@@ -8,10 +8,10 @@ import pytest
 from reports.cells import Quantity, Table, Text
 from reports.render import (
     format_csv,
+    format_report,
     format_tables_as_latex,
     format_tables_as_markdown,
     make_report_files,
-    report_text,
 )
 from reports.report import make_report
 from reports.tables import make_published_table
@@ -61,7 +61,7 @@ def test_results_that_cannot_be_compared_have_a_note(constants: dict[str, str], 
     report = make_report(study, published=True)
     assert "no result that can be compared" in format_tables_as_markdown(report.all_tables)
     assert "no result that can be compared" in format_tables_as_latex(report.all_tables)
-    assert "no result that can be compared" in " ".join(report_text("terminal", report).split())
+    assert "no result that can be compared" in " ".join(format_report("terminal", report).split())
     assert format_csv(table).count("\n") == 1
     (page,) = (c for name, c in make_report_files(report).items() if name.endswith(".html"))
     assert b"no result that can be compared" in page

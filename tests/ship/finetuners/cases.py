@@ -6,7 +6,7 @@ from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig
 from ship.finetuners import FINETUNERS, BatchedFinetuner, build_finetuner
 from ship.generators import Synthesizer
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.gaussians import GaussianText
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig

@@ -10,7 +10,7 @@ from torch.optim import SGD, Adam, AdamW
 from torch.utils.data import DataLoader
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import BatchedFinetuner
+from ship.finetuners.batched import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.tasks import Task
 from tests.case_files import load_cases

@@ -10,7 +10,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import GaussianTextConfig, RealImagesConfig
 from ship.generators import GENERATORS, MixedWithReal, Synthesizer, build_generator
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.gaussians import (
     GaussianText,
     compute_modality_shift,

@@ -9,7 +9,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import KnnGaussianConfig
 from ship.generators import gaussians
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.gaussians import (
     KnnGaussian,
     compute_modality_shift,

@@ -11,7 +11,7 @@ from torch import Tensor
 from ship.clip import FrozenCLIP
 from ship.configs.generators import PromptVAEConfig
 from ship.generators import GENERATORS, build_generator
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.vae import VAE
 from ship.seeds import SeedRng
 from ship.state import strip_prefix

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import BatchedFinetuner
-from ship.generators.fit import BatchedGenerator
+from ship.finetuners.batched import BatchedFinetuner
+from ship.generators.batched import BatchedGenerator
 from ship.state import Checkpoint
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial

@@ -14,7 +14,7 @@ import torch
 from ship.clip import FrozenCLIP
 from ship.finetuners.adapters import TipAdapterF
 from ship.finetuners.prompts import CoOp
-from ship.generators.fit import BatchedGenerator
+from ship.generators.batched import BatchedGenerator
 from ship.generators.wgan import BatchedWGAN
 from ship.state import Checkpoint, CheckpointError
 from ship.subsets import FeatureSet

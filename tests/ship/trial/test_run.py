@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from ship.clip import FrozenCLIP
-from ship.finetuners.tune import BatchedFinetuner
+from ship.finetuners.batched import BatchedFinetuner
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
