@@ -13,6 +13,14 @@ SOURCES = [path for name in ("ship", "harness", "reports") for path in (ROOT / n
 EMPTY_NAMES = frozenset(
     {"asked", "found", "given", "held", "made", "must", "one", "others", "own", "said", "told"}
 )
+# Functions are named by a verb and a noun: `format_level`, not `level_text`. This matches names
+# that end in a kind of result and do not begin with one of these verbs. Add missing verbs.
+RESULT = re.compile(
+    r"(?!_?(add|average|build|check|clean|collect|create|escape|find|fit|format|get|is|join|list"
+    r"|load|make|normalize|predict|read|rename|render|require|resample|select|shorten|split|stack)_)"
+    r"_?(\w+_)?(text|notes?|cells?|charts?|tables?|findings?|columns?|groups?|family|axis|labels?"
+    r"|layers?|names?)"
+)
 # A line of a docstring that is a clause without a noun: "Of a run", "What it holds".
 CLAUSE = re.compile(r"\s*(Of|Whose|That of|What) ")
 
@@ -52,6 +60,12 @@ def find_empty_names(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: {node.id}"
 
 
+def find_noun_functions(tree: ast.Module) -> Iterator[str]:
+    """Yield the functions that are named like their results."""
+    functions = [node for node in tree.body if isinstance(node, ast.FunctionDef)]
+    yield from (node.name for node in functions if RESULT.fullmatch(node.name))
+
+
 def find_clauses(tree: ast.AST) -> Iterator[str]:
     """Yield the lines of docstrings that are clauses without a noun."""
     for node in ast.walk(tree):
@@ -68,6 +82,23 @@ def test_variable_names_describe_their_content() -> None:
         for path in (*SOURCES, *(ROOT / "tests").rglob("*.py"))
         for name in find_empty_names(ast.parse(path.read_text("utf-8")))
     ]
+
+
+def test_functions_are_named_by_a_verb() -> None:
+    """`make_factor_chart`, not `factor_chart`."""
+    assert not [
+        f"{path.relative_to(ROOT)}: {name}"
+        for path in SOURCES
+        for name in find_noun_functions(ast.parse(path.read_text("utf-8")))
+    ]
+
+
+def test_functions_without_a_verb_are_detected() -> None:
+    """Private functions, too. Methods and properties may be nouns."""
+    names = ("level_text", "_note", "factor_chart", "make_note", "is_name", "charts_of")
+    source = "\n".join(f"def {name}(): ..." for name in names)
+    source += "\nclass A:\n    def label(self): ...\n"
+    assert [*find_noun_functions(ast.parse(source))] == ["level_text", "_note", "factor_chart"]
 
 
 def test_docstrings_are_sentences() -> None:
