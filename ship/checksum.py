@@ -40,7 +40,7 @@ def strip_checksum(data: bytes) -> bytes:
         The JSON text without the checksum.
 
     Raises:
-        ValueError: The file has no checksum at its beginning, or the checksum is not that of its
+        ValueError: The file has no checksum at its beginning, or the checksum does not match the
             content.
     """
     start, end = len(_HEAD), len(_HEAD) + _HEX_DIGITS

@@ -83,7 +83,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
     """
     for origin in origins:
         if origin.module:
-            # this node may have another version of the module; require_plugins compares them
+            # this node may have another version of it; require_plugins compares the versions
             local_origin = _get_module_origin(origin.module)
             with wrap_import_errors(local_origin.label):
                 module = import_module(origin.module)

@@ -25,7 +25,7 @@ def is_bidirectional(backbone: str) -> bool:
 
 
 def compute_padding_factor(context_length: int) -> int:
-    """Estimate how many times as many tokens a bidirectional tower processes as a causal one.
+    """Estimate the tokens per prompt of a bidirectional tower as a multiple of a causal tower's.
 
     Args:
         context_length: Number of tokens of a padded prompt.

@@ -64,8 +64,9 @@ class Rules(NamedTuple):
         return n_classes - 1 if self.has_single_unseen else n_base
 
 
-# Selection "authors" trains a fine-tuner after this many different numbers of generator epochs, and
-# compares them. SHIP's authors do so with CoOp (github.com/mrflogs/SHIP, run_coop).
+# Number of ages of the generator that selection "authors" compares. An age is a number of epochs
+# after which the generator's training is paused to train a fine-tuner. SHIP's authors compare five
+# ages (github.com/mrflogs/SHIP, run_coop).
 N_GENERATOR_AGES: Final = 5
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {

@@ -174,8 +174,9 @@ def build_protocol(
     - "none" evaluates nothing and tests the model of the last epoch.
     - "test" evaluates on the test images after each epoch.
     - "authors" evaluates on the test images like SHIP's authors. The training of the generator is
-      paused after N_GENERATOR_AGES different numbers of epochs (its *ages*). At each age a new
-      fine-tuner is trained to its last epoch. The fine-tuner with the best metric is reported.
+      paused N_GENERATOR_AGES times; its numbers of epochs at these times are its *ages*. At each
+      age a new fine-tuner is trained to its last epoch. The fine-tuner with the best metric is
+      reported.
 
     All selections except "pseudo_new" train on all seen classes. Their tested model is not trained
     again, except in cross_dataset, where a fine-tuner is trained for each target.

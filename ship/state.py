@@ -34,7 +34,8 @@ class CheckpointError(ValueError):
 class Stateful(ABC):
     """Base class of objects that capture and restore their own state.
 
-    Modules and optimizers of torch have the same methods, but their state_dict() makes no copies.
+    Modules and optimizers of torch have the same methods, but their state_dict() returns the
+    tensors themselves, not copies.
     """
 
     @abstractmethod
@@ -151,7 +152,7 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # Predictions are omitted: only the last epoch has them, after which no trial resumes.
+            # Predictions are omitted: only the last epoch has them. No trial is resumed after it.
             "epochs": [{**vars(item), "correct_predictions": ()} for item in self.epochs],
         }
         text = json.dumps(fields, sort_keys=True, allow_nan=False)

@@ -343,12 +343,12 @@ class EpochMetrics:
     failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        time = f"at stage {self.stage}, epoch {self.epoch}"
+        when = f"at stage {self.stage}, epoch {self.epoch}"
         for name, values in self.per_seed.items():
             if any((value is None) != (i in self.failed) for i, value in enumerate(values)):
                 raise ValueError(
-                    f"{name} {time}: must be None for failed seeds only (indices "
-                    f"{sorted(self.failed)}), got {list(values)}"
+                    f"{name} {when}: must be None for the failed seeds (indices "
+                    f"{sorted(self.failed)}) and a number for all others, got {list(values)}"
                 )
             non_finite = [
                 i
@@ -356,7 +356,7 @@ class EpochMetrics:
                 if value is not None and not math.isfinite(value)
             ]
             if non_finite:
-                raise NonFiniteLoss(dict.fromkeys(non_finite, f"{name} is not finite {time}"))
+                raise NonFiniteLoss(dict.fromkeys(non_finite, f"{name} is not finite {when}"))
 
     def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
