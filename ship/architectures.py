@@ -23,11 +23,11 @@ from ship.hub_tokenizer import load_hub_tokenizer
 from ship.pocket import BPE_PATH, MODEL_DIR
 from ship.whole_file import read_whole
 
-# Precisions of the text tower's frozen blocks, and of the image tower's matrix products.
+# Precision of the text tower's frozen blocks, and of the image tower's matrix multiplications.
 Precision = Literal["fp32", "tf32", "bf16"]
 ImagePrecision = Literal["fp32", "bf16"]
 
-# Options with which open_clip builds a text tower of other blocks than CLIP's.
+# Options that make open_clip build a text tower from custom blocks instead of CLIP's.
 _CUSTOM_BLOCK_OPTIONS = (
     "qk_norm", "scaled_cosine_attn", "scale_heads", "scale_attn_inner", "scale_attn", "scale_fc",
 )  # fmt: skip
@@ -52,7 +52,8 @@ class Architecture:
         text_width: Size of a token embedding.
         context_length: Maximum number of tokens in a prompt, including the start-of-text (SOT) and
             end-of-text (EOT) tokens.
-        tags: open_clip's names of pretrained weights. Empty if it has none, and for "pocket".
+        tags: open_clip's names of the pretrained weights. Empty for "pocket", and for architectures
+            without pretrained weights.
         refusal: Reason why the text tower does not accept prompt embeddings. None if it does.
     """
 
@@ -157,7 +158,7 @@ def get_text_settings(name: str) -> Any:
 
     Returns:
         open_clip's CLIPTextCfg. For "pocket", a namespace with only the keys of its configuration
-        file, because importing open_clip takes seconds. Both have the attributes
+        file, because importing open_clip takes seconds. Both have these attributes:
 
         - width: size of a token embedding.
         - context_length: maximum number of tokens in a prompt, including SOT and EOT. A context of
@@ -236,7 +237,7 @@ def truncate_texts(name: str, texts: Sequence[str]) -> list[str]:
 
 
 def _require_config(name: str) -> Any:
-    """Return open_clip's configuration of a backbone; argument and errors as in get_feature_dim."""
+    """Return open_clip's configuration of a backbone. Raises the same errors as get_feature_dim."""
     architecture, _ = split_name(name)
     config = find_config(architecture)
     if config is None:

@@ -40,15 +40,18 @@ def strip_checksum(data: bytes) -> bytes:
         The JSON text without the checksum.
 
     Raises:
-        ValueError: The file has no checksum at its beginning, or its content does not match it.
+        ValueError: The file has no checksum at its beginning, or the checksum does not match the
+            content.
     """
     start, end = len(_HEAD), len(_HEAD) + _HEX_DIGITS
     remainder = data[end:]
     if not data.startswith(_HEAD) or not remainder.startswith(_TAIL):
-        raise ValueError("has no checksum at its beginning: changed, or not written by ship-sweep")
+        raise ValueError(
+            "has no checksum at its beginning: it was changed, or not written by ship-sweep"
+        )
     body = b"{" + remainder.removeprefix(_TAIL)
     if compute_checksum(body).encode() != data[start:end]:
         raise ValueError(
-            "its content does not match its checksum: changed or damaged since it was written"
+            "its content does not match its checksum: changed or damaged after it was written"
         )
     return body

@@ -15,15 +15,17 @@ MAX_FEATURES = 1000
 # precision.
 ROUND_OFF = 1e-12
 
-# Number of resamples for the error of mmd, whose own relative error is 1 / sqrt(2 * 200) = 5%.
+# Number of resamples from which mmd estimates its standard error. The estimate has a relative error
+# of 1 / sqrt(2 * 200) = 5%.
 BOOTSTRAP_DRAWS = 200
 
-# A ball reaches to this nearest neighbor: the 5th, as in arXiv:2002.09797 (sec. 4). Sets of five or
-# fewer features use a lower number.
+# The balls of manifold_metrics have the distance to the 5th nearest neighbor as radius, as in
+# arXiv:2002.09797 (sec. 4). Sets of five or fewer features use a nearer neighbor.
 NEIGHBORS = 5
 
-# The neighbor on the edge of a ball is outside, as in both papers' code: identical sets then have
-# density 1. To ensure this in spite of round-off, squared radii are reduced by this fraction.
+# The neighbor at the distance of the radius counts as outside the ball, as in the code of
+# arXiv:1904.06991 and arXiv:2002.09797. Identical sets then have density 1. Squared radii are
+# reduced by this fraction, so that round-off does not move the neighbor into the ball.
 RADIUS_MARGIN = 1e-9
 
 
@@ -156,15 +158,16 @@ def frechet(x: Float[Tensor, "n feature"], y: Float[Tensor, "m feature"]) -> tup
     features than dimensions need no covariance matrix either. The distance is biased upwards for
     small sets: compare only values from sets of equal size.
 
-    The standard error is a first-order approximation of the bootstrap's in closed form (the
-    infinitesimal jackknife, Efron 1982): sqrt(var(h_x) / n + var(h_y) / m). The influence h_x(i) of
+    The standard error is computed by the infinitesimal jackknife (Efron 1982), a first-order
+    approximation of the bootstrap: sqrt(var(h_x) / n + var(h_y) / m). The influence h_x(i) of
     feature i is
 
         h_x(i) = 2 (x_i - mu_x)·(mu_x - mu_y) + |x_i - mu_x|^2 - (n - 1) sum_k U_ik^2 s_k
 
     with A B^T = U diag(s) V^T; h_y is defined likewise. For sets with fewer features than
-    dimensions, this error is up to about twice too large. A real bootstrap would need one
-    decomposition per resample, and is biased because repeated features lower the covariances' rank.
+    dimensions, this standard error can be too large by a factor of about two. A bootstrap would
+    need one decomposition per resample, and would be biased: repeated features lower the rank of
+    the covariances.
 
     Args:
         x: First set, at least 2 features.
@@ -222,14 +225,14 @@ def mmd(
         mean_{i != j} k(x_i, x_j) + mean_{i != j} k(y_i, y_j) - 2 mean_{i, j} k(x_i, y_j)
 
     (Gretton et al. 2012, eq. 3.) k(a, b) = exp(-|a - b|^2 / (2 sigma^2)); sigma is the lower median
-    of the distances between different rows of both sets together (their sec. 8). If that is 0, it
-    is the median of the non-zero distances.
+    of the distances between different rows of both sets together (their sec. 8). If this median is
+    0, sigma is the median of the non-zero distances.
 
     The value may be negative if both sets come from the same distribution. It is unbiased for
     independent features, and slightly too low on average for sets that are balanced over classes.
 
-    The error is the standard deviation over BOOTSTRAP_DRAWS resamples of both sets. The kernel is
-    that of the full sets, and pairs of copies of the same feature are excluded.
+    The error is the standard deviation over BOOTSTRAP_DRAWS resamples of both sets. All resamples
+    use the sigma of the full sets, and pairs of copies of the same feature are excluded.
 
     Args:
         squared: Squared distances between all rows of x (the first n) and y.

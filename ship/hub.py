@@ -1,7 +1,8 @@
 """Files of repositories on the Hugging Face Hub.
 
-Cached files are read without contacting the hub. huggingface_hub contacts it even for cached files,
-and takes most of a minute to fail without a network. Imports no torch.
+Cached files are read without contacting the hub. huggingface_hub's download function contacts the
+hub even for cached files, and without a network it fails only after most of a minute. Imports no
+torch.
 """
 
 import re
@@ -104,7 +105,7 @@ def require_reachable(repository: str, name: str, subject: str) -> None:
 
 
 def _make_unreachable_message(subject: str, error: Exception) -> str:
-    """Return the message for a file that is not in the cache when the hub does not respond.
+    """Return the message for the case that a file is not cached and the hub does not respond.
 
     Args:
         subject: Subject and verb of the message, e.g. "its weights are".

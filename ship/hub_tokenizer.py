@@ -76,8 +76,8 @@ class HubTokenizer:
 
         Raises:
             TokenizerError: The library `tokenizers` is not installed, the file is not a tokenizer,
-                or the tokenizer adds other tokens than supported: one after a text, at most one
-                before it, and padding on the right.
+                or the tokenizer is not supported. A supported one adds one token after a text and
+                at most one before it, and pads and truncates on the right.
             ValueError: The file is missing, unreadable or too large.
         """
         require_tokenizers()
@@ -121,10 +121,11 @@ class HubTokenizer:
         return rows
 
     def _find_ends(self, file: Path) -> tuple[int | None, int]:
-        """Return the ID of the token before a text, or None if there is none, and of that after it.
+        """Return the IDs of the tokens before and after a text; the first is None if there is none.
 
         Raises:
-            TokenizerError: The tokenizer adds other numbers of tokens.
+            TokenizerError: The tokenizer does not add one token after a text, or adds more than one
+                before it.
         """
         encoded = self._tokenizer.encode("a")
         is_special, ids = list(encoded.special_tokens_mask), list(encoded.ids)
@@ -138,10 +139,10 @@ class HubTokenizer:
         return (before or [None])[0], after[0]
 
     def _find_padding(self, file: Path, config: Mapping[str, Any]) -> int:
-        """Return the ID of the padding token: the configuration's, or one of _DEFAULT_PADS.
+        """Return the ID of the configuration's padding token; by default, of one of _DEFAULT_PADS.
 
         Raises:
-            TokenizerError: The vocabulary has no such token.
+            TokenizerError: The vocabulary does not contain the token.
         """
         entry = config.get("pad_token")
         name = entry.get("content") if isinstance(entry, dict) else entry
@@ -175,7 +176,7 @@ def load_hub_tokenizer(
         raise TokenizerError(f"its tokenizer has options that only transformers supports: {names}")
     if (clean := options.get("clean", "whitespace")) not in _CLEAN_MODES:
         modes = " or ".join(_CLEAN_MODES)
-        raise TokenizerError(f"its tokenizer's clean must be {modes}, got {clean}")
+        raise TokenizerError(f"its tokenizer's option clean must be {modes}, got {clean}")
     tokenizer_file, config_file = (
         Path(fetch_hub_file(repository, [name], "its tokenizer is")) for name in _FILES
     )
@@ -184,5 +185,7 @@ def load_hub_tokenizer(
     except ValueError as error:
         raise TokenizerError(f"{config_file} is not JSON: {error}") from error
     if not isinstance(config, dict):
-        raise TokenizerError(f"{config_file} must be a mapping")
+        raise TokenizerError(
+            f"{config_file} must contain a JSON object, got a {type(config).__name__}"
+        )
     return HubTokenizer(tokenizer_file, config, context_length, **options)

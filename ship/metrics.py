@@ -83,7 +83,8 @@ class Predictions:
     def seen_log_odds(self) -> Float[Tensor, "seed n"]:
         """Log-odds of the most probable seen class, with one softmax over all classes.
 
-        They rank images like the class's probability, which rounds to 1 for confident predictions.
+        They rank images like the probability of that class, but do not round to equal values: the
+        probabilities of confident predictions all round to 1.
         """
         offsets = torch.where(self.seen, 0.0, -torch.inf).unsqueeze(1)
 
@@ -255,7 +256,8 @@ def score_generalized_zero_shot(
 # - the images' margins; an image is predicted as seen if its margin exceeds the constant
 # - each image's contribution to S if it is predicted as seen
 # - each image's contribution to U if it is predicted as unseen
-# An image contributes 0 to the other group's accuracy, and if it is misclassified within its group.
+# An image contributes 0 to the accuracy of the other group. If it is misclassified within its own
+# group, it contributes 0 to both.
 _Row = tuple[Tensor, Tensor, Tensor]
 
 
@@ -276,7 +278,8 @@ def _score_seed(constant: float | None, row: _Row) -> dict[str, Tensor]:
     """
     margin, seen, unseen = row
     values, counts = margin.unique(return_counts=True)
-    # S and U if images with the lowest 0, 1, ..., all distinct margins are predicted as unseen
+    # point k of the curve: S and U if the images with the k lowest distinct margins are predicted
+    # as unseen
     ends = F.pad(counts.cumsum(0), (1, 0))
     curve_seen = seen.sum() - F.pad(seen.cumsum(0), (1, 0))[ends]
     curve_unseen = F.pad(unseen.cumsum(0), (1, 0))[ends]

@@ -75,7 +75,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
     """Register the plugins of files and modules in this process.
 
     Args:
-        origins: Files and modules, e.g. those of the driver's list_loaded_origins() in a worker.
+        origins: Files and modules. In a worker, the result of list_loaded_origins() in the driver.
 
     Raises:
         PluginError: One of them cannot be loaded (see load_plugin), e.g. because this node lacks a
@@ -83,7 +83,7 @@ def load_origins(origins: Iterable[Origin]) -> None:
     """
     for origin in origins:
         if origin.module:
-            # this node may have another version of a module; require_plugins compares them
+            # this node may have another version of it; require_plugins compares the versions
             local_origin = _get_module_origin(origin.module)
             with wrap_import_errors(local_origin.label):
                 module = import_module(origin.module)
@@ -248,8 +248,9 @@ def _is_inside(name: str, module: str) -> bool:
 def _get_module_origin(name: str) -> Origin:
     """Import a module and return its origin.
 
-    Its identity is the name and version of the distribution that provides it. If there is not
-    exactly one, it is the SHA-256 digest of the module's file, or of all files of a package.
+    The identity is the name and version of the distribution that provides the module. If not
+    exactly one distribution provides it, the identity is the SHA-256 digest of the module's file,
+    or of all Python files of a package.
 
     Raises:
         PluginError: The module cannot be imported, or has no Python file.
@@ -276,7 +277,7 @@ def _get_module_origin(name: str) -> Origin:
 
 
 def _import_file(origin: Origin) -> ModuleType:
-    """Import the content of a plugin file under a name with its hash, and return the module.
+    """Import the content of a plugin file as a module, whose name contains the content's digest.
 
     The same content is executed only once per process.
     """

@@ -4,6 +4,8 @@ All random numbers are drawn on the CPU, so that they are the same on every devi
 4 ms per step for five seeds, batch size 256 and noise of size 512: as long as the step itself on a
 GPU. A thread therefore draws the numbers of the next step while the main thread launches the
 kernels of the current one. torch releases Python's global interpreter lock while it draws.
+
+A random stream is a torch.Generator. Each step has its own streams, one per seed of the trial.
 """
 
 from collections.abc import Callable, Sequence
@@ -32,20 +34,21 @@ class StepDraws:
         """Create the draws of a step.
 
         Args:
-            draw: Function that draws from the step's streams and advances them.
-            prefetched: Draws for predicted requests, from copies of the step's streams. They are
-                used until a request differs from its prediction. None disables prefetching.
+            draw: Function that draws from the step's random streams and advances them.
+            prefetched: Draws for the predicted requests, made with separate random streams that
+                start in the same state. They are used until a request differs from its prediction.
+                None disables prefetching.
         """
         self.requests: list[Request] = []
         self.n_prefetched = 0
         self._draw, self._prefetched = draw, prefetched
-        self._n_drawn = 0  # requests that have advanced the streams
+        self._n_drawn = 0  # `draw` has been called for the requests before this index
 
     def __call__(self, request: Request) -> Tensor:
         """Return the draw for the next request of the step."""
         index = len(self.requests)
         self.requests.append(request)
-        if self._prefetched is not None and self._prefetched.has(self.requests):
+        if self._prefetched is not None and self._prefetched.starts_with(self.requests):
             self.n_prefetched += 1
             return self._prefetched.results.result()[index]
         for past_request in self.requests[self._n_drawn : index]:
@@ -66,14 +69,14 @@ class Prefetched:
 
         Args:
             thread: Executor with one thread.
-            draw: Function that draws from the step's streams and advances them.
+            draw: Function that draws from random streams of the step. Nothing else may use them.
             requests: Predicted requests of the step.
         """
         self._requests = list(requests)
         self.results: Future[list[Tensor]] = thread.submit(lambda: [*map(draw, self._requests)])
 
-    def has(self, requests: Sequence[Request]) -> bool:
-        """Return True if the step's predicted requests begin with these requests."""
+    def starts_with(self, requests: list[Request]) -> bool:
+        """Return True if the predicted requests start with these requests."""
         return self._requests[: len(requests)] == requests
 
 
@@ -87,8 +90,8 @@ class Prefetcher:
         """Create a prefetcher.
 
         Args:
-            draw_at: Function of a step's number. It creates the step's streams, and returns the
-                function that draws from them.
+            draw_at: Function of a step's number. It creates the step's random streams, and returns
+                the function that draws from them.
         """
         self._draw_at = draw_at
         self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="draws")

@@ -4,7 +4,7 @@ In a causal tower, classes can share one copy of the context vectors, and tokens
 end-of-text token (EOT) are skipped. A bidirectional tower, which has no causal mask, processes
 every prompt at full length (`context_length` tokens).
 
-Arguments named `backbone` are names of backbones.
+An argument `backbone` is the name of a backbone.
 """
 
 from typing import Final
@@ -14,8 +14,8 @@ from ship.architectures import get_text_settings
 # Approximate number of tokens per prompt that a causal tower processes: class name, "." and EOT,
 # without the shared context. The mean over the packaged datasets is 3.6.
 NAME_TOKENS: Final = 4
-# ship.clip.packing.SEQUENCE_TOKENS, which is not imported because that module imports torch. Each
-# token has attention scores for all tokens of its packed sequence.
+# Equals ship.clip.packing.SEQUENCE_TOKENS. It is repeated here because that module imports torch.
+# Each token has attention scores for all tokens of its packed sequence.
 _PACKED_TOKENS: Final = 128
 
 
@@ -25,21 +25,21 @@ def is_bidirectional(backbone: str) -> bool:
 
 
 def compute_padding_factor(context_length: int) -> int:
-    """Return the approximate ratio of tokens processed by a bidirectional and a causal tower.
+    """Estimate the tokens per prompt of a bidirectional tower as a multiple of a causal tower's.
 
     Args:
         context_length: Number of tokens of a padded prompt.
 
     Returns:
-        The ratio, rounded down. At least 1.
+        The factor, rounded down. At least 1.
     """
     return max(1, context_length // NAME_TOKENS)
 
 
 def compute_prompt_cost(backbone: str) -> float:
-    """Return the floating-point operations per class prompt in a CoOp step relative to ViT-B-16's.
+    """Return a backbone's operations per prompt as a multiple of ViT-B-16's.
 
-    See estimate_prompt_operations.
+    All prompts share their context vectors, as in CoOp. See estimate_prompt_operations.
     """
     return estimate_prompt_operations(backbone) / estimate_prompt_operations("ViT-B-16")
 

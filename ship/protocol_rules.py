@@ -64,9 +64,10 @@ class Rules(NamedTuple):
         return n_classes - 1 if self.has_single_unseen else n_base
 
 
-# Number of the generator's training epochs that selection "authors" compares. SHIP's authors train
-# CoOp again for each of five generator epochs (github.com/mrflogs/SHIP, run_coop).
-N_GENERATOR_EPOCHS: Final = 5
+# Number of ages of the generator that selection "authors" compares. An age is a number of epochs
+# after which the generator's training is paused to train a fine-tuner. SHIP's authors compare five
+# ages (github.com/mrflogs/SHIP, run_coop).
+N_GENERATOR_AGES: Final = 5
 
 PROTOCOLS: Final[Mapping[ProtocolName, Rules]] = {
     # Base classes are the officially seen ones if the dataset has such a split, else the first
@@ -279,8 +280,8 @@ def _find_validation_fault(
     noun = "seed" if len(bad_seeds) == 1 else "seeds"
     return (
         f"must have validation images of both seen and pseudo-new classes when {reason}, but "
-        f"{lacking}, which include all seen or all pseudo-new classes under {noun} "
-        f"{shorten_list(bad_seeds)}. Use selection: base_val or none"
+        f"{lacking}. Under {noun} {shorten_list(bad_seeds)}, these include all seen or all "
+        "pseudo-new classes. Use selection: base_val or none"
     )
 
 

@@ -22,13 +22,13 @@ from ship.metrics import (
     score_generalized_zero_shot,
     score_open_world,
 )
-from ship.protocol_rules import N_GENERATOR_EPOCHS, PROTOCOLS, check_requirements
+from ship.protocol_rules import N_GENERATOR_AGES, PROTOCOLS, check_requirements
 from ship.subsets import FeatureSet, draw_pseudo_new
 from ship.tasks import Images, Task, TaskMaker
 from ship.templates import fill_templates
 from ship.trial_config import LEAKING_SELECTIONS, ProtocolName, TrialConfig
 
-# Metric of cross_dataset: accuracy on the test images of the source, the dataset for training.
+# Metric of cross_dataset: accuracy on the test images of the source (the dataset to train on).
 SOURCE = "source"
 
 # Metrics on the selection images at the selected epoch, (seed,) each. None during selection.
@@ -81,17 +81,18 @@ class Protocol:
 
     Attributes:
         name: Name of the protocol, which determines how accuracy is computed.
-        selection: Evaluation set on which the epoch is selected, with the task to train on for
-            this. None for selection none, where the last epoch is tested.
+        selection: Evaluation set on which the epoch is selected. During selection, models are
+            trained on its task. None for selection none, where the last epoch is tested.
         metric: Metric that selection maximizes, "" for selection none.
         tested_models: Evaluation sets of each tested model. cross_dataset tests one model per
             target, the other protocols a single one.
-        generator_task: Task on which the generator of the tested models is trained. None if the
-            model that was selected is tested without retraining.
+        generator_task: Task on which the generator of the tested models is trained. None if no
+            model is trained after selection: the selected model is tested.
         custom_metrics: Names of the metric plugins that the test computes.
-        ages: Number of the generator's training epochs that selection "authors" compares, training
-            a fine-tuner for each (N_GENERATOR_EPOCHS). 1 for other selections: the generator is
-            trained to its end, and epochs of one fine-tuner are compared.
+        n_ages: Number of times at which the training of the generator is paused to train a
+            fine-tuner with its current state (see build_protocol). N_GENERATOR_AGES for selection
+            "authors". 1 for other selections: a fine-tuner is trained only after the generator's
+            last epoch.
     """
 
     name: ProtocolName
@@ -99,7 +100,7 @@ class Protocol:
     metric: str
     tested_models: tuple[TestSets, ...]
     generator_task: Task | None
-    ages: int
+    n_ages: int
     custom_metrics: tuple[str, ...] = ()
 
     def score(
@@ -172,12 +173,13 @@ def build_protocol(
       FEW_VALIDATION (ship.tasks) of them per class.
     - "none" evaluates nothing and tests the model of the last epoch.
     - "test" evaluates on the test images after each epoch.
-    - "authors" evaluates on the test images like SHIP's authors. The generator is compared at
-      N_GENERATOR_EPOCHS epochs of its training: a fine-tuner is trained to its end for each, and
-      the one with the best metric is reported.
+    - "authors" evaluates on the test images like SHIP's authors. The training of the generator is
+      paused N_GENERATOR_AGES times; its numbers of epochs at these times are its *ages*. At each
+      age a new fine-tuner is trained to its last epoch. The fine-tuner with the best metric is
+      reported.
 
-    Except for "pseudo_new", models are trained once, on all seen classes. In cross_dataset, a
-    fine-tuner is trained again for each target.
+    All selections except "pseudo_new" train on all seen classes. Their tested model is not trained
+    again, except in cross_dataset, where a fine-tuner is trained for each target.
 
     Args:
         config: Configuration of the trial.
@@ -222,14 +224,14 @@ def build_protocol(
     elif selection != "none":
         # the same task as for the test, including the targets' class names
         selection_set = EvalSet(task, task_maker.validation(seen, few=selection == "few_val"))
-    retrained = rules.has_targets or selection in ("pseudo_new", "none")
+    trains_after_selection = rules.has_targets or selection in ("pseudo_new", "none")
     return Protocol(
         config.protocol,
         selection_set,
         config.selection_metric,
         tested_models,
-        generator_task=task if retrained else None,
-        ages=N_GENERATOR_EPOCHS if selection == "authors" else 1,
+        generator_task=task if trains_after_selection else None,
+        n_ages=N_GENERATOR_AGES if selection == "authors" else 1,
         custom_metrics=config.metrics,
     )
 
@@ -237,7 +239,8 @@ def build_protocol(
 class _Class(NamedTuple):
     """A class of the source or a target.
 
-    Equal new classes of several targets are one class of the generator's task.
+    If new classes of several targets agree in all attributes, they are a single class of the
+    generator's task.
 
     Attributes:
         key: Name as CLIP reads it, and its number among equal names of the dataset, from 0.
@@ -294,7 +297,7 @@ def _build_target_sets(
     Args:
         name: Name of the target.
         target: Features of the target.
-        task_maker: Factory of the source's tasks.
+        task_maker: Factory of the source's tasks, and of tensors on its device.
         test: Test images of the source, with the generator's task.
         new_labels: New class -> its label in the generator's task.
     """
@@ -302,11 +305,11 @@ def _build_target_sets(
     classes = _list_classes(task_maker.config, target)
     source = _list_classes(task_maker.config, task_maker.features)
     source_labels = {cls.key: label for label, cls in enumerate(source)}
-    # labels of the target's classes in the generator's task
+    # for each class of the target, its label in the generator's task
     target_labels = [
         source_labels[cls.key] if cls.key in source_labels else new_labels[cls] for cls in classes
     ]
-    # labels in the generator's task of all classes of the new task
+    # for each class of the task to create, its label in the generator's task
     task_labels = [
         *range(len(source_labels)),
         *(label for label in target_labels if label >= len(source_labels)),

@@ -23,12 +23,13 @@ from ship.seeds import SeedRng
 # Minimum number of features per set for a standard error; with fewer it would be too uncertain.
 MIN_FOR_ERROR = 5
 
-# A set has no spread if the mean squared distance to the class mean is at most this. Round-off of
-# unit-norm features in single precision is about 1e-14.
+# A set has no spread if the mean squared distance to the class mean is at most this. For equal
+# unit-norm features in single precision, round-off makes it about 1e-14.
 NO_SPREAD = 1e-12
 
-# Features have collapsed if their diversity is below this fraction of the real images' diversity.
-# It is half a mean squared distance, so distances within a class are then less than a third.
+# Features have collapsed if their diversity or effective rank is below this fraction of that of
+# real images. Diversity is half the mean squared distance within classes: with a tenth of the
+# diversity, these distances are less than a third of those of real images.
 COLLAPSED_FRACTION = 0.1
 
 # The flag mean_gap is set if two cosines differ by more than this. By chance, the cosine of the
@@ -50,8 +51,8 @@ def measure_generator(
     """Measure the quality of features synthesized for the evaluation sets' classes.
 
     Metrics are averaged over the evaluation sets; a flag is set if it is set for any of them.
-    Evaluation sets without images of synthesized classes are skipped, and metrics that one of the
-    others lacks are omitted.
+    Evaluation sets without images of synthesized classes are skipped. A metric is omitted if it is
+    not defined for each of the remaining sets.
 
     Args:
         generator: Generator fitted for these seeds. None if no features are synthesized.
@@ -187,7 +188,8 @@ def measure_quality(
 
     - two features in both sets: frechet, mmd, precision, recall, density, coverage.
     - MIN_FOR_ERROR features in both sets: frechet_error, mmd_error.
-    - a class with two features: diversity, effective_rank (in both sets).
+    - a class with two features in the measured set: diversity, real_diversity.
+    - a class with two features in both sets: effective_rank, real_effective_rank.
     - two classes: real_to_synthetic, synthetic_to_real.
 
     Args:
@@ -301,15 +303,16 @@ def compute_cosines_of_means(
 
 
 def cross_accuracies(synthetic: LabeledSet, real: LabeledSet) -> dict[str, float]:
-    """Compute the accuracy of a nearest-class-mean classifier (cosine) across sets, in percent.
+    """Compute how well the class means of one set classify the features of the other set.
 
-    These are GAN-test and GAN-train of Shmelkov et al. 2018 (arXiv:1807.09499). Only the measured
-    classes compete.
+    A feature is assigned to the class whose mean has the largest cosine with it. Both sets must
+    have the same classes. The accuracies, in percent, are GAN-test and GAN-train of Shmelkov et al.
+    2018 (arXiv:1807.09499):
 
-    - real_to_synthetic: class means of real features, tested on synthetic features. It measures
-      whether synthetic features belong to their classes.
-    - synthetic_to_real: class means of synthetic features, tested on real features. It measures
-      whether synthetic features are useful for training.
+    - real_to_synthetic (GAN-test): class means of real features, tested on synthetic features. It
+      measures whether synthetic features belong to their classes.
+    - synthetic_to_real (GAN-train): class means of synthetic features, tested on real features. It
+      measures whether synthetic features are useful for training.
 
     Returns:
         The two metrics. Empty for a single class, for which accuracy is always 100.
@@ -364,7 +367,7 @@ def effective_rank(rows: LabeledSet) -> float:
     centered = rows.features - rows.means[rows.labels]
     if float(centered.square().sum()) <= NO_SPREAD * len(centered):
         return 0.0
-    # both matrices of products have the same non-zero eigenvalues: use the smaller one
+    # X X^T and X^T X have the same non-zero eigenvalues: use the smaller matrix
     has_fewer_rows = len(centered) < centered.shape[1]
     products = centered @ centered.T if has_fewer_rows else centered.T @ centered
     spectrum: Float[Tensor, " k"] = torch.linalg.eigvalsh(products).clamp(min=0)

@@ -1,8 +1,8 @@
 """The seeds of a trial, trained together along a leading dimension of every tensor.
 
 AdamW and SGD are elementwise and a trial's loss is the sum of its seeds' losses, so each seed takes
-the same steps as in a solo run. Only random draws could depend on the other seeds; this module
-therefore has separate random streams for each seed.
+the same steps as in a solo run. Only random draws could depend on the other seeds. Each seed
+therefore has its own random streams (torch.Generator objects).
 
 Transfers between host and device avoid synchronization. A copy from pageable memory, or reading a
 value on the host, waits until the device has finished all earlier work. Training steps must not
@@ -22,7 +22,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from ship.prefetch import Draw, Prefetcher, Request
-from ship.state import CheckpointError, State, capture, copy_to_cpu, require_tensor
+from ship.state import CheckpointError, State, Stateful, capture, copy_to_cpu, require_tensor
 
 
 def to_device(value: Tensor, device: torch.device) -> Tensor:
@@ -150,7 +150,7 @@ class BatchStream:
     """Endless batches of shuffled indices, from a separate stream for each seed.
 
     All batches have the same size: a batch that reaches the end of a shuffle continues with the
-    next one.
+    next shuffle.
     """
 
     def __init__(
@@ -180,7 +180,7 @@ class BatchStream:
         self._size = size
         self._purpose = purpose
         self._epoch_steps = epoch_steps
-        # seed -> number of a shuffle -> its indices; only the shuffles of the last step
+        # seed -> number of a shuffle -> shuffled indices; only the shuffles that the last step used
         self._shuffled: dict[int, dict[int, Tensor]] = {seed: {} for seed in seeds}
 
     def at(self, step: int) -> Int[Tensor, "seed size"]:
@@ -190,7 +190,7 @@ class BatchStream:
             step: Number of the step, from 0.
         """
         return torch.stack(
-            [self._draw_indices(step, *seed_index) for seed_index in self._counts_and_seeds]
+            [self._draw_indices(step, count, seed) for count, seed in self._counts_and_seeds]
         )
 
     def _draw_indices(self, step: int, count: int, seed: int) -> Int[Tensor, " size"]:
@@ -237,7 +237,7 @@ def draw_views(
     return features[seed_indices, rows, views]
 
 
-class SeedOptimizer:
+class SeedOptimizer(Stateful):
     """A torch optimizer over stacked parameters. Each seed takes the same steps as in a solo run.
 
     Supports elementwise optimizers only (SGD, Adam, AdamW).
@@ -342,7 +342,7 @@ class SeedOptimizer:
         return [parameter for group in self._inner.param_groups for parameter in group["params"]]
 
 
-class SeedState:
+class SeedState(Stateful):
     """Tensors by name, (seed, ...) each, that can be updated for some seeds only."""
 
     def __init__(self, tensors: Mapping[str, Tensor]) -> None:
@@ -372,8 +372,8 @@ class SeedState:
         Tensors that replace current ones are moved to their devices. Others stay where they are.
 
         Raises:
-            CheckpointError: A current tensor is missing in the state, or has another shape or type
-                there.
+            CheckpointError: The state lacks a current tensor, or contains it with another shape or
+                type.
         """
         tensors = {
             name: require_tensor(state, name, like).to(like) for name, like in self.tensors.items()

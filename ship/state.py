@@ -1,19 +1,20 @@
 """Checkpoints of a trial: capture, save and restore the state that training changes.
 
-An object returns its state from parts(), for both capture() and restore(). It leaves out everything
-that is reproduced when the object is built again: frozen weights, images, features drawn at the
-start.
+Fine-tuners and generators have a method parts(), which returns the state that training changes.
+capture() and restore() both take its result. The state excludes everything that is reproduced when
+the object is built again: frozen weights, images, features drawn at the start.
 
-A checkpoint is one safetensors file. Its header contains all values other than tensors as JSON, and
-a digest of the whole content, so that a damaged file is rejected instead of altering results.
+A checkpoint is one safetensors file. Its metadata contains all values other than tensors as JSON,
+and a digest of the whole content, so that a damaged file is rejected instead of altering results.
 Nothing in a checkpoint is executed.
 """
 
 import hashlib
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Protocol, TypeAlias, runtime_checkable
+from typing import TypeAlias
 
 import safetensors.torch
 import torch
@@ -30,13 +31,18 @@ class CheckpointError(ValueError):
     """A checkpoint does not fit the trial to resume, or its content is damaged."""
 
 
-@runtime_checkable
-class Leaf(Protocol):
-    """An object that captures and restores its own state."""
+class Stateful(ABC):
+    """Base class of objects that capture and restore their own state.
 
+    Modules and optimizers of torch have the same methods, but their state_dict() returns the
+    tensors themselves, not copies.
+    """
+
+    @abstractmethod
     def state_dict(self) -> State:
         """Return the state by name, as copies on the CPU."""
 
+    @abstractmethod
     def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
         """Restore the result of state_dict().
 
@@ -45,8 +51,8 @@ class Leaf(Protocol):
         """
 
 
-# State to capture: a tensor, an object that captures itself, or further parts by name.
-Part: TypeAlias = Tensor | Leaf | Mapping[str, "Part"]
+# State to capture: a tensor, an object that captures its own state, or parts by name.
+Part: TypeAlias = Tensor | Stateful | Mapping[str, "Part"]
 
 
 def capture(part: Part) -> State:
@@ -56,7 +62,7 @@ def capture(part: Part) -> State:
     """
     if isinstance(part, Tensor):
         return {"": copy_to_cpu(part)}
-    if isinstance(part, Leaf):
+    if isinstance(part, Stateful):
         return part.state_dict()
     state: State = {}
     for name, inner in part.items():
@@ -75,7 +81,7 @@ def restore(part: Part, state: Mapping[str, Tensor]) -> None:
         value = require_tensor(state, "", part)
         with torch.no_grad():
             part.copy_(value)
-    elif isinstance(part, Leaf):
+    elif isinstance(part, Stateful):
         part.load_state_dict(state)
     else:
         for name, inner in part.items():
@@ -122,8 +128,8 @@ def require_tensor(state: Mapping[str, Tensor], name: str, like: Tensor) -> Tens
 
 FORMAT = 3
 """Version of the checkpoint format."""
-HEADER = "ship"
-"""Key of the header in the metadata of a safetensors file."""
+METADATA_KEY = "ship"
+"""Key in the metadata of a safetensors file. Its value is the digest, a space and the JSON text."""
 
 
 @dataclass(frozen=True)
@@ -146,13 +152,13 @@ class Checkpoint:
             "format": FORMAT,
             "torch": torch.__version__,
             "notes": dict(self.notes),
-            # Predictions are omitted: only the last epoch has them, and is not resumed.
+            # Predictions are omitted: only the last epoch has them. No trial is resumed after it.
             "epochs": [{**vars(item), "correct_predictions": ()} for item in self.epochs],
         }
-        header = json.dumps(fields, sort_keys=True, allow_nan=False)
+        text = json.dumps(fields, sort_keys=True, allow_nan=False)
         tensors = dict(sorted(self.tensors.items()))
-        # digest and header share one key, because safetensors writes several in random order
-        metadata = {HEADER: f"{_compute_digest(header, tensors)} {header}"}
+        # digest and JSON text share one key, because safetensors writes several in random order
+        metadata = {METADATA_KEY: f"{_compute_digest(text, tensors)} {text}"}
         return safetensors.torch.save(tensors, metadata=metadata)
 
     @classmethod
@@ -165,43 +171,50 @@ class Checkpoint:
         """
         try:
             tensors = safetensors.torch.load(data)
-            digest, _, header = _read_header(data).partition(" ")
+            digest, _, text = _read_metadata(data).partition(" ")
         except (SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
-            raise CheckpointError(f"not a safetensors file: {error}") from error
-        if digest != _compute_digest(header, tensors):
+            raise CheckpointError(f"it cannot be read as a safetensors file: {error}") from error
+        if digest != _compute_digest(text, tensors):
             raise CheckpointError("its content does not match its digest")
         try:
-            fields = _Header.model_validate_json(header)
+            versions = _Versions.model_validate_json(text)
+            if (versions.format, versions.torch) != (FORMAT, torch.__version__):
+                raise CheckpointError(
+                    f"it was written in format {versions.format} with torch {versions.torch}, but "
+                    f"this process reads format {FORMAT} with torch {torch.__version__}"
+                )
+            fields = _Fields.model_validate_json(text)  # other formats have other fields
         except ValidationError as error:
-            raise CheckpointError(f"its header is invalid: {error}") from error
-        if (fields.format, fields.torch) != (FORMAT, torch.__version__):
-            raise CheckpointError(
-                f"it must have format {FORMAT} and torch {torch.__version__}, got {fields.format} "
-                f"and {fields.torch}"
-            )
+            raise CheckpointError(f"its metadata is invalid: {error}") from error
         return cls(fields.epochs, tensors, fields.notes)
 
 
-class _Header(BaseModel):
-    """All values of a checkpoint other than tensors."""
+class _Versions(BaseModel):
+    """Versions with which a checkpoint was written."""
 
     format: int
     torch: str
+
+
+class _Fields(_Versions):
+    """All values of a checkpoint other than tensors."""
+
     notes: dict[str, str | float]
     epochs: tuple[EpochMetrics, ...]
 
 
-def _read_header(data: bytes) -> str:
-    """Return the text that to_bytes put into the header, which safetensors.torch.load omits.
+def _read_metadata(data: bytes) -> str:
+    """Return the metadata that to_bytes wrote; safetensors.torch.load does not return it.
 
-    The file starts with the length of the JSON header as eight little-endian bytes.
+    A safetensors file starts with the length of a JSON object, as eight little-endian bytes. The
+    object follows; its entry "__metadata__" contains the metadata.
     """
-    document = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-    return str((document.get("__metadata__") or {}).get(HEADER, ""))
+    header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
+    return str((header.get("__metadata__") or {}).get(METADATA_KEY, ""))
 
 
-def _compute_digest(header: str, tensors: Mapping[str, Tensor]) -> str:
-    digest = hashlib.blake2b(header.encode(), digest_size=16)
+def _compute_digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.blake2b(text.encode(), digest_size=16)
     for name, value in sorted(tensors.items()):
         digest.update(f"{name} {value.dtype} {list(value.shape)}".encode())
         # viewed as bytes because numpy has no bfloat16

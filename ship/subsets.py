@@ -135,8 +135,8 @@ def find_listed_rows(scan: "DatasetScan", rows: Ids | None = None) -> dict[int, 
 
     Args:
         scan: Dataset with the lists.
-        rows: Indices of the training images to use. The result contains positions in `rows`, and
-            omits other images. Defaults to all.
+        rows: Indices of the training images to use. The result then contains positions in `rows`,
+            and omits all other images. Defaults to all training images.
     """
     images = scan.splits["train"].images
     used = range(len(images)) if rows is None else rows.tolist()
@@ -186,9 +186,9 @@ def count_base(n_classes: int, n_seen: int | None) -> int:
 def select_studied_labels(
     config: TrialConfig, names: Sequence[str], n_seen: int | None
 ) -> tuple[Ids, int | None]:
-    """Return the classes that a trial uses, in its order.
+    """Return the labels of the classes that a trial uses, in the trial's order.
 
-    These are the dataset's classes, or a part of them if `max_classes` is set. Under protocol
+    These are all classes of the dataset, or a part of them if `max_classes` is set. Under protocol
     single_unseen, `unseen_class` is moved to the end and always kept.
 
     Args:
@@ -207,10 +207,11 @@ def select_studied_labels(
     order, unseen = np.arange(len(names)), config.unseen_class
     if config.protocol == "single_unseen" and unseen is not None:
         if unseen not in names:
-            suggestions = ", ".join(get_close_matches(unseen, names, n=3) or names[:3])
+            close_names = get_close_matches(unseen, names, n=3)
+            label, examples = ("nearest", close_names) if close_names else ("e.g.", names[:3])
             raise ValueError(
                 f"unseen_class must be a class of {config.dataset}, got {unseen!r} "
-                f"(nearest: {suggestions})"
+                f"({label}: {', '.join(examples)})"
             )
         last = names.index(unseen)
         # counted as the only unseen class, it is kept for any max_classes
@@ -259,25 +260,27 @@ def draw_few_shot_indices(
     return np.sort(np.concatenate(parts))
 
 
-def draw_pseudo_new(base_ids: Sequence[int] | Ids, fraction: float, seed: int) -> tuple[Ids, Ids]:
-    """Hold out a seeded fraction of the base classes as pseudo-new, for selection.
+def draw_pseudo_new(
+    seen_labels: Sequence[int] | Ids, fraction: float, seed: int
+) -> tuple[Ids, Ids]:
+    """Hold out a random fraction of the seen classes as pseudo-new classes, for selection.
 
     The sizes depend only on the number of classes and the fraction, so that H is computed over the
     same number of classes for all seeds. Each group has at least 2 classes, or 1 if there are fewer
     than 4 in total.
 
     Args:
-        base_ids: Distinct labels, at least 2.
+        seen_labels: Distinct labels of the seen classes, at least 2.
         fraction: Fraction of pseudo-new classes, between 0 and 1.
         seed: Seed of the draw.
 
     Returns:
         The labels of the remaining (seen) classes and of the pseudo-new classes, each sorted.
     """
-    ids = np.sort(np.asarray(base_ids, dtype=np.int64))
-    minimum = 2 if len(ids) >= 4 else 1
-    n_pseudo = min(max(floor(fraction * len(ids) + 0.5), minimum), len(ids) - minimum)
-    order = ids[_make_permutation(len(ids), f"pseudo_new {seed}")]
+    labels = np.sort(np.asarray(seen_labels, dtype=np.int64))
+    minimum = 2 if len(labels) >= 4 else 1
+    n_pseudo = min(max(floor(fraction * len(labels) + 0.5), minimum), len(labels) - minimum)
+    order = labels[_make_permutation(len(labels), f"pseudo_new {seed}")]
     return np.sort(order[n_pseudo:]), np.sort(order[:n_pseudo])
 
 

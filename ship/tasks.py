@@ -40,9 +40,9 @@ class Images:
 class Task:
     """A set of classes, some seen (with images) and the others unseen (names only).
 
-    Rows are padded to the seed with the most images; `counts` has the number of rows without
-    padding. The seen classes may differ between seeds (pseudo-new classes are drawn by seed), but
-    not their number.
+    All seeds have the same number of rows: seeds with fewer images are padded. `counts` contains
+    the numbers of images. Seeds may have different seen classes (pseudo-new classes are drawn by
+    seed), but the same number of them.
 
     `load_unseen` and `load_validation` are functions, so that their images are copied to the device
     only for the few methods that need them.
@@ -51,7 +51,7 @@ class Task:
         class_names: Names of all classes, (n_cls,).
         text_features: Zero-shot classifier from the dataset's templates, (n_cls, feature).
         seen: Whether each class is seen, (seed, n_cls).
-        features: Few-shot images of the seen classes in all views,
+        features: Features of the few-shot images of the seen classes in all views,
             (seed, n, 1 + views, feature).
         labels: Indices into the classes, (seed, n).
         counts: Number of rows of each seed without padding.
@@ -165,8 +165,8 @@ class SeedTask:
         class_names: Names of all classes, (n_cls,).
         text_features: Zero-shot classifier from the dataset's templates, (n_cls, feature).
         seen: Whether each class has images, (n_cls,).
-        features: Few-shot images of the seen classes, (n, 1 + views, feature). View 0 is
-            preprocessed like a test image, without augmentation.
+        features: Features of the few-shot images of the seen classes, (n, 1 + views, feature).
+            View 0 is preprocessed like a test image, without augmentation.
         labels: Indices into the classes, (n,).
         shots: Rounded mean number of images per seen class. Below the configured number if some
             classes have fewer images.

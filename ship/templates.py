@@ -24,14 +24,14 @@ perform "a bit better than the full 80" (openai/CLIP,
 notebooks/Prompt_Engineering_for_ImageNet.ipynb)."""
 NAMES: Final = (DATASET_TEMPLATE, "ensemble", "authors")
 """Names that a list of templates may contain in addition to templates."""
-MAX_NAME_CHARS: Final = 1000
+_MAX_CHARS: Final = 1000
 """Maximum length of a template."""
 
 _IMAGENET: Final = ("imagenet", "imagenetv2", "imagenet_sketch", "imagenet_a", "imagenet_r")
 _TEXTURE: Final = ("a photo of a {}, a type of texture.",)
-# Fine-tuners, datasets, and the templates that the authors' code uses for them. Pairs for which it
-# uses the dataset's template, which is CoOp's, are omitted. ImageNet's variants have ImageNet's
-# classifier and therefore its templates. Sources on GitHub:
+# Fine-tuners, datasets, and the templates that the code of the fine-tuners' authors uses for them.
+# A pair is omitted if that code uses the template of the dataset, which is CoOp's. ImageNet's
+# variants have ImageNet's classifier and therefore its templates. Sources on GitHub:
 # - datasets/imagenet.py of gaopengcuhk/Tip-Adapter, mrflogs/ICLR24 (GDA) and
 #   FereshteShakeri/FewShot-CLIP-Strong-Baseline (LP++)
 # - jusiro/CLAP, trainers/adapters.py
@@ -70,8 +70,8 @@ def validate_template(text: str) -> str:
     if text not in NAMES and text.count("{}") != 1:
         names = ", ".join(NAMES)
         raise ValueError(f"must have one {{}} for a class name, or be one of {names}")
-    if len(text) > MAX_NAME_CHARS:
-        raise ValueError(f"must have at most {MAX_NAME_CHARS} characters")
+    if len(text) > _MAX_CHARS:
+        raise ValueError(f"must have at most {_MAX_CHARS} characters")
     if has_control_characters(text):
         raise ValueError("must have no control characters")
     return text
@@ -80,11 +80,11 @@ def validate_template(text: str) -> str:
 def expand_templates(templates: Sequence[str], finetuner: str, dataset: str) -> Iterator[str]:
     """Replace the names "ensemble" and "authors" in a list of templates by their templates.
 
-    DATASET_TEMPLATE is kept for the caller, who knows the dataset's template. It also replaces
-    "authors" if the authors' code uses that template.
+    The name DATASET_TEMPLATE is kept: the caller replaces it by the dataset's template. If the
+    authors' code uses the dataset's template, "authors" is replaced by DATASET_TEMPLATE.
 
     Args:
-        templates: Templates and names of templates.
+        templates: Templates, and entries of NAMES.
         finetuner: Name of the fine-tuner, for the name "authors".
         dataset: Name of the dataset, for the name "authors".
 

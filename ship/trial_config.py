@@ -71,9 +71,9 @@ class SyntheticConfig(Settings):
     """Use of synthetic features in the training of a fine-tuner."""
 
     ratio: float = Field(1.0, gt=0, le=16)
-    """synthetic features per real feature in a step (fine-tuners without a cache or fixed set)"""
+    """synthetic features per real feature in a step, for fine-tuners that add them in each step"""
     per_class: int | None = Field(None, ge=1)
-    """synthetic features per class in a cache or fixed set; null: mean number of images per seen
+    """synthetic features per class, if they are drawn once; null: mean number of images per seen
     class"""
     resample: bool = True
     """true: draw new synthetic features in each step; false: draw one set for all steps"""
@@ -90,13 +90,14 @@ class TrialConfig(Settings):
     backbone: str = "pocket"
     """pocket, an open_clip NAME:PRETRAINED, or hf-hub:ORG/MODEL"""
     precision: Precision = "fp32"
-    """precision of the frozen text tower; tf32: fp32 with TF32 products on NVIDIA GPUs"""
+    """precision of the frozen text tower; tf32: fp32 with TF32 matrix multiplications on NVIDIA
+    GPUs"""
     image_precision: ImagePrecision = "fp32"
-    """precision of the image tower's products"""
+    """precision of the image tower's matrix multiplications"""
     dataset: str = "emoji"
     """name of a dataset, or image_folder:NAME"""
     targets: tuple[str, ...] = ()
-    """datasets to test under protocol cross_dataset"""
+    """datasets to test on under protocol cross_dataset"""
     max_classes: int | None = Field(None, ge=4)
     """use only the dataset's first classes, at most this many; null: all"""
     protocol: ProtocolName = "base_to_new"
@@ -110,19 +111,19 @@ class TrialConfig(Settings):
     selection: Selection = "pseudo_new"
     """images on which the best epoch is selected"""
     objective: Objective | None = None
-    """metric that selects the epoch, alpha and beta, and that sampler and scheduler maximize; null:
-    the default of protocol and selection"""
+    """metric by which the epoch and a fine-tuner's inference options (alpha, beta) are selected,
+    and which sampler and scheduler maximize; null: the default of protocol and selection"""
     pseudo_new_fraction: float = Field(0.5, gt=0, lt=1)
-    """fraction of the base classes that selection pseudo_new holds out"""
+    """fraction of the seen classes that selection pseudo_new holds out"""
     eval_every: int = Field(1, ge=1)
     """epochs between evaluations on the selection images; epoch 0 and the last are always
     evaluated"""
     quality: bool = True
     """measure the quality of synthetic features against real images"""
     templates: tuple[Annotated[str, AfterValidator(validate_template)], ...] = (DATASET_TEMPLATE,)
-    """sentences with one {} for the class name, whose text features are averaged; or names: dataset
-    (the dataset's sentence), ensemble (seven by CLIP's authors), authors (those in the code of the
-    fine-tuner's authors)"""
+    """prompt sentences, each with one {} for the class name; their text features are averaged. An
+    entry can also be a name: dataset (the dataset's sentence), ensemble (seven sentences by CLIP's
+    authors), authors (the sentences in the code of the fine-tuner's authors)"""
     metrics: tuple[str, ...] = ()
     """metric plugins to report; they cannot be objectives"""
     generator: GeneratorConfig = Field(default_factory=PromptVAEConfig)
@@ -186,8 +187,8 @@ class TrialConfig(Settings):
             return "selection authors evaluates each fine-tuner only at its last epoch"
         if key == "pseudo_new_fraction" and self.selection != "pseudo_new":
             return f"selection {self.selection} holds out no classes"
-        is_resampled = key == "synthetic.per_class" and self.synthetic.resample
-        if is_resampled and not self.finetuner.explain_unused("synthetic.resample"):
+        uses_resample = not self.finetuner.explain_unused("synthetic.resample")
+        if key == "synthetic.per_class" and uses_resample and self.synthetic.resample:
             return f"finetuner {self.finetuner.name} resamples in each step (synthetic.resample)"
         return None
 
@@ -252,7 +253,7 @@ class CorrectPredictions:
             evaluation set.
         class_ids: Class of each image, an index into class_names.
         class_names: Names of the task's classes.
-        seen: Whether the tested model was trained on real images of each class.
+        seen: For each class, whether the tested model was trained on real images of it.
         correct: Kind of prediction -> for each seed, n bits that are 1 for correct images, packed
             by numpy.packbits. Kinds are "all" (all classes compete) and "own" (only the classes of
             the image's group compete).
@@ -266,7 +267,7 @@ class CorrectPredictions:
 
 
 class NonFiniteLoss(ValueError):
-    """A loss, logit or synthetic feature became NaN or infinite. The failed seeds have no result.
+    """A loss, logit or synthetic feature is NaN or infinite. The failed seeds have no result.
 
     Attributes:
         failed: Index of each failed seed in the trial -> name, stage and epoch of the non-finite
@@ -281,17 +282,17 @@ class NonFiniteLoss(ValueError):
         return type(self), (self.failed,)
 
 
-def join_reasons(failed: Mapping[int, str], numbered: str = "seeds") -> str:
+def join_reasons(failed: Mapping[int, str], noun: str = "seeds") -> str:
     """Join reasons to one text, e.g. "loss is not finite (seeds 0, 2); logits are NaN (seeds 1)".
 
     Args:
-        failed: Seed, or index of a seed -> reason of its failure.
-        numbered: Noun for the keys, e.g. "seeds".
+        failed: Seed, or index of a seed -> reason of the seed's failure.
+        noun: Noun for the keys in the text, e.g. "seeds".
     """
     by_reason: dict[str, list[str]] = {}
     for number, reason in failed.items():
         by_reason.setdefault(reason, []).append(str(number))
-    parts = [f"{reason} ({numbered} {', '.join(ids)})" for reason, ids in by_reason.items()]
+    parts = [f"{reason} ({noun} {', '.join(ids)})" for reason, ids in by_reason.items()]
     return "; ".join(parts)
 
 
@@ -330,7 +331,8 @@ class EpochMetrics:
             of the non-finite value.
 
     Raises:
-        NonFiniteLoss: A value of a seed that has not failed is NaN or infinite.
+        ValueError: A failed seed has a value, or another seed has None.
+        NonFiniteLoss: A value is NaN or infinite.
     """
 
     stage: Stage
@@ -341,17 +343,21 @@ class EpochMetrics:
     failed: dict[int, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        when = f"at stage {self.stage}, epoch {self.epoch}"
         for name, values in self.per_seed.items():
-            reason = f"{name} is not finite at stage {self.stage}, epoch {self.epoch}"
-            seed_indices = [i for i, value in enumerate(values) if not self._is_allowed(i, value)]
-            if seed_indices:
-                raise NonFiniteLoss(dict.fromkeys(seed_indices, reason))
+            if any((value is None) != (i in self.failed) for i, value in enumerate(values)):
+                raise ValueError(
+                    f"{name} {when}: must be None for the failed seeds (indices "
+                    f"{sorted(self.failed)}) and a number for all others, got {list(values)}"
+                )
+            non_finite = [
+                i
+                for i, value in enumerate(values)
+                if value is not None and not math.isfinite(value)
+            ]
+            if non_finite:
+                raise NonFiniteLoss(dict.fromkeys(non_finite, f"{name} is not finite {when}"))
 
     def active_values(self, name: str) -> list[float]:
         """Return a metric's values for the seeds that have not failed."""
         return [value for value in self.per_seed[name] if value is not None]
-
-    def _is_allowed(self, seed_index: int, value: float | None) -> bool:
-        if seed_index in self.failed or value is None:
-            return seed_index in self.failed and value is None
-        return math.isfinite(value)

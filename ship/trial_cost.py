@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 from ship.architectures import get_text_settings
 from ship.prompt_cost import estimate_prompt_operations, estimate_prompt_tokens
-from ship.protocol_rules import N_GENERATOR_EPOCHS
+from ship.protocol_rules import N_GENERATOR_AGES
 from ship.trial_config import TrialConfig
 
-# Kernel launches when prompts pass through the tower: a constant, and a number per block. Those of
-# the forward and backward pass include the optimizer's launches.
+# Kernel launches when prompts pass through the tower, as (constant number, number per block). Those
+# of _FORWARD_AND_BACKWARD include the optimizer's launches.
 _FORWARD, _FORWARD_AND_BACKWARD = (50, 13), (60, 34)
 # Kernel launches of a training step on cached features, without prompts.
 _STEP_LAUNCHES = 60
@@ -130,7 +130,7 @@ def _list_passes(config: TrialConfig, n_seen: int, n_classes: int, shots: float)
     for n_trained, n_all in stages:
         rows = math.ceil(n_trained * shots)
         yield from _list_generator_passes(config, rows)
-        for _ in range(N_GENERATOR_EPOCHS if config.selection == "authors" else 1):
+        for _ in range(N_GENERATOR_AGES if config.selection == "authors" else 1):
             yield from _list_finetuner_passes(config, rows, n_trained, n_all)
 
 

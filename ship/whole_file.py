@@ -38,7 +38,8 @@ def write_whole(path: Path, content: bytes) -> None:
     """Write a file atomically, replacing an old one. Missing folders are created.
 
     The content is written to a temporary file in the same folder, which is then renamed. A killed
-    writer leaves its temporary file; calls for the same folder delete it after an hour.
+    writer leaves its temporary file. A later call for the same folder deletes it once it is an hour
+    old.
 
     Args:
         path: Path of the file.

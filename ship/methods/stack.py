@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_map
 from ship.methods.base import Method
 from ship.methods.batching import inside_vmap
 from ship.seeds import SeedOptimizer, to_device
-from ship.state import Part, State, capture, require_tensor, strip_prefix
+from ship.state import Part, State, Stateful, capture, require_tensor, strip_prefix
 
 ALL_SEEDS: Final = slice(None)
 _PLAIN_TYPES: Final = (bool, int, float, str, type(None))
@@ -183,7 +183,7 @@ class Stack:
         return tree_map(lambda *values: torch.stack(values), *results)
 
 
-class _Rows:
+class _Rows(Stateful):
     """Tensors (seed, n, ...) with the same number n of rows.
 
     A state to load may have another n, because a saved model is loaded into methods that are built

@@ -150,7 +150,7 @@ class _Trial:
     @property
     def by_age(self) -> bool:
         """Whether selection compares ages of the generator instead of epochs of the fine-tuner."""
-        return self.protocol.ages > 1
+        return self.protocol.n_ages > 1
 
     @property
     def _latest_epoch(self) -> int:
@@ -229,7 +229,7 @@ class _Trial:
         """
         protocol, journal, by_age = self.protocol, self.journal, self.by_age
         generator = self._build_generator(eval_set.task)
-        ages = plan_ages(_count_epochs(generator), protocol.ages)
+        ages = plan_ages(_count_epochs(generator), protocol.n_ages)
         if by_age:
             # If the generator stops early, this age may not be evaluated. flag/last_epoch is then
             # not set.
@@ -469,7 +469,7 @@ def _count_planned_epochs(config: TrialConfig, protocol: Protocol) -> int:
     """Return the maximum number of epochs that a trial reports."""
     retrains = protocol.generator_task is not None
     selects = protocol.selection is not None
-    n_ages = len(plan_ages(_count_epochs(config.generator), protocol.ages))
+    n_ages = len(plan_ages(_count_epochs(config.generator), protocol.n_ages))
     n_generators = selects + retrains
     n_finetuners = n_ages * selects + len(protocol.tested_models) * retrains
     n_other_reports = 2 + selects  # feature quality, the test, and epoch 0 of selection

@@ -127,7 +127,7 @@ def test_tokenizer_file_with_another_format_is_one_line(
 @pytest.mark.parametrize(
     ("content", "options", "message"),
     [
-        ("[1]", {}, "tokenizer_config.json must be a mapping"),
+        ("[1]", {}, "tokenizer_config.json must contain a JSON object, got a list"),
         ("{", {}, "tokenizer_config.json is not JSON"),
         ("{}", {"language": "fra_Latn"}, "options that only transformers supports: language"),
         ("{}", {"clean": "wash"}, "clean must be whitespace or lower or canonicalize"),

@@ -69,6 +69,15 @@ def test_non_finite_loss_of_all_seeds_ends_the_trial(
     assert [*raised.value.failed] == [1, 3]
 
 
+@pytest.mark.parametrize("values", [(1.0, 2.0), (None, None), (None, 2.0)])
+def test_only_failed_seeds_have_no_value(values: tuple[float | None, ...]) -> None:
+    """Another value is not reported as a non-finite one."""
+    rule = r"loss at stage final, epoch 1: must be None for the failed seeds \(indices \[1\]\)"
+    with pytest.raises(ValueError, match=rule) as raised:
+        EpochMetrics("final", 1, 0.5, {"loss": values}, failed={1: "loss is not finite"})
+    assert not isinstance(raised.value, NonFiniteLoss)
+
+
 @pytest.mark.parametrize(
     "broken",
     [
