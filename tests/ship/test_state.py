@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from ship.finetuners.tune import BatchedFinetuner
+from ship.finetuners.batched import BatchedFinetuner
 from ship.seeds import SeedOptimizer, SeedState
 from ship.state import Checkpoint, CheckpointError, Stateful, capture, restore
 from ship.trial_config import EpochMetrics
