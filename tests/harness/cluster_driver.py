@@ -36,7 +36,7 @@ VIEWS = 2
 NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
-def images(broken: tuple[int, ...] = ()) -> ImageDataset:
+def load_images(broken: tuple[int, ...] = ()) -> ImageDataset:
     """Return the packaged dataset with fewer images; some training images may be broken."""
     whole = load_dataset("emoji")
     splits = {
@@ -50,13 +50,15 @@ def images(broken: tuple[int, ...] = ()) -> ImageDataset:
     return replace(whole, splits=splits)
 
 
-def digest(features: FeatureSet) -> str:
+def hash_features(features: FeatureSet) -> str:
     """Return a hash of all features."""
     arrays = (features.train, features.val, features.test)
     return hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
 
 
-def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[str, str], Any]:
+def make_loader(
+    folder: Path, kill: bool = False, broken: bool = False
+) -> Callable[[str, str], Any]:
     """Return a function that loads the backbone on an actor and writes a file with the node's name.
 
     In the scenario kill, the first actor that encodes a third batch dies. In the scenario
@@ -84,12 +86,12 @@ def loader(folder: Path, kill: bool = False, broken: bool = False) -> Callable[[
     return load
 
 
-def extracted(scenario: str, folder: Path) -> dict[str, Any]:
+def run_extraction(scenario: str, folder: Path) -> dict[str, Any]:
     """Extract on the cluster, and return the features' hash or the error."""
-    load = loader(folder, kill=scenario == "kill", broken=scenario == "weights")
+    load = make_loader(folder, kill=scenario == "kill", broken=scenario == "weights")
     extract.MIN_VIEWS = 1  # type: ignore[misc]
     encoder = extract.ClusterEncoder(fakes.make_study().resources, load)
-    dataset = images(broken=(5, 390) if scenario == "broken" else ())
+    dataset = load_images(broken=(5, 390) if scenario == "broken" else ())
     calls: list[tuple[int, int]] = []
     try:
         features = extract_features(
@@ -99,17 +101,22 @@ def extracted(scenario: str, folder: Path) -> dict[str, Any]:
         return {"error": f"{type(error).__name__}: {error}"}
     nodes = {file.name.partition(".")[0] for file in folder.glob("*.actor")}
     files = len(list(folder.glob("*.safetensors")))
-    return {"digest": digest(features), "nodes": len(nodes), "files": files, "last": calls[-1]}
+    return {
+        "digest": hash_features(features),
+        "nodes": len(nodes),
+        "files": files,
+        "last": calls[-1],
+    }
 
 
-def study() -> StudyConfig:
+def make_cluster_study() -> StudyConfig:
     """Return a study of six configurations on all nodes."""
     return fakes.make_study(
         space={"generator.n_ctx": [1, 2, 3, 4, 6, 8]}, max_concurrent_trials=None
     )
 
 
-def behave_in(folder: Path) -> fakes.Behavior:
+def make_behavior(folder: Path) -> fakes.Behavior:
     """Make the first trial outside the head's node hang; all others wait for a new node."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
@@ -126,7 +133,7 @@ def behave_in(folder: Path) -> fakes.Behavior:
     return behave
 
 
-def lose_and_add(cluster: Cluster, folder: Path) -> None:
+def replace_node(cluster: Cluster, folder: Path) -> None:
     """Kill the raylet of the hanging trial, and add another node."""
     while not (folder / "under-way").exists():
         time.sleep(0.05)
@@ -137,19 +144,19 @@ def lose_and_add(cluster: Cluster, folder: Path) -> None:
     (folder / "added").touch()
 
 
-def studied(cluster: Cluster, folder: Path) -> dict[str, Any]:
+def run_study_and_replace_node(cluster: Cluster, folder: Path) -> dict[str, Any]:
     """Run a study of the analytic method while a node is killed under its trials."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     ray.cloudpickle.register_pickle_by_value(sys.modules[__name__])
     (folder / "head").write_text(cluster.head_node.node_id)
-    threading.Thread(target=lose_and_add, args=(cluster, folder), daemon=True).start()
+    threading.Thread(target=replace_node, args=(cluster, folder), daemon=True).start()
     outcome = run_study(
-        study(),
+        make_cluster_study(),
         data_root=None,
         address=cluster.address,
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
         cache_dir=folder / "cache",
-        method=fakes.make_method(folder / "log", behave_in(folder)),
+        method=fakes.make_method(folder / "log", make_behavior(folder)),
         console=Console(file=sys.stderr),
     )
     return {"done": outcome.done, "complete": outcome.complete}
@@ -165,10 +172,10 @@ def main(scenario: str, folder: str) -> None:
             cluster.add_node(**NODE)
     try:
         if scenario == "lose":
-            result = studied(cluster, Path(folder))
+            result = run_study_and_replace_node(cluster, Path(folder))
         else:
             with ray_session(Resources(), cluster.address, 0, verbose=False):
-                result = extracted(scenario, Path(folder))
+                result = run_extraction(scenario, Path(folder))
         print(json.dumps(result), flush=True)
     finally:
         cluster.shutdown()

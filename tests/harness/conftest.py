@@ -27,7 +27,7 @@ from harness.study.run import StudyOutcome, run_study
 from harness.study.state import plan_study
 from tests.harness import fakes
 
-OnCluster = Callable[[str], tuple[dict[str, Any], str]]
+RunOnCluster = Callable[[str], tuple[dict[str, Any], str]]
 
 
 @pytest.fixture(scope="session")
@@ -66,7 +66,7 @@ def ray_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
+def run_on_cluster(tmp_path: Path, ray_folder: Path) -> RunOnCluster:
     """Return a function that runs a scenario and returns its result and all other output."""
     from harness.ray.patches import MODE, TOKEN_PATH
 
@@ -119,7 +119,7 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture
-def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+def pickle_by_value(request: pytest.FixtureRequest) -> Iterator[None]:
     """Pickle the test module's functions by value, because workers cannot import it."""
     import ray
 
@@ -129,7 +129,7 @@ def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
+def run_undisturbed(empty_store: Path) -> Callable[[StudyConfig], str]:
     """Return a function that runs a study undisturbed, once, and returns the store's URI."""
     known: dict[str, str] = {}
 
@@ -223,7 +223,7 @@ class Bench:
 
     def lines(self) -> list[str]:
         """Return the (configuration, seed) pairs that were run, in order."""
-        return fakes.trial_lines(self.log)
+        return fakes.read_trial_lines(self.log)
 
     def states(self) -> list[str]:
         """Return the states of the trials' runs, sorted."""

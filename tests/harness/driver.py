@@ -1,7 +1,7 @@
 """A study in a separate process, for tests that interrupt, kill or starve it.
 
 python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome, and exits
-with 0 if it is complete. FAULT is JSON, see arrange(). Its further keys are "publish" (the study's
+with 0 if it is complete. FAULT is JSON, see cause_fault(). Its further keys are "publish" (the study's
 run shows its report), "in_process" (without Ray), "reuse" (reuse results of other studies) and
 "store_timeout" (seconds). SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
 """
@@ -32,10 +32,10 @@ from harness.store.study_store import STORE_TIMEOUT
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare_report
 from tests.harness import fakes
-from tests.harness.fakes import trial_lines
+from tests.harness.fakes import read_trial_lines
 
 
-def arrange(fault: Mapping[str, Any], log: Path) -> None:
+def cause_fault(fault: Mapping[str, Any], log: Path) -> None:
     """Prepare a fault.
 
     Args:
@@ -47,18 +47,20 @@ def arrange(fault: Mapping[str, Any], log: Path) -> None:
     """
     if "die" in fault:
         place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
-        _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
+        _send_signal_at_call(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
     if "start" in fault:
         session.START_SECONDS = fault["start"]
     if "terminate" in fault:
-        _strike(fault["terminate"], signal.SIGTERM, 1, False)
+        _send_signal_at_call(fault["terminate"], signal.SIGTERM, 1, False)
     if "jump" in fault:
-        _once(log, fault["at"], lambda: _jump(fault["jump"]))
+        _call_when_started(log, fault["at"], lambda: _shift_clock(fault["jump"]))
     if "shell" in fault:
-        _once(log, fault["at"], lambda: subprocess.run(fault["shell"], shell=True, check=False))
+        _call_when_started(
+            log, fault["at"], lambda: subprocess.run(fault["shell"], shell=True, check=False)
+        )
 
 
-def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
+def _send_signal_at_call(place: str, number: signal.Signals, call: int, after: bool) -> None:
     """Signal this process at the n-th call of a function, before or after it."""
     home, name = pkgutil.resolve_name(place.rpartition(".")[0]), place.rpartition(".")[2]
     original, calls = getattr(home, name), itertools.count(1)
@@ -75,30 +77,30 @@ def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
     setattr(home, name, struck)
 
 
-def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
+def _call_when_started(log: Path, lines: int, act: Callable[[], object]) -> None:
     """Call `act` once the method has started a number of (configuration, seed) pairs."""
 
     def watch() -> None:
-        while len(trial_lines(log)) < lines:
+        while len(read_trial_lines(log)) < lines:
             time.sleep(0.02)
         act()
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _jump(seconds: float) -> None:
+def _shift_clock(seconds: float) -> None:
     """Shift the wall clock as Python sees it, but not the monotonic clock."""
     original = time.time
     time.time = lambda: original() + seconds
 
 
-def study(**keys: Any) -> StudyConfig:
+def make_driver_study(**keys: Any) -> StudyConfig:
     """Return the small study with four configurations."""
     four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "max_concurrent_trials": 2}
     return fakes.make_study(**{**four, **keys})
 
 
-def published(outcome: StudyOutcome) -> Publication:
+def build_publication(outcome: StudyOutcome) -> Publication:
     """Return the report for the study's own run, as the command line builds it."""
     return prepare_report(outcome.experiment, outcome.tracking_uri).publication
 
@@ -107,16 +109,16 @@ def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int
     """Run the study with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
     options = json.loads(fault)
-    arrange(options, Path(log))
+    cause_fault(options, Path(log))
     try:
         outcome = run_study(
-            study(**options.get("study", {})),
+            make_driver_study(**options.get("study", {})),
             data_root=None,
             address=options.get("address"),
-            publish=published if options.get("publish") else None,
+            publish=build_publication if options.get("publish") else None,
             tracking_uri=uri,
             cache_dir=Path(cache),
-            method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
+            method=fakes.make_method(Path(log), fakes.make_sleeping_behavior(float(seconds))),
             console=SteadyConsole(force_terminal=False),
             in_process=options.get("in_process", False),
             reuse=options.get("reuse", False),

@@ -19,7 +19,7 @@ from harness.method import MethodFunctions
 from ship.state import Checkpoint
 from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
 
-SIX = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
+METRIC_NAMES = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 EPOCHS = 3
 
 Behavior = Callable[[TrialConfig, int], None]
@@ -51,7 +51,7 @@ def load_other_weights(name: str, device: str = "cpu", precision: str = "fp32") 
     return clip
 
 
-def truth(config: TrialConfig, seed: int) -> float:
+def compute_result(config: TrialConfig, seed: int) -> float:
     """Return the analytic method's result in percent for a configuration and a seed."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     kl_weight = getattr(config.generator, "kl_weight", 1.0)
@@ -99,7 +99,7 @@ def run_analytic(
     with log.open("a") as file:
         file.writelines(_line(features, config, seed) for seed in seeds)
         if done:
-            file.write(f"went on behind {done} epochs\n")
+            file.write(f"resumed after {done} epochs\n")
     clip.text_tokens += 0 if done else 100
     return AnalyticRun(_analytic(behave, config, seeds, done), resume)
 
@@ -108,17 +108,19 @@ def _analytic(
     behave: Behavior | None, config: TrialConfig, seeds: Sequence[int], done: int
 ) -> Iterator[EpochMetrics]:
     """Yield the epochs after the first `done` ones."""
-    truths = tuple(truth(config, seed) for seed in seeds)
+    truths = tuple(compute_result(config, seed) for seed in seeds)
     if done < 1:
         yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
     for epoch in range(max(1, done), EPOCHS + 1):
         if behave is not None:
             behave(config, epoch)
         values = tuple(value - (EPOCHS - epoch) for value in truths)
-        yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(SIX, values))
+        yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(METRIC_NAMES, values))
     if done <= 1 + EPOCHS:
         yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
-    test: dict[str, tuple[float, ...]] = dict.fromkeys((*SIX, "selection_harmonic_mean"), truths)
+    test: dict[str, tuple[float, ...]] = dict.fromkeys(
+        (*METRIC_NAMES, "selection_harmonic_mean"), truths
+    )
     test["selection_epoch"] = tuple(float(EPOCHS) for _ in seeds)
     correct = tuple(bytes([(round(value) % 16) << 4]) for value in truths)
     correct_predictions = CorrectPredictions(
@@ -145,12 +147,12 @@ class FakeImages:
     n_seen: int | None = None
 
 
-def fake_images(name: str, data_root: Path | None, cache_dir: Path) -> FakeImages:
+def load_fake_images(name: str, data_root: Path | None, cache_dir: Path) -> FakeImages:
     """Return a dataset whose fingerprint contains its name."""
     return FakeImages(name, f"images-of-{name}")
 
 
-def fake_extract(
+def extract_fake_features(
     log: Path,
     clip: FakeClip,
     images: FakeImages,
@@ -185,8 +187,8 @@ def make_method(log: Path, behave: Behavior | None = None) -> MethodFunctions:
     return MethodFunctions(
         partial(run_analytic, log, behave),
         FakeClip,
-        fake_images,
-        partial(fake_extract, log),
+        load_fake_images,
+        partial(extract_fake_features, log),
         accelerator="cpu",
     )
 
@@ -203,13 +205,13 @@ def make_study(**keys: Any) -> StudyConfig:
     return load_study({"name": "small", **defaults, **keys})
 
 
-def trial_lines(log: Path) -> list[str]:
+def read_trial_lines(log: Path) -> list[str]:
     """Return the (configuration, seed) lines that a method has logged, in order."""
     lines = log.read_text().splitlines() if log.exists() else []
     return [line for line in lines if " seed " in line]
 
 
-def sleepy(seconds: float) -> Behavior:
+def make_sleeping_behavior(seconds: float) -> Behavior:
     """Return a behavior that sleeps in each selection epoch."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
@@ -218,7 +220,7 @@ def sleepy(seconds: float) -> Behavior:
     return behave
 
 
-def trap_elsewhere(act: Callable[[], None]) -> object:
+def make_unpickling_trap(act: Callable[[], None]) -> object:
     """Return an object that calls `act` when it is unpickled in another process."""
 
     def unpickled(here: int) -> object:

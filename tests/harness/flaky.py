@@ -37,7 +37,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
 
-    def plain(self) -> list[tuple[Any, ...]]:
+    def describe(self) -> list[tuple[Any, ...]]:
         """Return the content of the store without random parts, ordered by the runs' names."""
         return sorted(
             (
@@ -53,17 +53,17 @@ class FakeStore:
 
 
 class FlakyClient:
-    """MLflow's client of a FakeStore. `fates` determines the outcome of each call.
+    """MLflow's client of a FakeStore. `outcomes` determines the outcome of each call.
 
     "ok"; "before": the request is lost; "after": the answer is lost; "refused": a 4xx;
-    "crash before" and "crash after": the caller dies. Without further fates it is "ok".
+    "crash before" and "crash after": the caller dies. Without further outcomes it is "ok".
     """
 
     tracking_uri = URI
 
-    def __init__(self, store: FakeStore, fates: Iterator[str]) -> None:
+    def __init__(self, store: FakeStore, outcomes: Iterator[str]) -> None:
         self.store = store
-        self.fates = fates
+        self.outcomes = outcomes
         self.calls: list[str] = []
 
     def create_run(
@@ -146,17 +146,17 @@ class FlakyClient:
 
     def _call(self, name: str, act: Any) -> Any:
         self.calls.append(name)
-        fate = next(self.fates, "ok")
-        if fate == "refused":
+        outcome = next(self.outcomes, "ok")
+        if outcome == "refused":
             raise MlflowException("no such thing", RESOURCE_DOES_NOT_EXIST)
-        if fate == "crash before":
+        if outcome == "crash before":
             raise Crash
-        if fate == "before":
+        if outcome == "before":
             raise MlflowException(f"API request to {URI} failed: [Errno 111] Connection refused'")
         answer = act()
-        if fate == "after":
+        if outcome == "after":
             raise MlflowException("too many 500 error responses")
-        if fate == "crash after":
+        if outcome == "crash after":
             raise Crash
         return answer
 
@@ -168,11 +168,11 @@ def _entity(run_id: str, run: FakeRun) -> Any:
     )
 
 
-def study_store(
-    fake: FakeStore, *fates: str, lines: list[str] | None = None, **keys: Any
+def make_study_store(
+    fake: FakeStore, *outcomes: str, lines: list[str] | None = None, **keys: Any
 ) -> StudyStore:
     """Return a study's store with a flaky client."""
-    client: Any = FlakyClient(fake, iter(fates))
+    client: Any = FlakyClient(fake, iter(outcomes))
     print_line = print if lines is None else lines.append
     options: dict[str, Any] = {"timeout": 600.0, "is_stopped": lambda: False, **keys}
     return StudyStore(URI, client, "7", print_line=print_line, **options)

@@ -49,7 +49,7 @@ class Node:
         done = subprocess.run(wait, env=self.environment, capture_output=True, text=True)
         assert done.returncode == 0, (done.stderr, (self.home / "ray.log").read_text())
 
-    def sweep(self, *arguments: str) -> subprocess.Popen[str]:
+    def start_driver(self, *arguments: str) -> subprocess.Popen[str]:
         """Start ship-sweep on the node, in a process group of its own."""
         return subprocess.Popen(
             [sys.executable, "-m", "harness.cli.main", *arguments],

@@ -11,7 +11,7 @@ from reports.tables.build import build_tables
 OF_A_RUN = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
 
 
-def rows(study: Study) -> pl.DataFrame:
+def select_comparable_rows(study: Study) -> pl.DataFrame:
     """Return a study's rows without columns that differ between equal runs."""
     return study.rows.drop(OF_A_RUN).sort("config_key", "seed")
 
@@ -19,6 +19,6 @@ def rows(study: Study) -> pl.DataFrame:
 def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
     """Check that rows and printed tables of two stores are equal."""
     ours, theirs = load_records(name, disturbed), load_records(name, calm)
-    assert_frame_equal(rows(ours), rows(theirs))
+    assert_frame_equal(select_comparable_rows(ours), select_comparable_rows(theirs))
     printed = [format_csv(build_tables(study)[0]).encode() for study in (ours, theirs)]
     assert_frame_equal(*(pl.read_csv(text).drop("seconds") for text in printed))

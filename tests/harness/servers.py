@@ -21,7 +21,7 @@ DEBIANS = "/usr/lib/postgresql"
 OWNERS = ("postgres", "nobody")
 
 
-def postgres_programs() -> Path:
+def find_postgres() -> Path:
     """Return the folder of initdb and postgres, or skip the test."""
     path = shutil.which("initdb")
     folders = [Path(path).resolve().parent] if path else []
@@ -32,7 +32,7 @@ def postgres_programs() -> Path:
     pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a free port of this machine."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -78,9 +78,9 @@ class Postgres:
     """A PostgreSQL cluster in its own folder, on 127.0.0.1, without passwords."""
 
     def __init__(self) -> None:
-        self.programs = postgres_programs()
+        self.programs = find_postgres()
         self.folder = Path(tempfile.mkdtemp(prefix="ship-postgres-"))
-        self.port = free_port()
+        self.port = find_free_port()
         self.daemon: Daemon | None = None
         self.as_owner = self._as_owner()
         self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync", "-E", "UTF8")
@@ -155,7 +155,7 @@ class MlflowServer:
         self.database, self.allowed_hosts = database, allowed_hosts
         self.folder = folder
         self.files = files or str(folder / "artifacts")
-        self.port = free_port()
+        self.port = find_free_port()
         self.mark = uuid.uuid4().hex
         self.daemon: Daemon | None = None
         self.start()

@@ -53,7 +53,7 @@ class Job:
         }
 
     @contextmanager
-    def started(
+    def start(
         self, *arguments: str, stdout: Any = PIPE, stderr: Any = PIPE, **more: str
     ) -> Iterator[subprocess.Popen[str]]:
         """The script as a process."""
@@ -73,25 +73,25 @@ class Job:
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str]:
         """(exit code, stderr) of a run that nobody disturbs."""
-        with self.started(*arguments, **more) as process:
+        with self.start(*arguments, **more) as process:
             _, err = process.communicate(timeout=60)
         return process.returncode, err
 
-    def signalled(self, number: signal.Signals, **more: str) -> tuple[int, str]:
+    def run_and_signal(self, number: signal.Signals, **more: str) -> tuple[int, str]:
         """(exit code, stderr) of a run that gets a signal while the study runs."""
-        with self.started(STUDY_WAITS="1", **more) as process:
+        with self.start(STUDY_WAITS="1", **more) as process:
             end = time.monotonic() + 60
-            while "up study" not in self.calls():
-                assert time.monotonic() < end, self.calls()
+            while "up study" not in self.read_calls():
+                assert time.monotonic() < end, self.read_calls()
                 time.sleep(0.02)
             process.send_signal(number)
             _, err = process.communicate(timeout=60)
         return process.returncode, err
 
-    def calls(self) -> list[str]:
+    def read_calls(self) -> list[str]:
         """What was called, in order."""
         return self.log.read_text().splitlines()
 
-    def named(self, name: str) -> list[list[str]]:
+    def list_arguments(self, name: str) -> list[list[str]]:
         """The arguments of each call of a command."""
-        return [shlex.split(line)[1:] for line in self.calls() if line.startswith(f"{name} ")]
+        return [shlex.split(line)[1:] for line in self.read_calls() if line.startswith(f"{name} ")]

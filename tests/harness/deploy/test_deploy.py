@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[3]
 TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
 
 
-def text_of(name: str) -> str:
+def read_recipe(name: str) -> str:
     """A recipe's text."""
     return (FOLDER / FILES[name]).read_text(encoding="utf-8")
 
@@ -33,10 +33,10 @@ def text_of(name: str) -> str:
 @pytest.fixture
 def job() -> Any:
     """Return the RayJob manifest."""
-    return YAML(typ="safe").load(text_of("kuberay"))
+    return YAML(typ="safe").load(read_recipe("kuberay"))
 
 
-def commands(text: str) -> Iterator[list[str]]:
+def find_commands(text: str) -> Iterator[list[str]]:
     """Each ship-sweep command line in a recipe, in comments, too, as words.
 
     It goes on after a backslash, ends with the line, a pipe or a redirection; a YAML scalar that
@@ -49,28 +49,30 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(words)
 
 
-def all_commands(job: Any) -> list[tuple[str, list[str]]]:
+def find_all_commands(job: Any) -> list[tuple[str, list[str]]]:
     """(recipe, words) of every command; the entrypoint of a job, too."""
-    commands_of_files = [(name, words) for name in FILES for words in commands(text_of(name))]
+    commands_of_files = [
+        (name, words) for name in FILES for words in find_commands(read_recipe(name))
+    ]
     commands_of_files += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
-    (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
+    (slurm,) = re.findall(r"^arguments=\((.*)\)$", read_recipe("slurm"), re.M)
     return [*commands_of_files, ("slurm", shlex.split(slurm))]
 
 
-def options_of(command: Any) -> set[str]:
+def list_options(command: Any) -> set[str]:
     """Return the options of a command."""
     return {option for param in command.params for option in param.opts}
 
 
-def groups(job: Any) -> list[Any]:
+def list_groups(job: Any) -> list[Any]:
     """Return the head's group and those of the workers."""
     cluster = job["spec"]["rayClusterSpec"]
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
-def containers(job: Any) -> list[Any]:
+def list_containers(job: Any) -> list[Any]:
     """Return every container: head, workers, submitter."""
-    pods = [group["template"]["spec"] for group in groups(job)]
+    pods = [group["template"]["spec"] for group in list_groups(job)]
     pods.append(job["spec"]["submitterPodTemplate"]["spec"])
     return [container for pod in pods for container in pod["containers"]]
 
@@ -79,7 +81,7 @@ def containers(job: Any) -> list[Any]:
 def test_a_recipe_is_printed_as_it_is(name: str) -> None:
     """ship-sweep deploy writes the file and nothing else, so that it can be redirected."""
     result = CliRunner().invoke(cli.app, ["deploy", name])
-    assert (result.exit_code, result.stdout, result.stderr) == (0, text_of(name), "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, read_recipe(name), "")
 
 
 def test_every_file_is_a_recipe_and_is_packaged() -> None:
@@ -95,14 +97,14 @@ def test_every_file_is_a_recipe_and_is_packaged() -> None:
 def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
     """--set names keys of a study and --address accepts its value, also in comments."""
     group = typer.main.get_command(cli.app)
-    options = {name: options_of(command) for name, command in group.commands.items()}
-    recipe_commands = all_commands(job)
+    options = {name: list_options(command) for name, command in group.commands.items()}
+    recipe_commands = find_all_commands(job)
     assert {name for name, _ in recipe_commands} == set(FILES)
     assert {"deploy", "prefetch"} <= {words[0] for _, words in recipe_commands}
     overrides = set()
     for name, words in recipe_commands:
         used = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
-        assert used <= options.get(words[0], options_of(group)), (name, words)
+        assert used <= options.get(words[0], list_options(group)), (name, words)
         arguments = dict(itertools.pairwise(words))
         assert arguments.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
         assert arguments.get("prefetch", "downloads") in PREFETCH_STEPS, (name, words)
@@ -126,11 +128,11 @@ def test_the_manifest_fits_kuberays_schema(job: Any) -> None:
 
 def test_the_manifest_is_safe(job: Any) -> None:
     """No container is root, requests are limits, the tracking URI is a secret, Ray has a token."""
-    for container in containers(job):
+    for container in list_containers(job):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["requests"] == container["resources"]["limits"]
-    head, *workers = groups(job)
+    head, *workers = list_groups(job)
     for group in (head, *workers):
         assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
     env = {
@@ -144,7 +146,7 @@ def test_the_manifest_has_one_image_with_the_ray_that_it_names(job: Any) -> None
     """The image's tag has the versions of ship-sweep and Ray."""
     version = job["spec"]["rayClusterSpec"]["rayVersion"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {container["image"].partition(":")[2] for container in containers(job)} == {
+    assert {container["image"].partition(":")[2] for container in list_containers(job)} == {
         f"{project['version']}-ray{version}"
     }
     (least,) = (re.search(r">=([\d.]+)", d) for d in project["dependencies"] if "ray[" in d)

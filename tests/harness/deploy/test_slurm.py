@@ -38,7 +38,7 @@ def test_a_job_starts_and_ends_its_parts_in_order(job: Job) -> None:
     """The head, the workers and the study start one after another, and then all end."""
     code, err = job.run()
     assert (code, err) == (0, "")
-    calls = [line.replace("'", "") for line in job.calls() if line != "up ray"]
+    calls = [line.replace("'", "") for line in job.read_calls() if line != "up ray"]
     starts = [" ".join(line.split()[:2]) for line in calls]
     head = ["srun --nodes=1", "ray start", "python3 -m"]
     workers = ["srun --nodes=1", "ray start", "python3 -m"]
@@ -49,9 +49,9 @@ def test_a_job_starts_and_ends_its_parts_in_order(job: Job) -> None:
     assert sorted(starts[1:4]) == sorted(head)
     assert sorted(starts[4:7]) == sorted(workers)
     assert starts[7:] == study + ends
-    waits = [call[2:] for call in job.named("python3")]
+    waits = [call[2:] for call in job.list_arguments("python3")]
     assert waits == [["127.0.0.1:20003", "1"], ["127.0.0.1:20003", "2"]]
-    placed = job.named("srun")
+    placed = job.list_arguments("srun")
     assert "--nodelist=one" in placed[0] and "--exclude=one" in placed[1]
     counts = [
         [word for word in call if word.startswith(("--nodes=", "--ntasks="))] for call in placed
@@ -65,7 +65,7 @@ def test_nodes_have_the_resources_of_the_allocation(job: Job) -> None:
     """Cores, GPUs and memory are Slurm's, and only the head has a dashboard."""
     code, _ = job.run(SLURM_GPUS_ON_NODE="2", SLURM_MEM_PER_NODE="1000", SLURM_CPUS_PER_TASK="6")
     assert code == 0
-    head, worker = sorted(job.named("ray"), key=lambda call: "--head" not in call)
+    head, worker = sorted(job.list_arguments("ray"), key=lambda call: "--head" not in call)
     for call in (head, worker):
         assert {"--num-cpus=8", "--num-gpus=2", "--memory=734003000"} <= set(call)
         assert {"--object-store-memory=209715000", "--block"} <= set(call)
@@ -73,13 +73,13 @@ def test_nodes_have_the_resources_of_the_allocation(job: Job) -> None:
         head
     )
     assert "--address=127.0.0.1:20003" in worker and "--head" not in worker
-    assert "--cpus-per-task=6" in job.named("srun")[0]
+    assert "--cpus-per-task=6" in job.list_arguments("srun")[0]
     job.log.write_text("")
     # no GPU is none, whatever the machine has; memory by core counts the node's cores
     job.run(SLURM_MEM_PER_CPU="100", SLURM_JOB_NUM_NODES="1")
-    (head,) = job.named("ray")
+    (head,) = job.list_arguments("ray")
     assert {"--num-gpus=0", "--memory=587202400"} <= set(head)
-    assert len(job.named("python3")) == 1  # nobody waits for workers
+    assert len(job.list_arguments("python3")) == 1  # nobody waits for workers
 
 
 def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
@@ -96,14 +96,14 @@ def test_odd_values_reach_ship_sweep_as_they_are(job: Job) -> None:
 def test_mps_runs_on_each_node_if_requested(job: Job) -> None:
     """It starts before Ray, whose workers know its pipe, in the folder that the job removes."""
     job.run()
-    assert not job.named("nvidia-cuda-mps-control")
+    assert not job.list_arguments("nvidia-cuda-mps-control")
     job.log.write_text("")
     job.run(MPS="1")
-    assert job.named("nvidia-cuda-mps-control") == [["-d"]] * 2
+    assert job.list_arguments("nvidia-cuda-mps-control") == [["-d"]] * 2
     pipes = Path(f"{job.log}.mps").read_text().split()
     assert pipes == [f"/tmp/ship-ray-{JOB}/mps"] * 2
     shutil.rmtree(f"/tmp/ship-ray-{JOB}", ignore_errors=True)
-    for call in job.named("ray"):
+    for call in job.list_arguments("ray"):
         assert call[0] == "start" and f"--temp-dir=/tmp/ship-ray-{JOB}" in call
 
 
@@ -124,17 +124,17 @@ def test_ray_requires_a_token_of_the_job(job: Job) -> None:
 def test_the_job_ends_with_its_first_failed_part(job: Job, case: dict[str, Any]) -> None:
     """The study's exit code is the job's, and half an allocation starts no study."""
     assert job.run(**case["more"])[0] == case["code"]
-    assert len(job.named("ship-sweep")) == case["studies"]
-    assert job.calls()[-1] == "stopped ray"
+    assert len(job.list_arguments("ship-sweep")) == case["studies"]
+    assert job.read_calls()[-1] == "stopped ray"
     assert "requeue" not in job.log.read_text()
 
 
 @pytest.mark.parametrize("case", JOBS["signals"], ids=str)
 def test_signals_end_the_study_and_ray(job: Job, case: dict[str, Any]) -> None:
     """Only the signal of the time limit requeues the job, which then runs the rest."""
-    code, err = job.signalled(signal.Signals[case["signal"]], **case["more"])
+    code, err = job.run_and_signal(signal.Signals[case["signal"]], **case["more"])
     ends = ["stopped study", "stopped ray", "stopped ray"]
-    calls = [line for line in job.calls() if line.startswith(("stopped", "scontrol 'requeue"))]
+    calls = [line for line in job.read_calls() if line.startswith(("stopped", "scontrol 'requeue"))]
     assert code == case["code"]
     assert calls == ends + ["scontrol 'requeue' '4001'"] * case["requeued"]
     assert ("job 4001 is requeued" in err) == case["requeued"]
@@ -159,16 +159,16 @@ def test_the_job_runs_its_own_tracking_server(job: Job) -> None:
         job.log.write_text("")
         assert job.run(TRACKING=str(tracking)) == (0, "")
         assert Path(f"{job.log}.uri").read_text() == "http://127.0.0.1:20005\n"
-        ends = [line for line in job.calls() if line.startswith("stopped")]
+        ends = [line for line in job.read_calls() if line.startswith("stopped")]
         assert ends[-2:] == ["stopped server SIGTERM", "stopped database SIGINT"]
-        (database,), (server,) = job.named("postgres"), job.named("mlflow")
+        (database,), (server,) = job.list_arguments("postgres"), job.list_arguments("mlflow")
         socket = f"/tmp/ship-sql-{JOB}"
         alone = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={socket}"]
         assert database == ["-D", str(tracking / "postgres"), *alone]
         assert server[:5] == ["server", "--host", "127.0.0.1", "--port", "20005"]
         assert f"postgresql+psycopg2:///postgres?host={socket}" in server
         assert not Path(socket).exists()
-    assert not job.named("initdb") and not (tracking / "postgres" / "half").exists()
+    assert not job.list_arguments("initdb") and not (tracking / "postgres" / "half").exists()
     assert (tracking.stat().st_mode & 0o777) == 0o700
 
 
@@ -179,4 +179,4 @@ def test_a_missing_setting_is_one_line(job: Job, missing: str, words: str) -> No
     code, err = job.run()
     assert code != 0
     assert words in err and len(err.splitlines()) == 1
-    assert not job.named("srun")
+    assert not job.list_arguments("srun")

@@ -16,8 +16,8 @@ from harness.errors import ClusterError
 from harness.ray.extract import ClusterEncoder, count_decoding_threads
 from ship.clip import FrozenCLIP
 from ship.features import extract_features
-from tests.harness.cluster_driver import VIEWS, digest, images
-from tests.harness.conftest import OnCluster
+from tests.harness.cluster_driver import VIEWS, hash_features, load_images
+from tests.harness.conftest import RunOnCluster
 from tests.ship.features import encoders
 from tests.ship.features.encoders import FakeEncoder
 
@@ -29,7 +29,7 @@ class Driver(FakeEncoder):
         raise RuntimeError("the driver encodes")
 
 
-def loader(folder: Path) -> Callable[[str, str], Any]:
+def make_loader(folder: Path) -> Callable[[str, str], Any]:
     """Return a function that loads the backbone and logs its process and device."""
 
     def load(name: str, device: str) -> Any:
@@ -52,7 +52,7 @@ def test_actors_with_gpus_encode_every_split(
     """Actors start once for all splits and backbones; other weights on a node are refused."""
     ray.cloudpickle.register_pickle_by_value(encoders)  # actors cannot import the tests
     request.addfinalizer(lambda: ray.cloudpickle.unregister_pickle_by_value(encoders))
-    dataset = images()
+    dataset = load_images()
     spans: list[str] = []
 
     @contextmanager
@@ -61,7 +61,7 @@ def test_actors_with_gpus_encode_every_split(
         yield
         spans.append("closed")
 
-    with ClusterEncoder(Resources(gpus=1), loader(tmp_path), "cpu", session) as encoder:
+    with ClusterEncoder(Resources(gpus=1), make_loader(tmp_path), "cpu", session) as encoder:
         assert spans == []
         features = extract_features(Driver(), dataset, 5, tmp_path / "a", encode=encoder)
         assert spans == ["open"] and len(lines(tmp_path)) == 1
@@ -103,8 +103,8 @@ def test_gpu_actor_uses_its_share_of_cores(
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Return the hash of the features as this machine extracts them."""
-    return digest(
-        extract_features(FrozenCLIP.load(), images(), VIEWS, tmp_path_factory.mktemp("local"))
+    return hash_features(
+        extract_features(FrozenCLIP.load(), load_images(), VIEWS, tmp_path_factory.mktemp("local"))
     )
 
 
@@ -115,24 +115,26 @@ def test_small_dataset_is_encoded_by_the_driver(tmp_path: Path) -> None:
         raise AssertionError("for so few")
 
     with ClusterEncoder(Resources(), never, session=never) as encoder:
-        features = extract_features(FakeEncoder(), images(), 0, tmp_path / "a", encode=encoder)
-    expected = extract_features(FakeEncoder(), images(), 0, tmp_path / "b")
+        features = extract_features(FakeEncoder(), load_images(), 0, tmp_path / "a", encode=encoder)
+    expected = extract_features(FakeEncoder(), load_images(), 0, tmp_path / "b")
     np.testing.assert_array_equal(features.train, expected.train)
 
 
 @pytest.mark.weekly
-def test_killed_actor_costs_only_its_shard(cluster: OnCluster, tmp_path: Path, local: str) -> None:
+def test_killed_actor_costs_only_its_shard(
+    run_on_cluster: RunOnCluster, tmp_path: Path, local: str
+) -> None:
     """Another actor encodes the shard, with identical features."""
-    result, _ = cluster("kill")
+    result, _ = run_on_cluster("kill")
     assert (tmp_path / "killed").exists()
     assert result["digest"] == local
     assert result["files"] == 5
 
 
 @pytest.mark.weekly
-def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) -> None:
+def test_broken_images_of_all_shards_are_named_in_one_error(run_on_cluster: RunOnCluster) -> None:
     """The error is the same as on one machine."""
-    result, noise = cluster("broken")
+    result, noise = run_on_cluster("broken")
     assert result["error"] == (
         "DatasetError: dataset emoji: 2 images of train cannot be decoded: broken 5, broken 390"
     )
@@ -140,9 +142,9 @@ def test_broken_images_of_all_shards_are_named_in_one_error(cluster: OnCluster) 
 
 
 @pytest.mark.weekly
-def test_actors_that_cannot_start_are_one_line_error(cluster: OnCluster) -> None:
+def test_actors_that_cannot_start_are_one_line_error(run_on_cluster: RunOnCluster) -> None:
     """It has the cause once, without Ray's tracebacks."""
-    result, noise = cluster("weights")
+    result, noise = run_on_cluster("weights")
     assert result["error"] == (
         "ClusterError: cannot extract the features of emoji: "
         "ValueError: no such weights on this node and advice"

@@ -9,7 +9,13 @@ import pytest
 
 from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, _make_authentication_reader, private_ray
 from tests.harness.conftest import Bench
-from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
+from tests.harness.processes import (
+    find_listening_sockets,
+    get_environment,
+    get_program,
+    is_loopback,
+    list_descendants,
+)
 from tests.harness.study.drivers import Driver
 
 
@@ -82,11 +88,11 @@ def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
     sockets: dict[tuple[str, int], str] = {}
     tokens = set()
     while driver.process.poll() is None:
-        pids = descendants(driver.process.pid)
+        pids = list_descendants(driver.process.pid)
         # the first command line counts: it is empty once the process has ended
-        sockets = listening(pids) | sockets
+        sockets = find_listening_sockets(pids) | sockets
         tokens |= {
-            environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in program(pid)
+            get_environment(pid).get(TOKEN, "") for pid in pids if "gcs_server" in get_program(pid)
         }
         time.sleep(0.2)
     code, output = driver.end()

@@ -30,7 +30,7 @@ def test_study_runs_without_rays_private_names(
         assert not {MODE, TOKEN} & set(os.environ)
     outcome = ray_bench.run(make_study(space={"generator.n_ctx": [1, 2]}, seeds=1))
     assert outcome.complete
-    assert ray_bench.states() == ["COMPLETE"] * 2
+    assert ray_bench.list_states() == ["COMPLETE"] * 2
     ray_bench.check_invariants()
 
 

@@ -13,9 +13,9 @@ def test_runs_are_found_by_their_dataset(bench: Bench) -> None:
     bench.run(make_study(space={"generator.n_ctx": [1, 2]}))
     client = MlflowClient(bench.uri)
     experiment = client.get_experiment_by_name("small").experiment_id
-    name = bench.trials()[0].data.tags["ship.dataset"]
+    name = bench.list_trials()[0].data.tags["ship.dataset"]
     runs = client.search_runs([experiment], filter_string=f"datasets.name = '{name}'")
-    assert {run.info.run_id for run in runs} == {run.info.run_id for run in bench.trials()}
+    assert {run.info.run_id for run in runs} == {run.info.run_id for run in bench.list_trials()}
     for run in runs:
         (dataset,) = [item.dataset for item in run.inputs.dataset_inputs]
         fingerprint = run.data.tags["ship.dataset_fingerprint"]
@@ -28,7 +28,7 @@ def test_charts_begin_with_the_studys_metric(bench: Bench) -> None:
     bench.run(make_study(space={"generator.n_ctx": [1]}))
     tags = MlflowClient(bench.uri).get_experiment_by_name("small").tags
     assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "True"
-    assert tags["mlflow.experiment.primaryMetric.name"] in bench.trials()[0].data.metrics
+    assert tags["mlflow.experiment.primaryMetric.name"] in bench.list_trials()[0].data.metrics
 
 
 def test_the_study_run_lists_all_packages(bench: Bench, tmp_path: Path) -> None:

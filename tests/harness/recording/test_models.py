@@ -18,7 +18,7 @@ from harness.pyfunc import ImageClassifier
 from harness.store import Point, list_model
 from ship.clip import FrozenCLIP
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
+from tests.harness.fakes import load_fake_images, make_study
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
@@ -26,7 +26,7 @@ from tests.ship.trial.cases import COOP, VAE
 def train(bench: Bench) -> None:
     """Run a study of one configuration with two seeds that saves its models."""
     features = build_features(FrozenCLIP.load("pocket"))
-    replaced: dict[str, Any] = {"extract": lambda *_: features, "load_dataset": fake_images}
+    replaced: dict[str, Any] = {"extract": lambda *_: features, "load_dataset": load_fake_images}
     constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     study = make_study(space={"generator.kl_weight": [0.1]}, save_models=True, **constants)
     assert bench.run(study, method=replace(MethodFunctions(), **replaced)).complete
@@ -59,7 +59,7 @@ def test_mlflow_lists_and_loads_a_trained_model(bench: Bench, tmp_path: Path) ->
     """It predicts what harness.predict does; no weights are copied, and nothing is pickled."""
     train(bench)
     (model,) = listed(bench)
-    (run,) = bench.trials()
+    (run,) = bench.list_trials()
     assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
     assert model.params == {"generator.kl_weight": "0.1"}
     metrics = {metric.key: metric.value for metric in model.metrics}

@@ -11,22 +11,25 @@ from harness.recording import numbers
 from harness.recording.study_run import ParentRun
 from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
-from tests.harness.flaky import Crash, FakeStore, study_store
+from tests.harness.flaky import Crash, FakeStore, make_study_store
 
 TEXT = b"name: small  # as the user wrote it\r\n"
 
 
-@pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("outcome", ["before", "after", "crash before", "crash after"])
 @pytest.mark.parametrize("place", range(1, 4))
 def test_yaml_is_saved_before_the_tags(
-    prints: Fingerprints, tmp_path: Path, place: int, fate: str
+    prints: Fingerprints, tmp_path: Path, place: int, outcome: str
 ) -> None:
     """Also if the store does not answer, or the driver dies and another one follows."""
     source = tmp_path / "small.yaml"
     source.write_bytes(TEXT)
     study = make_study().model_copy(update={"source": source})
     fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
-    first, second = study_store(fake, *["ok"] * place, fate, fate), study_store(fake)
+    first, second = (
+        make_study_store(fake, *["ok"] * place, outcome, outcome),
+        make_study_store(fake),
+    )
     run_id = first.create_run("7", "small", {})
     with suppress(Crash):
         ParentRun(first, "7", run_id).describe(study, plan)
@@ -42,7 +45,7 @@ def test_an_edited_comment_updates_the_saved_yaml(prints: Fingerprints, tmp_path
     source = tmp_path / "small.yaml"
     study = make_study().model_copy(update={"source": source})
     fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
-    store = study_store(fake)
+    store = make_study_store(fake)
     run_id = store.create_run("7", "small", {})
     (run,) = fake.runs.values()
     for text in (TEXT, TEXT + b"# edited"):

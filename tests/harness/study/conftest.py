@@ -15,7 +15,7 @@ from tests.reports.conftest import chart_stub as chart_stub  # charts are not dr
 
 
 @pytest.fixture
-def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
+def start_driver(bench: Bench) -> Iterator[Callable[..., Driver]]:
     """Return a function that starts drivers, which are killed after the test."""
     started: list[Driver] = []
 
@@ -33,7 +33,7 @@ def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
 
 
 @pytest.fixture
-def served(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
+def start_server(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
     """Return a function that starts a tracking server with a folder for files, as a bench."""
     shutil.copy(empty_store, tmp_path / "served.db")
     started: list[MlflowServer] = []

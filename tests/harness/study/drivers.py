@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.conftest import Bench
-from tests.harness.listening import marked
+from tests.harness.processes import find_marked_processes
 
 ROOT = Path(__file__).parents[3]
 
 
 # An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
-ENDLESS = 3600.0
+ENDLESS_SECONDS = 3600.0
 # where a fault concerns the driver and its store alone: trials run in the driver
-HERE = {"in_process": True}
+IN_PROCESS = {"in_process": True}
 
 
 class Driver:
@@ -57,9 +57,13 @@ class Driver:
         output, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, output
 
-    def survivors(self, *but: str) -> list[str]:
+    def list_survivors(self, *but: str) -> list[str]:
         """Return command lines of living descendants, except those with a word of `but`."""
-        return [line for line in marked(self.mark) if not any(word in line for word in but)]
+        return [
+            line
+            for line in find_marked_processes(self.mark)
+            if not any(word in line for word in but)
+        ]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
@@ -70,13 +74,15 @@ def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
         time.sleep(0.1)
 
 
-def check_order(driver: Driver, bench: Bench) -> None:
+def check_interrupted(driver: Driver, bench: Bench) -> None:
     """Check that an interrupted driver reports it, and leaves no running run or process."""
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output
     assert "Traceback" not in output
-    wait_for(lambda: not driver.survivors(), 20)  # a worker that was just starting takes a moment
-    assert "INTERRUPTED" in bench.states()
-    assert bench.parent().info.status == "KILLED"
+    wait_for(
+        lambda: not driver.list_survivors(), 20
+    )  # a worker that was just starting takes a moment
+    assert "INTERRUPTED" in bench.list_states()
+    assert bench.get_study_run().info.status == "KILLED"
     bench.check_invariants()

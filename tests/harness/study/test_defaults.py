@@ -23,7 +23,7 @@ def small(**keys: Any) -> Any:
 
 def artifact(bench: Bench, name: str) -> str:
     """Return the text of a file that the study's own run has."""
-    client, run_id = bench.store().client, bench.parent().info.run_id
+    client, run_id = bench.open_store().client, bench.get_study_run().info.run_id
     return Path(client.download_artifacts(run_id, name)).read_text()
 
 
@@ -39,7 +39,7 @@ def test_dry_run_lists_the_defaults(bench: Bench) -> None:
 def test_store_has_the_defaults_as_values(bench: Bench) -> None:
     """The resolved YAML is the same study: nothing is left to run, and nothing has changed."""
     bench.run(small())
-    lines, tags = bench.lines(), dict(bench.parent().data.tags)
+    lines, tags = bench.list_started(), dict(bench.get_study_run().data.tags)
     resolved = parse_value(artifact(bench, "study.resolved.yaml"), "x")
     assert (resolved["dataset"], resolved["finetuner"]["lr"]) == ("photos", 0.3)
     for again in (small(), load_study(resolved)):
@@ -47,8 +47,8 @@ def test_store_has_the_defaults_as_values(bench: Bench) -> None:
         assert plan.finished
         assert not any("changed" in note for note in plan.notes)
         bench.run(again)
-        assert bench.lines() == lines
-        stored = bench.parent().data.tags
+        assert bench.list_started() == lines
+        stored = bench.get_study_run().data.tags
         assert {name: text for name, text in stored.items() if name in tags} == tags
 
 

@@ -27,7 +27,7 @@ from tests.harness.fakes import FakeImages, make_study
 
 def contents(bench: Bench, name: str = "small") -> list[Any]:
     """Return everything that the store has of a study's runs."""
-    return [run.to_dictionary() for run in bench.runs(name)]
+    return [run.to_dictionary() for run in bench.list_runs(name)]
 
 
 @pytest.mark.slow
@@ -68,12 +68,12 @@ def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
 
     bench.run(over(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
-    study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.planned"]
+    study, wanted = over(2, "emoji"), bench.get_study_run().data.tags["ship.planned"]
     words = "backbone pocket: its content has changed"
     with pytest.raises(UserError, match="backbone pocket: the weight files changed"):
         bench.run(study, method=method)
-    assert bench.parent().data.tags["ship.planned"] == wanted
-    assert bench.states() == ["COMPLETE"]
+    assert bench.get_study_run().data.tags["ship.planned"] == wanted
+    assert bench.list_states() == ["COMPLETE"]
     bench.check_invariants()
     before = contents(bench)
     with pytest.raises(StudyChanged, match=words):  # before anything is touched
@@ -82,7 +82,7 @@ def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
     both = over(1, "emoji", "caltech101")
     outcome = bench.run(both, method=method, accept_changes=True)
     assert outcome.complete and outcome.done == 2
-    assert bench.states() == ["COMPLETE"] * 3
+    assert bench.list_states() == ["COMPLETE"] * 3
     bench.check_invariants()
 
 

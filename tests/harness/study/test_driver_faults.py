@@ -15,16 +15,16 @@ import pytest
 from harness.config.study_config import StudyConfig
 from reports import load_study
 from tests.harness.conftest import Bench
-from tests.harness.driver import study
+from tests.harness.driver import make_driver_study
 from tests.harness.fakes import make_study
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE, ROOT, Driver
+from tests.harness.study.drivers import IN_PROCESS, ROOT, Driver
 
-Calm = Callable[[StudyConfig], str]
+RunUndisturbed = Callable[[StudyConfig], str]
 pytestmark = pytest.mark.faults
 
 
-Drive = Callable[..., Driver]
+StartDriver = Callable[..., Driver]
 
 
 @pytest.mark.parametrize(
@@ -39,34 +39,36 @@ Drive = Callable[..., Driver]
     ],
 )
 def test_driver_killed_during_a_write(
-    bench: Bench, drive: Drive, calm: Calm, die: dict[str, Any]
+    bench: Bench, start_driver: StartDriver, run_undisturbed: RunUndisturbed, die: dict[str, Any]
 ) -> None:
     """The next run closes runs that are RUNNING, and completes the same table."""
-    known = bench.run(study(name="before", seeds=die["of"])).done if "of" in die else 0
-    before = len(bench.lines())
-    code, output = drive(0.05, fault={**HERE, "die": die, "reuse": True}).end()
+    known = bench.run(make_driver_study(name="before", seeds=die["of"])).done if "of" in die else 0
+    before = len(bench.list_started())
+    code, output = start_driver(0.05, fault={**IN_PROCESS, "die": die, "reuse": True}).end()
     assert code == -signal.SIGKILL, output
-    assert any(run.info.status == "RUNNING" for run in bench.runs())
-    assert bench.run(study()).complete
+    assert any(run.info.status == "RUNNING" for run in bench.list_runs())
+    assert bench.run(make_driver_study()).complete
     bench.check_invariants()
-    assert bench.states().count("COMPLETE") == 4
-    assert not known or len(bench.lines()) == before
-    assert_same_table(bench.uri, calm(study()))
+    assert bench.list_states().count("COMPLETE") == 4
+    assert not known or len(bench.list_started()) == before
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study()))
 
 
-def test_clock_jump_during_a_study(bench: Bench, drive: Drive, calm: Calm) -> None:
+def test_clock_jump_during_a_study(
+    bench: Bench, start_driver: StartDriver, run_undisturbed: RunUndisturbed
+) -> None:
     """No limit is exceeded, nothing runs twice, and a later run reads the history correctly."""
     configurations = {"trial_timeout": 120.0}
-    fault = {**HERE, "jump": -3600, "at": 4, "study": configurations}
-    code, output = drive(0.05, fault=fault).end()
+    fault = {**IN_PROCESS, "jump": -3600, "at": 4, "study": configurations}
+    code, output = start_driver(0.05, fault=fault).end()
     assert code == 0, output
-    starts = [run.info.start_time for run in bench.trials()]
+    starts = [run.info.start_time for run in bench.list_trials()]
     assert max(starts) - min(starts) > 3000 * 1000  # it did jump
-    assert bench.states() == ["COMPLETE"] * 4
-    assert len(bench.lines()) == 8
-    assert not bench.run(study(**configurations)).ran
+    assert bench.list_states() == ["COMPLETE"] * 4
+    assert len(bench.list_started()) == 8
+    assert not bench.run(make_driver_study(**configurations)).ran
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study()))
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study()))
 
 
 def test_interrupted_report_leaves_whole_files(
@@ -126,7 +128,7 @@ def test_four_processes_create_a_store_at_once(tmp_path: Path) -> None:
         _, errors = process.communicate(timeout=240)
         assert process.returncode == 0, errors
     bench = Bench(uri, tmp_path / "log", tmp_path / "cache")
-    assert [len(list(bench.runs(name))) for name in names] == [1] * 4
+    assert [len(list(bench.list_runs(name))) for name in names] == [1] * 4
 
 
 def soak(*arguments: str) -> str:

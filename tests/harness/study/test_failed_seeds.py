@@ -20,12 +20,12 @@ from ship.clip import FrozenCLIP
 from ship.finetuners.tune import BatchedFinetuner
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
-from tests.harness.same_table import assert_same_table, rows
+from tests.harness.fakes import load_fake_images, make_study
+from tests.harness.same_table import assert_same_table, select_comparable_rows
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
-pytestmark = pytest.mark.usefixtures("by_value")
+pytestmark = pytest.mark.usefixtures("pickle_by_value")
 
 REASON = "loss is not finite at stage selection, epoch 2"
 
@@ -62,12 +62,12 @@ def tags_of(bench: Bench, state: str) -> list[tuple[str, str, str]]:
     return [
         (run.data.params["generator.n_ctx"], run.data.tags["ship.seeds"],
          run.data.tags.get("ship.reason", ""))
-        for run in bench.trials() if run.data.tags["ship.state"] == state
+        for run in bench.list_trials() if run.data.tags["ship.state"] == state
     ]  # fmt: skip
 
 
 def test_failed_seed_does_not_affect_the_others(
-    bench: Bench, calm: Callable[[StudyConfig], str]
+    bench: Bench, run_undisturbed: Callable[[StudyConfig], str]
 ) -> None:
     """They have the same numbers; --retry-non-finite reruns only the failed seed."""
     study = make_study(seeds=3)
@@ -75,29 +75,32 @@ def test_failed_seed_does_not_affect_the_others(
     assert (outcome.done, outcome.failed, outcome.n_partial, outcome.failed_seeds) == (2, 1, 1, 1)
     assert outcome.final and not outcome.complete
     assert tags_of(bench, "FAIL") == [("2", "[1]", f"{REASON} (seeds 1)")]
-    (lost,) = [run for run in bench.trials() if run.data.tags["ship.state"] == "FAIL"]
+    (lost,) = [run for run in bench.list_trials() if run.data.tags["ship.state"] == "FAIL"]
     assert (lost.info.status, lost.data.tags["ship.failure"]) == ("FAILED", "non_finite")
     assert not lost.data.metrics
     assert sorted(tags_of(bench, "COMPLETE"))[1] == ("2", "[0, 2]", "")
     bench.check_invariants()
-    ours, theirs = (rows(load_records("small", uri)) for uri in (bench.uri, calm(study)))
+    ours, theirs = (
+        select_comparable_rows(load_records("small", uri))
+        for uri in (bench.uri, run_undisturbed(study))
+    )
     finished = ours.filter(state="COMPLETE")
     assert len(finished) == 8
     wanted = theirs.join(finished, on=["config_key", "seed"], how="semi")
     assert finished.drop("reason").equals(wanted.drop("reason"))
 
-    before = bench.lines()
+    before = bench.list_started()
     again = bench.run(study, method=with_bad(bench, 1))
-    assert not again.ran and (again.failed_seeds, bench.lines()) == (1, before)
+    assert not again.ran and (again.failed_seeds, bench.list_started()) == (1, before)
     once_more = bench.run(study, method=with_bad(bench, 1), retry_non_finite=True)
     assert once_more.ran and once_more.final and once_more.failed_seeds == 1
-    assert bench.lines()[len(before) :] == ["photos vae 2 coop seed 1\n".strip()]
+    assert bench.list_started()[len(before) :] == ["photos vae 2 coop seed 1\n".strip()]
     assert not bench.run(study, method=with_bad(bench, 1)).ran
     mended = bench.run(study, retry_non_finite=True)
     assert mended.complete and mended.ran
-    assert len(bench.lines()) == len(before) + 2
+    assert len(bench.list_started()) == len(before) + 2
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
     assert not bench.run(study, retry_non_finite=True).ran
 
 
@@ -131,10 +134,10 @@ def test_driver_that_ends_between_failed_and_finished_run(
         with pytest.raises(UserError, match="the disk is full"):
             bench.run(study, method=with_bad(bench, 1))
     assert tags_of(bench, "FAIL") == [("2", "[1]", f"{REASON} (seeds 1)")]
-    before = len(bench.lines())
+    before = len(bench.list_started())
     outcome = bench.run(study, method=with_bad(bench, 1))
     assert outcome.final and outcome.failed_seeds == 1
-    ran = [line for line in bench.lines()[before:] if " 2 " in line]
+    ran = [line for line in bench.list_started()[before:] if " 2 " in line]
     assert [line[-1] for line in ran] == ["0", "2"]
     assert len(tags_of(bench, "FAIL")) == 1 and len(tags_of(bench, "COMPLETE")) == 3
     bench.check_invariants()
@@ -157,7 +160,7 @@ def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.Monke
     """The other seeds' numbers, files and predictions are as without it."""
     pocket = FrozenCLIP.load("pocket")
     features = build_features(pocket)
-    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    replaced = {"extract": lambda *_: features, "load_dataset": load_fake_images}
     method = replace(MethodFunctions(), **replaced)
     space = {"generator.kl_weight": [0.001]}
     keys = {
@@ -194,8 +197,10 @@ def test_nan_in_one_seed_of_ships_method(bench: Bench, monkeypatch: pytest.Monke
     for name in numbers:
         theirs = calm.sort("seed")[name].to_list()
         assert ours[name].to_list() == pytest.approx(theirs, abs=1e-3), name
-    (run,) = [r for r in bench.trials("other") if r.data.tags["ship.state"] == "COMPLETE"]
-    files = [file.path for file in bench.store().client.list_artifacts(run.info.run_id, "trained")]
+    (run,) = [r for r in bench.list_trials("other") if r.data.tags["ship.state"] == "COMPLETE"]
+    files = [
+        file.path for file in bench.open_store().client.list_artifacts(run.info.run_id, "trained")
+    ]
     assert files and not any("seed_1" in file for file in files)
     calls.clear()
     calls.extend([None] * 9)

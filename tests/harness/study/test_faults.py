@@ -26,21 +26,21 @@ from ship.trial_config import EpochMetrics, NonFiniteLoss, TrialConfig
 from tests.case_files import load_cases
 from tests.harness import fakes
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, sleepy, trap_elsewhere
+from tests.harness.fakes import make_sleeping_behavior, make_study, make_unpickling_trap
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import wait_for
 
-pytestmark = pytest.mark.usefixtures("by_value")
+pytestmark = pytest.mark.usefixtures("pickle_by_value")
 
-Calm = Callable[[StudyConfig], str]
+RunUndisturbed = Callable[[StudyConfig], str]
 
 
-def mark(bench: Bench) -> Path:
+def get_marker(bench: Bench) -> Path:
     """Return the file that marks that the fault has happened once."""
     return bench.log.with_name("happened")
 
 
-def raising(error: Exception) -> Callable[[], None]:
+def make_raiser(error: Exception) -> Callable[[], None]:
     """Return a function that raises an error."""
 
     def act() -> None:
@@ -55,8 +55,8 @@ def kill() -> None:
 
 
 ACTS: dict[str, Callable[[], Any]] = {
-    "raise": raising(RuntimeError("out of luck\nand more")),
-    "lose": raising(
+    "raise": make_raiser(RuntimeError("out of luck\nand more")),
+    "lose": make_raiser(
         NonFiniteLoss(dict.fromkeys((0, 1), "loss is not finite at stage selection, epoch 2"))
     ),
     "kill": kill,
@@ -68,14 +68,16 @@ ACTS: dict[str, Callable[[], Any]] = {
 }
 
 
-def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
+def make_faulty_method(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
     """Return the method of a bench with the fault of a case."""
-    plain, happened = bench.method, mark(bench)
+    plain, happened = bench.method, get_marker(bench)
     run_trial = plain.run_trial
-    if "spoilt" in case:
-        return replace(plain, run_trial=lambda *args: spoilt(run_trial, *args))
+    if "damaged" in case:
+        return replace(plain, run_trial=lambda *args: run_damaged(run_trial, *args))
     if "memory" in case:
-        return replace(plain, run_trial=lambda *args: with_memory(case["memory"], run_trial, *args))
+        return replace(
+            plain, run_trial=lambda *args: run_with_memory(case["memory"], run_trial, *args)
+        )
 
     def behave(config: TrialConfig, now: int) -> None:
         act = case["acts"].get(getattr(config.generator, "n_ctx", 0))
@@ -87,7 +89,7 @@ def struck(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
     return fakes.make_method(bench.log, behave)
 
 
-def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
+def run_damaged(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
     """Run a trial whose test metrics are infinite, incomplete or missing."""
     n_ctx = getattr(config.generator, "n_ctx", 0)
     for item in run_trial(config, *rest):
@@ -104,7 +106,7 @@ def spoilt(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetrics]:
         yield EpochMetrics("test", item.epoch, 1.0, values)
 
 
-def with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
+def run_with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
     """Run a trial that runs out of memory with more than `most` seeds."""
     if len(seeds) > most:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -117,7 +119,7 @@ CASES = load_cases(__file__, "faults.yaml")
 @pytest.mark.faults
 @pytest.mark.parametrize("case", CASES, ids=[case["id"] for case in CASES])
 def test_trial_fault_fails_only_its_configuration(
-    request: pytest.FixtureRequest, calm: Calm, case: Mapping[str, Any]
+    request: pytest.FixtureRequest, run_undisturbed: RunUndisturbed, case: Mapping[str, Any]
 ) -> None:
     """It has a reason and no number; without the fault, a rerun completes the study."""
     bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
@@ -126,10 +128,10 @@ def test_trial_fault_fails_only_its_configuration(
         case.get("failures", {}),
         "settled" in case,
     )
-    outcome = bench.run(study, method=struck(bench, case))
-    assert "".join(state[0] for state in bench.states()) == case["states"]
+    outcome = bench.run(study, method=make_faulty_method(bench, case))
+    assert "".join(state[0] for state in bench.list_states()) == case["states"]
     assert (outcome.failed, outcome.missing) == (len(failures), 0)
-    for run in bench.trials():
+    for run in bench.list_trials():
         if run.data.tags["ship.state"] == "FAIL":
             failure, reason = failures[int(run.data.params["generator.n_ctx"])]
             assert (run.info.status, run.data.tags["ship.failure"]) == ("FAILED", failure)
@@ -137,9 +139,9 @@ def test_trial_fault_fails_only_its_configuration(
             assert "\n" not in run.data.tags["ship.reason"]
             assert not [key for key in run.data.metrics if key.startswith(("seed_", "objective"))]
     lines = bench.log.read_text().splitlines()
-    assert [line for line in lines if line.startswith("went on")] == case.get("resumed", [])
+    assert [line for line in lines if line.startswith("resumed")] == case.get("resumed", [])
     bench.check_invariants()
-    again = bench.run(study, method=struck(bench, case) if settled else bench.method)
+    again = bench.run(study, method=make_faulty_method(bench, case) if settled else bench.method)
     bench.check_invariants()
     if settled:
         assert again.failed == len(failures)
@@ -147,7 +149,7 @@ def test_trial_fault_fails_only_its_configuration(
         return
     assert again.complete and again.ran == bool(failures)
     assert not list((bench.cache / "checkpoints").rglob("*.*"))
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
 
 
 def test_checkpoints_that_a_killed_driver_left_are_removed(bench: Bench) -> None:
@@ -162,7 +164,7 @@ def test_checkpoints_that_a_killed_driver_left_are_removed(bench: Bench) -> None
 
 @pytest.mark.faults
 def test_consecutive_failures_stop_the_study(
-    bench: Bench, calm: Calm, capsys: pytest.CaptureFixture[str]
+    bench: Bench, run_undisturbed: RunUndisturbed, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A summary is printed and the rest is missing; a success resets the count."""
 
@@ -182,25 +184,25 @@ def test_consecutive_failures_stop_the_study(
     head = "stopped: 3 configurations failed in a row (max_consecutive_failures: 3)"
     assert f"{head}\n  2 x OSError: no space" in output
     assert "  1 x OSError: no space left for images" in output
-    assert bench.parent().info.status == "FAILED"
+    assert bench.get_study_run().info.status == "FAILED"
     bench.check_invariants()
     bench.behave = None
     assert bench.run(study).complete
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
 
 
 def test_too_large_resources_are_refused(bench: Bench) -> None:
     """Tune would wait forever; nothing is written."""
     with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
         bench.run(make_study(resources={"cpus": 64}), in_process=False)
-    assert not bench.runs("small")
+    assert not bench.list_runs("small")
 
 
 @pytest.mark.faults
 def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
     """With one line instead of one failure per trial."""
-    trap = trap_elsewhere(raising(RuntimeError("this worker lacks something")))
+    trap = make_unpickling_trap(make_raiser(RuntimeError("this worker lacks something")))
     ray_bench.behave = lambda config, epoch: print(trap)
     with pytest.raises(ClusterError, match=r"no worker can start: .*this worker lacks something"):
         ray_bench.run(make_study())
@@ -210,10 +212,10 @@ def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
 def test_interrupt_leaves_an_open_ray_session_usable(ray_bench: Bench) -> None:
     """Workers and their resources are released in a session that the caller opened."""
     study = make_study(max_concurrent_trials=None, seeds=1)
-    ray_bench.behave = sleepy(3.0)
+    ray_bench.behave = make_sleeping_behavior(3.0)
 
     def interrupt() -> None:
-        wait_for(lambda: bool(ray_bench.lines()))
+        wait_for(lambda: bool(ray_bench.list_started()))
         os.kill(os.getpid(), signal.SIGINT)
 
     thread = Thread(target=interrupt)
@@ -230,7 +232,7 @@ def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
     """The configuration is neither lost nor proposed again."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", n_trials=3, checkpoint_every=0)
-    happened = mark(bench)
+    happened = get_marker(bench)
 
     def behave(config: TrialConfig, epoch: int) -> None:
         if epoch == 3 and not happened.exists():
@@ -239,11 +241,11 @@ def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
 
     bench.behave = behave
     assert bench.run(study).interrupted
-    assert bench.states() == ["INTERRUPTED"]
+    assert bench.list_states() == ["INTERRUPTED"]
     bench.check_invariants()
-    (cut,) = {run.data.tags["ship.config_key"] for run in bench.trials()}
+    (cut,) = {run.data.tags["ship.config_key"] for run in bench.list_trials()}
     assert bench.run(study).complete
-    assert "went on behind" in bench.log.read_text()
-    done = [run for run in bench.trials() if run.data.tags["ship.state"] == "COMPLETE"]
+    assert "resumed after" in bench.log.read_text()
+    done = [run for run in bench.list_trials() if run.data.tags["ship.state"] == "COMPLETE"]
     assert len(done) == 3 and cut in {run.data.tags["ship.config_key"] for run in done}
     bench.check_invariants()

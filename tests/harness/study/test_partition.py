@@ -18,8 +18,8 @@ import pytest
 
 from harness.config.study_config import StudyConfig
 from tests.harness.conftest import Bench
-from tests.harness.driver import study
-from tests.harness.listening import command, marked
+from tests.harness.driver import make_driver_study
+from tests.harness.processes import find_marked_processes, get_command_line
 from tests.harness.same_table import assert_same_table
 from tests.harness.study.drivers import ROOT, wait_for
 
@@ -105,7 +105,7 @@ class Hosts:
         """Return True if a trial is running on a host: Ray names workers after their task."""
         inside = ["ip", "netns", "pids", self.names[place]]
         pids = subprocess.run(inside, capture_output=True, text=True).stdout.split()
-        return any("ShipTrial.train" in command(int(pid)) for pid in pids)
+        return any("ShipTrial.train" in get_command_line(int(pid)) for pid in pids)
 
     def link(self, state: str) -> None:
         """Connect (up) or disconnect (down) the cable."""
@@ -142,7 +142,7 @@ def hosts(tmp_path: Path, ray_folder: Path, request: pytest.FixtureRequest) -> I
 
 
 def test_study_survives_a_cut_link(
-    bench: Bench, calm: Callable[[StudyConfig], str], hosts: Hosts, tmp_path: Path
+    bench: Bench, run_undisturbed: Callable[[StudyConfig], str], hosts: Hosts, tmp_path: Path
 ) -> None:
     """It continues on the reachable host; no configuration fails, and the table is the same."""
     fault = {"address": f"{HEAD}:{PORT}", "study": SIX}
@@ -153,16 +153,16 @@ def test_study_survives_a_cut_link(
     hosts.link("down")
     time.sleep(CUT_SECONDS)
     if hosts.patience:
-        wait_for(lambda: "INTERRUPTED" in bench.states())  # the node has been given up
+        wait_for(lambda: "INTERRUPTED" in bench.list_states())  # the node has been given up
     hosts.link("up")
     code = driver.wait(timeout=200)
     assert code == 0, output.read_text()
-    assert "FAIL" not in bench.states()
-    assert bench.states().count("COMPLETE") == 6
-    reasons = {run.data.tags["ship.reason"] for run in bench.trials()
+    assert "FAIL" not in bench.list_states()
+    assert bench.list_states().count("COMPLETE") == 6
+    reasons = {run.data.tags["ship.reason"] for run in bench.list_trials()
                if run.data.tags["ship.state"] == "INTERRUPTED"}  # fmt: skip
     assert all(CASES.match(reason) for reason in reasons), reasons
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study(**SIX)))
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study(**SIX)))
     hosts.close()
-    wait_for(lambda: not marked(hosts.tag), 90)
+    wait_for(lambda: not find_marked_processes(hosts.tag), 90)

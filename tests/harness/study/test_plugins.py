@@ -35,7 +35,7 @@ def written(folder: Path) -> Path:
 
 def tags(bench: Bench) -> list[str]:
     """Return the plugin tags of all runs, "" for runs without plugins."""
-    return [run.data.tags.get("ship.plugins", "") for run in bench.trials()]
+    return [run.data.tags.get("ship.plugins", "") for run in bench.list_trials()]
 
 
 @pytest.mark.slow
@@ -48,7 +48,7 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     study = make_study(space=space, save_models=True, **constants)
     assert ray_bench.run(study, method=MethodFunctions()).complete
     ray_bench.check_invariants()
-    with_plugin, built_in = ray_bench.trials()
+    with_plugin, built_in = ray_bench.list_trials()
     assert "finetuner nearest_mean: sha256:" in with_plugin.data.tags["ship.plugins"]
     assert "nearest_mean" not in built_in.data.tags["ship.plugins"]
     assert all("dataset shapes: sha256:" in tag for tag in tags(ray_bench))
@@ -59,7 +59,7 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     table = reports.load_study("small", ray_bench.uri)
     assert len(table.rows) == 4
     assert ray_bench.run(study, method=MethodFunctions()).done == 2
-    assert len(ray_bench.trials()) == 2
+    assert len(ray_bench.list_trials()) == 2
 
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
     load_plugins([path])
@@ -95,10 +95,10 @@ def test_a_metric_plugin_works_from_study_to_table(bench: Bench, tmp_path: Path)
     settings = {"finetuner": {"name": "coop", "epochs": 1}, "generator": {"epochs": 1}}
     study = make_study(space=space, metrics=["share"], seeds=2, **constants, **settings)
     assert bench.run(study, method=MethodFunctions()).complete
-    run = bench.trials()[0]
+    run = bench.list_trials()[0]
     assert "metric share: sha256:" in run.data.tags["ship.plugins"]
     values = [run.data.metrics[f"test/custom/share/seed_{seed}"] for seed in (0, 1)]
-    folder = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
+    folder = bench.open_store().client.download_artifacts(run.info.run_id, "seeds.csv")
     (line,) = (row for row in Path(folder).read_text().splitlines() if "test/custom/share" in row)
     assert [float(value) for value in line.split(",")[1:]] == pytest.approx(values)
     report = reports.load_study("small", bench.uri, metric="custom/share")
@@ -111,7 +111,7 @@ def test_a_metric_plugin_works_from_study_to_table(bench: Bench, tmp_path: Path)
     plain = make_study(space=space, seeds=2, name="plain", **constants, **settings)
     assert bench.run(plain, method=MethodFunctions()).complete
     names = [f"test/{name}/seed_{seed}" for name in ("base", "new") for seed in (0, 1)]
-    for first, second in zip(bench.trials(), bench.trials("plain"), strict=True):
+    for first, second in zip(bench.list_trials(), bench.list_trials("plain"), strict=True):
         assert [first.data.metrics[n] for n in names] == [second.data.metrics[n] for n in names]
 
 

@@ -16,8 +16,8 @@ from harness.store.errors import StoreError
 from reports.cli import prepare_report
 from reports.errors import ReportError
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, truth
-from tests.harness.flaky import Crash, FakeStore, study_store
+from tests.harness.fakes import compute_result, make_study
+from tests.harness.flaky import Crash, FakeStore, make_study_store
 
 FILES = {"small.html": b"<p>page", "small.md": b"text", "small.pdf": b"today"}
 MADE = Publication(
@@ -108,7 +108,7 @@ def test_outdated_differences_are_removed(store: Store, run_id: str) -> None:
 def test_report_stamp_is_written_last() -> None:
     """The next run writes what a driver that died did not."""
     fake = FakeStore()
-    store = study_store(fake, *["ok"] * (2 + len(FILES)), "crash before")
+    store = make_study_store(fake, *["ok"] * (2 + len(FILES)), "crash before")
     run_id = store.create_run("7", "small", {})
     with pytest.raises(Crash):
         publish_report(store, run_id, MADE)
@@ -120,7 +120,7 @@ def test_report_stamp_is_written_last() -> None:
     ]
     (run,) = fake.runs.values()
     assert run.files and Tag.PUBLISHED not in run.tags
-    assert publish_report(study_store(fake), run_id, MADE)
+    assert publish_report(make_study_store(fake), run_id, MADE)
     assert Tag.PUBLISHED in run.tags
 
 
@@ -132,15 +132,17 @@ def test_study_run_shows_report_and_rerun_writes_nothing(bench: Bench) -> None:
         return prepare_report(outcome.experiment, outcome.tracking_uri).publication
 
     assert bench.run(study, publish=report).complete
-    data = bench.parent().data
+    data = bench.get_study_run().data
     assert data.tags[Tag.BEST] == "n_ctx 8"
-    best = sum(truth(study.base, seed) for seed in range(3)) / 3 + 4  # the constant n_ctx is 4
+    best = (
+        sum(compute_result(study.base, seed) for seed in range(3)) / 3 + 4
+    )  # the constant n_ctx is 4
     assert data.metrics["headline/best/harmonic_mean"] == pytest.approx(best)
     assert data.metrics["headline/vs_baseline/harmonic_mean"] == pytest.approx(4.0)
     assert data.tags[Tag.RUN_NOTE].startswith("a line\n\n### small: the answer")
-    before = [run.to_dictionary() for run in bench.runs()]
+    before = [run.to_dictionary() for run in bench.list_runs()]
     assert bench.run(study, publish=report).complete
-    assert [run.to_dictionary() for run in bench.runs()] == before
+    assert [run.to_dictionary() for run in bench.list_runs()] == before
 
 
 def test_run_descriptions_have_difference_from_baseline(bench: Bench) -> None:
@@ -149,7 +151,7 @@ def test_run_descriptions_have_difference_from_baseline(bench: Bench) -> None:
     def notes(seeds: int) -> list[str]:
         study = make_study(seeds=seeds, space={"generator.n_ctx": [4, 8]}, controls=False)
         bench.run(study, publish=lambda out: prepare_report("small", out.tracking_uri).publication)
-        return [run.data.tags[Tag.RUN_NOTE] for run in bench.trials()]
+        return [run.data.tags[Tag.RUN_NOTE] for run in bench.list_trials()]
 
     against = "difference from the baseline: ΔH +4.0"
     (baseline, other) = notes(2)
@@ -190,7 +192,7 @@ def test_failed_report_does_not_fail_the_study(
         assert unpublished(lambda _: MADE) == f"{words} is full. {advice}"
     assert unpublished(unread) == f"{words} gives nothing. {advice}"
     assert not unpublished(lambda _: None)
-    assert Tag.PUBLISHED not in bench.parent().data.tags
+    assert Tag.PUBLISHED not in bench.get_study_run().data.tags
     assert not unpublished(cut_off)
     assert tries == ["2", "2", "2"]
-    assert Tag.PUBLISHED in bench.parent().data.tags
+    assert Tag.PUBLISHED in bench.get_study_run().data.tags

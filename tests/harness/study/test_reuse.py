@@ -16,7 +16,7 @@ from reports.study.load import load_records
 from reports.tables.build import build_tables
 from ship.trial_config import RESULTS_VERSION
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.same_table import assert_same_table
 
 LINE = (
@@ -28,7 +28,7 @@ KEPT = ("ship.code_version", "ship.device", "ship.packages", "ship.config_key")
 
 def check_copy(bench: Bench, source: Any, copy: Any) -> None:
     """Check that a completely reused run has everything that its source has."""
-    client = bench.store().client
+    client = bench.open_store().client
     assert copy.data.metrics == source.data.metrics
     assert copy.data.params == source.data.params
     for tag in KEPT:
@@ -43,26 +43,26 @@ def check_copy(bench: Bench, source: Any, copy: Any) -> None:
         assert len({Path(file).read_bytes() for file in files}) == 1
 
 
-def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
+def check_reuse(bench: Bench, run_undisturbed: Callable[[StudyConfig], str]) -> None:
     """Check that shared seeds are reused from another study, and only the rest runs."""
     space = {"generator.n_ctx": [1, 2]}
     assert bench.run(make_study(name="before", seeds=3, controls=True, space=space)).complete
-    before = len(bench.lines())
+    before = len(bench.list_started())
     study = make_study(seeds=[1, 2, 5], controls=True, space={"generator.n_ctx": [2, 4]})
     plan, line = bench.plan(study, details=True), LINE.format(10, 5)
     assert line in plan.notes
     assert {row.label: (row.seeds, row.done) for row in plan.rows[-2:]} == {
         "n_ctx=2": ((5,), (1, 2)), "n_ctx=4": ((1, 2, 5), ()),
     }  # fmt: skip
-    seconds = bench.trials("before")[-1].data.metrics["trial/seconds"]
+    seconds = bench.list_trials("before")[-1].data.metrics["trial/seconds"]
     assert plan.estimate and plan.estimate.seconds[
         plan.rows[-2].configuration.key
     ] == pytest.approx(seconds / 3)
     outcome, lines = bench.run_and_capture(study)
     assert outcome.complete and line in lines
-    assert len(bench.lines()) - before == 5 + 3
+    assert len(bench.list_started()) - before == 5 + 3
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
     records = load_records("small", bench.uri)
     assert records.reused == {"before": 10}
     note = "reused from study before: 10 results"
@@ -71,7 +71,7 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
     third = make_study(name="third", seeds=[1, 2], space=space)
     outcome, lines = bench.run_and_capture(third)
     assert outcome.complete and not outcome.ran and lines[-1] == LINE.format(4, 2)
-    first, again = ({run.data.tags["ship.config_key"]: run for run in bench.trials(name)}
+    first, again = ({run.data.tags["ship.config_key"]: run for run in bench.list_trials(name)}
                     for name in ("before", "third"))  # fmt: skip
     for key, run in again.items():
         assert run.data.tags["ship.reused_run"] == first[key].info.run_id
@@ -83,11 +83,11 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
         assert "selection/harmonic_mean" not in run.data.metrics
     whole = make_study(name="whole", seeds=3, space=space)
     assert not bench.run(whole).ran
-    for run in bench.trials("whole"):
+    for run in bench.list_trials("whole"):
         check_copy(bench, first[run.data.tags["ship.config_key"]], run)
     # deleted results are not restored from a copy
-    for run in bench.trials("before"):
-        bench.store().client.delete_run(run.info.run_id)
+    for run in bench.list_trials("before"):
+        bench.open_store().client.delete_run(run.info.run_id)
     assert not any(
         "reused" in note
         for note in bench.plan(make_study(name="before", seeds=3, space=space)).notes
@@ -95,18 +95,20 @@ def check_reuse(bench: Bench, calm: Callable[[StudyConfig], str]) -> None:
 
 
 def test_results_of_another_study_are_reused(
-    bench: Bench, calm: Callable[[StudyConfig], str]
+    bench: Bench, run_undisturbed: Callable[[StudyConfig], str]
 ) -> None:
     """Numbers, curves, predictions, data and code version are those of the first run."""
-    check_reuse(bench, calm)
+    check_reuse(bench, run_undisturbed)
 
 
 @pytest.mark.weekly
 def test_results_are_reused_through_a_tracking_server(
-    served: Callable[[Path], Bench], tmp_path: Path, calm: Callable[[StudyConfig], str]
+    start_server: Callable[[Path], Bench],
+    tmp_path: Path,
+    run_undisturbed: Callable[[StudyConfig], str],
 ) -> None:
     """With their files."""
-    check_reuse(served(tmp_path / "files"), calm)
+    check_reuse(start_server(tmp_path / "files"), run_undisturbed)
 
 
 @pytest.mark.parametrize(
@@ -131,14 +133,14 @@ def test_different_results_are_not_reused(
 
     bench.behave = behave
     assert bench.run(make_study(name="before")).failed == 1
-    bench.behave, before = None, len(bench.lines())
+    bench.behave, before = None, len(bench.list_started())
     monkeypatch.setattr(configurations, "RESULTS_VERSION", version)
     study = make_study(**wanted)
     new = 3 * len(study.seeds) - ran
     assert any("reused" in note for note in bench.plan(study, **options).notes) is (new > 0)
     outcome, lines = bench.run_and_capture(study, **options)
     assert outcome.complete and any("reused" in line for line in lines) is (new > 0)
-    assert len(bench.lines()) - before == ran
+    assert len(bench.list_started()) - before == ran
     assert sum(load_records("small", bench.uri).reused.values()) == new
 
 
@@ -148,9 +150,9 @@ def test_reused_run_has_only_curves_of_its_seeds(bench: Bench) -> None:
     assert bench.run(make_study(name="before", seeds=[1, 9], **keys)).ran
     study = make_study(seeds=[1], **keys)
     assert not bench.run(study).ran
-    ((run,), client) = bench.trials(), bench.store().client
+    ((run,), client) = bench.list_trials(), bench.open_store().client
     history = client.get_metric_history(run.info.run_id, "selection/harmonic_mean")
-    last = truth(study.base, 1)
+    last = compute_result(study.base, 1)
     curve = {point.step: point.value for point in history}
     assert curve == pytest.approx({2: last - 2, 3: last - 1, 4: last})
     assert not [key for key in run.data.metrics if "seed_9" in key]
@@ -166,7 +168,7 @@ def test_reuse_survives_store_errors(
     """Reads are retried; a run whose files cannot be read is not reused."""
     study, numbers = {"space": {"generator.n_ctx": [1]}}, count(1)
     assert bench.run(make_study(name="before", **study)).complete
-    ask, before = getattr(MlflowClient, call), len(bench.lines())
+    ask, before = getattr(MlflowClient, call), len(bench.list_started())
 
     def err(self: Any, *args: Any, **keys: Any) -> Any:
         if spared and next(numbers) % spared == 0:
@@ -178,8 +180,8 @@ def test_reuse_survives_store_errors(
     monkeypatch.setattr(errors, "MAX_PAUSE", 0.0)
     assert any("reused" in note for note in bench.plan(make_study(**study)).notes)
     assert bench.run(make_study(**study)).complete
-    assert len(bench.lines()) - before == ran
+    assert len(bench.list_started()) - before == ran
     monkeypatch.undo()
-    (run,) = bench.trials()
-    files = bench.store().client.list_artifacts(run.info.run_id)
+    (run,) = bench.list_trials()
+    files = bench.open_store().client.list_artifacts(run.info.run_id)
     assert [file.path for file in files] == [CORRECT_FILE, SEEDS_CSV]

@@ -17,12 +17,12 @@ from harness.config.study_config import StudyConfig
 from harness.errors import ConfigError
 from harness.store.errors import StoreAway
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, sleepy
+from tests.harness.fakes import make_sleeping_behavior, make_study
 from tests.harness.same_table import assert_same_table
 
 pytestmark = pytest.mark.faults  # each waits for seconds, as a driver does
 
-Calm = Callable[[StudyConfig], str]
+RunUndisturbed = Callable[[StudyConfig], str]
 REQUESTS = (
     "create_run",
     "delete_experiment_tag",
@@ -67,12 +67,15 @@ class Outage:
 
 @pytest.mark.parametrize("on_ray", [False, True], ids=["in process", "on ray"])
 def test_study_waits_for_a_store_outage(
-    request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch, on_ray: bool
+    request: pytest.FixtureRequest,
+    run_undisturbed: RunUndisturbed,
+    monkeypatch: pytest.MonkeyPatch,
+    on_ray: bool,
 ) -> None:
     """The table is the same, nothing runs twice, and no trial times out."""
     bench: Bench = request.getfixturevalue("ray_bench" if on_ray else "bench")
     study, console = make_study(), Console(file=io.StringIO(), width=300)
-    bench.behave = sleepy(0.3)
+    bench.behave = make_sleeping_behavior(0.3)
     Outage(monkeypatch, "create_run", 3, 5.0)  # the study's, the first and the second trial's
     limited = study.model_copy(update={"trial_timeout": 4.0})
     assert bench.run(limited, console=console).complete
@@ -80,10 +83,10 @@ def test_study_waits_for_a_store_outage(
     shown = console.file.getvalue()
     assert shown.count("does not answer (Connection refused): retrying for up to 30.0 min") == 1
     assert shown.count("the MLflow store answers again") == 1
-    assert len(bench.lines()) == 6
-    assert bench.states() == ["COMPLETE"] * 3
+    assert len(bench.list_started()) == 6
+    assert bench.list_states() == ["COMPLETE"] * 3
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
 
 
 @pytest.mark.parametrize(
@@ -97,7 +100,7 @@ def test_study_waits_for_a_store_outage(
     ],
 )
 def test_study_ends_after_the_store_timeout(
-    request: pytest.FixtureRequest, calm: Calm, monkeypatch: pytest.MonkeyPatch,
+    request: pytest.FixtureRequest, run_undisturbed: RunUndisturbed, monkeypatch: pytest.MonkeyPatch,
     method: str, call: int, on_ray: bool,
 ) -> None:  # fmt: skip
     """The next run records finished trials without training them again."""
@@ -109,12 +112,12 @@ def test_study_ends_after_the_store_timeout(
             bench.run(study, store_timeout=1.0, console=console)
     assert isinstance(console.file, io.StringIO)
     assert console.file.getvalue().count("/3] complete") == 1  # what is not recorded is not shown
-    assert bench.states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
-    assert "RUNNING" in {run.info.status for run in bench.runs()}
+    assert bench.list_states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
+    assert "RUNNING" in {run.info.status for run in bench.list_runs()}
     assert bench.run(study).complete
-    assert len(bench.lines()) == 6  # of a trial's seeds, when their training begins
+    assert len(bench.list_started()) == 6  # of a trial's seeds, when their training begins
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study))
+    assert_same_table(bench.uri, run_undisturbed(study))
     assert not list(bench.cache.rglob("*.safetensors"))
 
 
@@ -136,7 +139,7 @@ def test_interrupt_ends_the_wait(bench: Bench, monkeypatch: pytest.MonkeyPatch) 
         assert time.monotonic() - began < 30
         thread.join()
     assert bench.run(make_study()).complete
-    assert len(bench.lines()) == 6
+    assert len(bench.list_started()) == 6
     bench.check_invariants()
 
 

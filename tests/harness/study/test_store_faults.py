@@ -22,13 +22,13 @@ import sqlalchemy
 from harness.config.study_config import StudyConfig
 from harness.store.errors import StoreError
 from tests.harness.conftest import Bench
-from tests.harness.driver import study
-from tests.harness.fakes import sleepy
-from tests.harness.listening import marked
+from tests.harness.driver import make_driver_study
+from tests.harness.fakes import make_sleeping_behavior
+from tests.harness.processes import find_marked_processes
 from tests.harness.same_table import assert_same_table
-from tests.harness.study.drivers import HERE, ROOT, Driver, wait_for
+from tests.harness.study.drivers import IN_PROCESS, ROOT, Driver, wait_for
 
-Calm = Callable[[StudyConfig], str]
+RunUndisturbed = Callable[[StudyConfig], str]
 FOLDER = Path(__file__).parent
 UNSHARED = ["unshare", "--mount", "--propagation", "private"]
 
@@ -65,7 +65,7 @@ class Disk:
         Returns:
             The first driver's exit code, and its error lines.
         """
-        second: dict[str, Any] = {**HERE, "study": study}
+        second: dict[str, Any] = {**IN_PROCESS, "study": study}
         full = f"dd if=/dev/zero of={self.folder}/ballast bs=1k 2>/dev/null"
         first, begin, mend = {**second, "shell": full, "at": 4}, "true", f"rm {self.folder}/ballast"
         if trouble == "read-only":  # from the start: what is open for writing cannot be made so
@@ -86,7 +86,7 @@ class Disk:
         output = Path(f"{self.folder}.first").read_text()
         assert done.returncode == 0, done.stdout + done.stderr + output
         assert "Traceback" not in output
-        wait_for(lambda: not marked(mark), 30)
+        wait_for(lambda: not find_marked_processes(mark), 30)
         mistakes = [line for line in output.splitlines() if line.startswith("mistake: ")]
         return int(Path(f"{self.folder}.code").read_text()), mistakes
 
@@ -101,7 +101,7 @@ def disk(bench: Bench, empty_store: Path, tmp_path: Path, allowed: None) -> Disk
     ("trouble", "why"), [("full", "database or disk is full"), ("read-only", "readonly database")]
 )
 def test_failed_store_disk_ends_the_study(
-    bench: Bench, disk: Disk, calm: Calm, trouble: str, why: str
+    bench: Bench, disk: Disk, run_undisturbed: RunUndisturbed, trouble: str, why: str
 ) -> None:
     """One line and exit code 2; once fixed, the same command completes the same table."""
     code, (line,) = disk.run_twice(trouble, f"sqlite:///{disk.folder}/mlflow.db", bench.cache)
@@ -109,12 +109,12 @@ def test_failed_store_disk_ends_the_study(
     bench.uri = f"sqlite:///{disk.folder}.db"
     shutil.copytree(f"{disk.folder}.files", f"{disk.folder}/mlartifacts")  # where its runs name it
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study()))
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study()))
 
 
 @pytest.mark.parametrize("trouble", ["full", "read-only"])
 def test_failed_cache_disk_costs_only_checkpoints(
-    bench: Bench, disk: Disk, calm: Calm, trouble: str
+    bench: Bench, disk: Disk, run_undisturbed: RunUndisturbed, trouble: str
 ) -> None:
     """If it is full; a read-only disk is refused at the start."""
     checkpoints = {"checkpoint_every": 0.0}
@@ -122,15 +122,25 @@ def test_failed_cache_disk_costs_only_checkpoints(
     assert all(f"storage {disk.folder}/checkpoints: cannot write" in line for line in mistakes)
     assert (code, len(mistakes)) == ((2, 1) if trouble == "read-only" else (0, 0))
     bench.check_invariants()
-    assert len(bench.lines()) == 8  # nothing ran twice
-    assert_same_table(bench.uri, calm(study(**checkpoints)))
+    assert len(bench.list_started()) == 8  # nothing ran twice
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study(**checkpoints)))
 
 
-def test_failed_report_disk_is_one_line_error(tmp_path: Path, calm: Calm, allowed: None) -> None:
+def test_failed_report_disk_is_one_line_error(
+    tmp_path: Path, run_undisturbed: RunUndisturbed, allowed: None
+) -> None:
     """Exit code 2; with space, the report is written and no other file remains."""
     disk = tmp_path / "disk"
     program = "import sys; from reports.cli import main; sys.argv[0] = 'ship-report'; main()"
-    command = [sys.executable, "-c", program, "small", "--tracking-uri", calm(study()), "--out"]
+    command = [
+        sys.executable,
+        "-c",
+        program,
+        "small",
+        "--tracking-uri",
+        run_undisturbed(make_driver_study()),
+        "--out",
+    ]
     script = [*UNSHARED, "sh", "-u", FOLDER / "report_on_a_failing_disk.sh", str(disk)]
     done = subprocess.run(
         [*script, *command], cwd=ROOT, capture_output=True, text=True, timeout=280
@@ -153,14 +163,14 @@ def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
     path = Path(bench.uri.removeprefix("sqlite:///"))
 
     def later() -> None:
-        wait_for(lambda: bool(bench.lines()))
+        wait_for(lambda: bool(bench.list_started()))
         act(path)
 
     thread = Thread(target=later)
     thread.start()
-    bench.behave = sleepy(0.5)
+    bench.behave = make_sleeping_behavior(0.5)
     try:
-        outcome, lines = bench.run_and_capture(study())
+        outcome, lines = bench.run_and_capture(make_driver_study())
         assert outcome.complete
         return "\n".join(lines)
     finally:
@@ -169,18 +179,18 @@ def run_while(bench: Bench, act: Callable[[Path], object]) -> str:
 
 
 def test_deleted_store_ends_the_study(
-    bench: Bench, calm: Calm, drive: Callable[..., Driver]
+    bench: Bench, run_undisturbed: RunUndisturbed, start_driver: Callable[..., Driver]
 ) -> None:
     """One line says so; the next command creates a store and runs the whole study."""
     with pytest.raises(StoreError, match=r"mlflow\.db was deleted or moved while it was in"):
         run_while(bench, Path.unlink)
-    code, output = drive(0.0, fault=HERE).end()
+    code, output = start_driver(0.0, fault=IN_PROCESS).end()
     assert code == 0, output
     path = Path(bench.uri.removeprefix("sqlite:///"))
     path = path.rename(path.with_name("made.db"))  # this process's MLflow has the old one open
     bench.uri = f"sqlite:///{path}"
     bench.check_invariants()
-    assert_same_table(bench.uri, calm(study()))
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study()))
 
 
 def test_overwritten_store_ends_the_study(bench: Bench) -> None:
@@ -189,12 +199,12 @@ def test_overwritten_store_ends_the_study(bench: Bench) -> None:
     with pytest.raises(StoreError, match=r"the MLflow store failed: .*is not a database"):
         run_while(bench, lambda path: path.write_bytes(rubbish))
     with pytest.raises(StoreError, match="cannot use the MLflow store: file is not a database"):
-        bench.run(study())
+        bench.run(make_driver_study())
     assert Path(bench.uri.removeprefix("sqlite:///")).read_bytes() == rubbish
 
 
 def test_study_waits_for_a_locked_store(
-    bench: Bench, calm: Calm, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, run_undisturbed: RunUndisturbed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No configuration runs twice."""
     text = sqlalchemy.sql.text
@@ -212,5 +222,5 @@ def test_study_waits_for_a_locked_store(
 
     assert "retrying for up to" in run_while(bench, lock)
     bench.check_invariants()
-    assert len(bench.lines()) == 8
-    assert_same_table(bench.uri, calm(study()))
+    assert len(bench.list_started()) == 8
+    assert_same_table(bench.uri, run_undisturbed(make_driver_study()))

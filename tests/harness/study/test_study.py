@@ -22,8 +22,8 @@ from harness.study import run as study_run
 from reports.study.load import load_records
 from tests.case_files import load_cases
 from tests.harness.conftest import Bench
-from tests.harness.fakes import make_study, sleepy, truth
-from tests.harness.tuning.searchers import drive, searcher_of
+from tests.harness.fakes import compute_result, make_sleeping_behavior, make_study
+from tests.harness.tuning.searchers import make_searcher, run_trials
 
 
 def test_rerun_of_finished_study_does_nothing(
@@ -31,7 +31,7 @@ def test_rerun_of_finished_study_does_nothing(
 ) -> None:
     """It runs, extracts and writes nothing, and plans once."""
     bench.run(make_study())
-    before, log = [run.to_dictionary() for run in bench.runs()], bench.log.read_text()
+    before, log = [run.to_dictionary() for run in bench.list_runs()], bench.log.read_text()
     plans: list[Plan] = []
     make = planning.make_plan
 
@@ -45,7 +45,7 @@ def test_rerun_of_finished_study_does_nothing(
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
     assert bench.log.read_text() == log
-    assert [run.to_dictionary() for run in bench.runs()] == before
+    assert [run.to_dictionary() for run in bench.list_runs()] == before
 
 
 # What the command line does where nothing is left, with the analytic method's data.
@@ -105,15 +105,15 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     """With the analytic method's numbers under the names of the schema."""
     study = make_study(space={"generator.n_ctx": [4]})
     bench.run(study)
-    (run,) = bench.trials()
+    (run,) = bench.list_trials()
     metrics, tags = run.data.metrics, run.data.tags
     expected = load_cases(__file__, "run.yaml")
     assert expected["params"].items() <= run.data.params.items()
     assert expected["tags"].items() <= tags.items()
-    assert tags["mlflow.parentRunId"] == bench.parent().info.run_id
+    assert tags["mlflow.parentRunId"] == bench.get_study_run().info.run_id
     assert set(json.loads(tags["ship.packages"])) >= {"torch", "ray", "optuna", "mlflow"}
     assert tags["ship.device"].startswith("cpu")
-    numbers = [truth(study.base, seed) for seed in (0, 1)]
+    numbers = [compute_result(study.base, seed) for seed in (0, 1)]
     numbered = {"test/harmonic_mean": sum(numbers) / 2, "objective": sum(numbers) / 2}
     for seed, number in enumerate(numbers):
         numbered[f"test/harmonic_mean/seed_{seed}"] = number
@@ -123,13 +123,13 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     assert metrics["trial/seconds"] >= 0
     assert metrics["trial/peak_memory_mb"] > 1
     assert "test/selection_epoch" not in metrics
-    check_curve(bench, "selection/harmonic_mean", truth(study.base, 0.5))
+    check_curve(bench, "selection/harmonic_mean", compute_result(study.base, 0.5))
     assert "selection/joint_new/seed_0" not in metrics  # which would be one chart each
-    path = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
+    path = bench.open_store().client.download_artifacts(run.info.run_id, "seeds.csv")
     table = {row["metric"]: row for row in pl.read_csv(path).to_dicts()}
     assert [table["selection_epoch"][f"seed_{seed}"] for seed in (0, 1)] == [3, 3]
     assert [table["selection/joint_new"][f"seed_{seed}"] for seed in (0, 1)] == numbers
-    kept = bench.store().client.download_artifacts(run.info.run_id, "correct.parquet")
+    kept = bench.open_store().client.download_artifacts(run.info.run_id, "correct.parquet")
     predictions = pl.read_parquet(Path(kept))
     assert [list(row) for row in predictions.select("class", "seen").rows()] == expected[
         "correct_predictions"
@@ -141,7 +141,7 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
 
 def check_curve(bench: Bench, name: str, best: float) -> None:
     """Check that the last trial's metric rises to its best in the three selection epochs."""
-    curve = bench.store().client.get_metric_history(bench.trials()[-1].info.run_id, name)
+    curve = bench.open_store().client.get_metric_history(bench.list_trials()[-1].info.run_id, name)
     assert [point.value for point in curve] == pytest.approx([best - 2, best - 1, best])
     assert [point.step for point in curve] == [2, 3, 4]
 
@@ -151,13 +151,13 @@ def test_seed_curves_and_machine_load_are_optional(bench: Bench) -> None:
     space = {"generator.n_ctx": [4]}
     plain = make_study(space=space)
     bench.run(plain)
-    (run,) = bench.trials()
+    (run,) = bench.list_trials()
     assert not any("curve_seed_" in name or name.startswith("system/") for name in run.data.metrics)
     study = make_study(space=space, seeds=3, log={"seed_curves": True, "system_metrics": True})
     assert bench.run(study).complete
-    assert len(bench.lines()) == 3  # asking runs nothing again
-    run = bench.trials()[-1]
-    check_curve(bench, "selection/harmonic_mean/curve_seed_2", truth(plain.base, 2))
+    assert len(bench.list_started()) == 3  # asking runs nothing again
+    run = bench.list_trials()[-1]
+    check_curve(bench, "selection/harmonic_mean/curve_seed_2", compute_result(plain.base, 2))
     assert 0 <= run.data.metrics["system/cpu_utilization_percentage"] <= 100
     assert run.data.metrics["system/system_memory_usage_megabytes"] > 100
     columns = load_records("small", bench.uri).rows.columns
@@ -169,15 +169,15 @@ def test_each_dataset_has_its_own_features(bench: Bench) -> None:
     factor = Factor(choices=("emoji", "caltech101"), baseline="emoji")
     study = make_study(seeds=1).model_copy(update={"space": {"dataset": factor}})
     assert bench.run(study).done == 2
-    assert [line.split()[0] for line in bench.lines()] == ["emoji", "caltech101"]
-    prints = [run.data.tags["ship.dataset_fingerprint"] for run in bench.trials()]
+    assert [line.split()[0] for line in bench.list_started()] == ["emoji", "caltech101"]
+    prints = [run.data.tags["ship.dataset_fingerprint"] for run in bench.list_trials()]
     assert prints == ["images-of-emoji", "images-of-caltech101"]
 
 
 @pytest.mark.slow
 def test_asha_prunes_no_control(bench: Bench) -> None:
     """Stopped trials are PRUNED without a number, and are not rerun."""
-    bench.behave = sleepy(0.05)
+    bench.behave = make_sleeping_behavior(0.05)
     study = make_study(
         space={"generator.n_ctx": [28, 24, 16, 8, 4, 2]},
         scheduler={"name": "asha", "reduction_factor": 2},
@@ -189,7 +189,7 @@ def test_asha_prunes_no_control(bench: Bench) -> None:
     assert outcome.pruned >= 3
     assert outcome.missing == outcome.failed == 0
     assert outcome.complete
-    for run in bench.trials():
+    for run in bench.list_trials():
         if run.data.tags["ship.state"] == "PRUNED":
             assert not run.data.tags["ship.control"] and "objective" not in run.data.metrics
             assert run.info.status == "FINISHED"
@@ -214,8 +214,8 @@ def test_tpe_study_is_continued_with_more_trials(bench: Bench) -> None:
     assert not bench.run(make_study(n_trials=3, **keys)).ran
     outcome = bench.run(make_study(n_trials=6, **keys))
     assert (outcome.done, outcome.missing) == (6, 0)
-    assert len({run.config_key for run in bench.history().runs}) == 6
-    assert len(json.loads(bench.parent().data.tags["ship.planned"])) == 6
+    assert len({run.config_key for run in bench.read_history().runs}) == 6
+    assert len(json.loads(bench.get_study_run().data.tags["ship.planned"])) == 6
 
 
 @pytest.mark.slow
@@ -232,8 +232,8 @@ def test_resumed_gp_study_proposes_the_same(bench: Bench, prints: Fingerprints) 
     whole = make_study(n_trials=14, **keys)
     assert bench.run(make_study(n_trials=12, **keys)).done == 12
     assert bench.run(whole).complete
-    proposed = [work.configuration.assignment for work in drive(searcher_of(whole, prints))]
-    assert [run.assignment for run in bench.history().runs] == proposed
+    proposed = [work.configuration.assignment for work in run_trials(make_searcher(whole, prints))]
+    assert [run.assignment for run in bench.read_history().runs] == proposed
 
 
 @pytest.mark.slow
@@ -247,12 +247,12 @@ def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
         "controls": True,
     }
     outcome = bench.run(make_study(n_trials=1, **keys))
-    controls = [run for run in bench.history().runs if run.control and run.assignment]
-    (best,) = [run for run in bench.history().runs if not run.control]
+    controls = [run for run in bench.read_history().runs if run.control and run.assignment]
+    (best,) = [run for run in bench.read_history().runs if not run.control]
     assert [run.control for run in controls] == ["no_synthetic", "text_feature"]
     assert {run.assignment["shots"] for run in controls} == {best.assignment["shots"]}
     assert (outcome.done, outcome.complete) == (7, True)
-    listed = json.loads(bench.parent().data.tags["ship.planned"])
+    listed = json.loads(bench.get_study_run().data.tags["ship.planned"])
     assert sum(bool(entry["control"] and entry["assignment"]) for entry in listed) == 2
     assert not bench.run(make_study(n_trials=1, **keys)).ran
     assert bench.run(make_study(n_trials=2, **keys)).complete
@@ -261,7 +261,7 @@ def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
 
 def test_deleted_experiment_is_one_line_error(bench: Bench) -> None:
     """Its name cannot be used again, so the error says how to restore it."""
-    store = bench.store()
+    store = bench.open_store()
     store.client.delete_experiment(store.create_experiment("small"))
     with pytest.raises(StoreError, match="restore --experiment-id"):
         bench.run(make_study())
@@ -276,12 +276,12 @@ def test_study_is_complete_after_failed_level_is_removed(bench: Bench) -> None:
 
     bench.behave = behave
     assert bench.run(make_study(space={"generator.n_ctx": [1, 2]})).failed == 1
-    assert bench.parent().data.tags["ship.state"] == "FAIL"
+    assert bench.get_study_run().data.tags["ship.state"] == "FAIL"
     shots = {"choices": [16], "baseline": 16}
     outcome = bench.run(make_study(space={"generator.n_ctx": [1], "shots": shots}))
     assert outcome.complete and not outcome.ran
-    assert bench.parent().data.tags["ship.state"] == "COMPLETE"
-    (placed,) = [run.data.tags for run in bench.trials() if run.info.status == "FINISHED"]
+    assert bench.get_study_run().data.tags["ship.state"] == "COMPLETE"
+    (placed,) = [run.data.tags for run in bench.list_trials() if run.info.status == "FINISHED"]
     assert json.loads(placed["ship.assignment"]) == {"generator.n_ctx": 1, "shots": 16}
 
 
@@ -305,10 +305,10 @@ def test_store_outage_at_the_end_leaves_nothing_running(
         with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
             bench.run(make_study(), method=replace(plain, extract=extract))
     bench.check_invariants()
-    assert bench.parent().data.tags["ship.state"] == "INTERRUPTED"
+    assert bench.get_study_run().data.tags["ship.state"] == "INTERRUPTED"
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.ran is interrupted
-    assert bench.parent().data.tags["ship.state"] == "COMPLETE"
+    assert bench.get_study_run().data.tags["ship.state"] == "COMPLETE"
 
 
 def test_unwritable_storage_is_refused_if_needed(bench: Bench) -> None:
@@ -317,6 +317,6 @@ def test_unwritable_storage_is_refused_if_needed(bench: Bench) -> None:
     study = make_study(space={"generator.n_ctx": [4]}, seeds=1)
     with pytest.raises(StorageError, match="cannot write checkpoints: "):
         bench.run(study, storage=storage)
-    assert not bench.lines()
+    assert not bench.list_started()
     never = study.model_copy(update={"checkpoint_every": None})
     assert bench.run(never, storage=storage).complete

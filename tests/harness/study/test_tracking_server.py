@@ -16,10 +16,10 @@ from harness.config.study_config import StudyConfig
 from harness.store.run_update import RunUpdate, make_points
 from tests.harness import driver
 from tests.harness.conftest import Bench
-from tests.harness.fakes import sleepy
-from tests.harness.listening import marked
+from tests.harness.fakes import make_sleeping_behavior
+from tests.harness.processes import find_marked_processes
 from tests.harness.servers import MlflowServer, Postgres
-from tests.harness.study.drivers import HERE, Driver, wait_for
+from tests.harness.study.drivers import IN_PROCESS, Driver, wait_for
 from tests.killed_drivers.study_content import N_CONFIGURATIONS, describe_difference, read_content
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
@@ -45,7 +45,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         if server is not None:
             server.kill()
         database.remove()
-    wait_for(lambda: not marked(server.mark), 20)
+    wait_for(lambda: not find_marked_processes(server.mark), 20)
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def there(place: Place, tmp_path: Path) -> Bench:
 
 def study(name: str) -> StudyConfig:
     """Return the small study under another name, which is a new experiment."""
-    return driver.study(name=name)
+    return driver.make_driver_study(name=name)
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +75,7 @@ def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
     """Run a study, act once its first trial has begun, and return the output."""
 
     def later() -> None:
-        wait_for(lambda: bool(bench.lines()))
+        wait_for(lambda: bool(bench.list_started()))
         act()
 
     thread = Thread(target=later)
@@ -93,8 +93,8 @@ def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
     """Check that nothing is lost, doubled or RUNNING, and that no secret is printed."""
     assert not describe_difference(read_content(bench, name), calm)
     bench.check_invariants(name)
-    assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
-    assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
+    assert bench.get_study_run(name).data.tags["ship.state"] == "COMPLETE"
+    assert "geheim" not in str([run.to_dictionary() for run in bench.list_runs(name)])
 
 
 @pytest.mark.parametrize("gone", ["server", "database"])
@@ -102,7 +102,7 @@ def test_study_waits_for_a_killed_server(
     place: Place, there: Bench, calm: dict[str, Any], gone: str
 ) -> None:
     """The table is the same and each seed is trained once, also if only the database restarts."""
-    there.behave = sleepy(0.5)
+    there.behave = make_sleeping_behavior(0.5)
 
     def strike() -> None:
         place.server.kill() if gone == "server" else place.database.stop()
@@ -111,7 +111,7 @@ def test_study_waits_for_a_killed_server(
 
     shown = disturbed(there, gone, strike)
     check(there, gone, calm)
-    assert len(there.lines()) == 2 * N_CONFIGURATIONS
+    assert len(there.list_started()) == 2 * N_CONFIGURATIONS
     if gone == "server":
         assert shown.count("the MLflow store does not answer (Connection refused)") == 1
         assert shown.count("the MLflow store answers again") == 1
@@ -124,9 +124,9 @@ def test_rerun_records_results_finished_during_outage(
 ) -> None:
     """No seed that was trained is trained again."""
     timeout = 4.0 if end == "timeout" else 600.0
-    first = Driver(there, 0.5, end, fault={**HERE, "store_timeout": timeout})
+    first = Driver(there, 0.5, end, fault={**IN_PROCESS, "store_timeout": timeout})
     try:
-        wait_for(lambda: len(there.lines()) >= 4)  # the second trial has begun
+        wait_for(lambda: len(there.list_started()) >= 4)  # the second trial has begun
         place.server.kill()
         if end != "timeout":
             time.sleep(5.0)  # the trial ends, and its driver waits
@@ -138,10 +138,10 @@ def test_rerun_records_results_finished_during_outage(
     if end == "timeout":
         assert "Run the same command to resume" in output
     assert "geheim" not in output and "Traceback" not in output
-    assert len(there.lines()) == 4
-    code, output = Driver(there, 0.0, end, fault=HERE).end()
+    assert len(there.list_started()) == 4
+    code, output = Driver(there, 0.0, end, fault=IN_PROCESS).end()
     assert code == 0, output
-    assert len(there.lines()) == 2 * N_CONFIGURATIONS
+    assert len(there.list_started()) == 2 * N_CONFIGURATIONS
     check(there, end, calm)
 
 
@@ -149,7 +149,7 @@ def test_rerun_records_results_finished_during_outage(
 def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: str) -> None:
     """Points, params and tags are not added again, on PostgreSQL and sqlite."""
     bench: Bench = request.getfixturevalue(where)
-    store = bench.store()
+    store = bench.open_store()
     run_id = store.create_run(store.create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):

@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
+from tests.harness.fakes import load_fake_images, make_study
 from tests.reports.builder import StoreBuilder, make_scores
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
@@ -50,19 +50,19 @@ def study(**keys: Any) -> StudyConfig:
 
 def run(bench: Bench, features: FeatureSet, study_config: StudyConfig) -> Any:
     """Run the study with ship's method on these features."""
-    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
+    replaced = {"extract": lambda *_: features, "load_dataset": load_fake_images}
     return bench.run(study_config, method=replace(MethodFunctions(), **replaced))
 
 
 def answers(bench: Bench, run_id: str) -> pl.DataFrame:
     """Return the correct predictions that a run has saved."""
-    path = bench.store().client.download_artifacts(run_id, "correct.parquet")
+    path = bench.open_store().client.download_artifacts(run_id, "correct.parquet")
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
 def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
     """Check that each loaded fine-tuner gives exactly the predictions that its run has saved."""
-    runs = bench.trials()
+    runs = bench.list_trials()
     assert len(runs) == 2
     for trial_run in runs:
         saved = answers(bench, trial_run.info.run_id)
@@ -87,18 +87,19 @@ def test_each_run_saves_its_trained_models(
     """Per seed; a study that reuses runs also reuses the models that it requests."""
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)
-    client = bench.store().client
-    run_id = bench.trials()[0].info.run_id
+    client = bench.open_store().client
+    run_id = bench.list_trials()[0].info.run_id
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
     for name, save in (("kept", True), ("left", False)):
         assert not run(bench, images, study(name=name, save_models=save)).ran
         names = [
-            trial_run.path for trial_run in client.list_artifacts(bench.trials(name)[0].info.run_id)
+            trial_run.path
+            for trial_run in client.list_artifacts(bench.list_trials(name)[0].info.run_id)
         ]
         assert names == ["correct.parquet", "seeds.csv", "trained"][: 2 + save]
     assert not run(bench, images, study(name="one", seeds=[1])).ran
-    (trial_run, *_) = bench.trials("one")
+    (trial_run, *_) = bench.list_trials("one")
     files = [
         Path(file.path).name for file in client.list_artifacts(trial_run.info.run_id, "trained")
     ]
@@ -106,7 +107,7 @@ def test_each_run_saves_its_trained_models(
     harness.load_trained(f"runs:/{trial_run.info.run_id}", clip=pocket, tracking_uri=bench.uri)
     copied, first = (
         Path(client.download_artifacts(trial_run, "trained"))
-        for trial_run in (bench.trials("kept")[0].info.run_id, run_id)
+        for trial_run in (bench.list_trials("kept")[0].info.run_id, run_id)
     )
     assert all(
         (copied / trial_run.name).read_bytes() == trial_run.read_bytes()
@@ -139,7 +140,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     named = harness.predict("small", folder, levels, tracking_uri=bench.uri)
     (run,) = (
         trial_run
-        for trial_run in bench.trials()
+        for trial_run in bench.list_trials()
         if trial_run.data.params["generator.kl_weight"] == "0.1"
     )
     place = f"runs:/{run.info.run_id}"
@@ -227,8 +228,8 @@ def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureS
     """The option does not change the configuration."""
     assert run(bench, images, study(save_models=False)).complete
     assert not run(bench, images, study()).ran
-    run_id = bench.trials()[0].info.run_id
-    names = [file.path for file in bench.store().client.list_artifacts(run_id)]
+    run_id = bench.list_trials()[0].info.run_id
+    names = [file.path for file in bench.open_store().client.list_artifacts(run_id)]
     assert names == ["correct.parquet", "seeds.csv"]
     assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
     (bench.log.parent / "x.png").write_bytes(b"")
@@ -239,22 +240,22 @@ def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureS
         )
     assert run(bench, images, study(seeds=3)).ran
     files = [
-        len(bench.store().client.list_artifacts(trial_run.info.run_id, "trained"))
-        for trial_run in bench.trials()
+        len(bench.open_store().client.list_artifacts(trial_run.info.run_id, "trained"))
+        for trial_run in bench.list_trials()
     ]
     assert sorted(files) == [0, 0, 2, 2]
 
 
 @pytest.mark.weekly
 def test_models_are_loaded_from_a_tracking_server(
-    served: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
+    start_server: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
 ) -> None:
     """By the address of a run, of its folder, and of one seed's file."""
-    bench = served(tmp_path / "files")
+    bench = start_server(tmp_path / "files")
     assert run(bench, images, study()).complete
     check_runs(bench, images, pocket)
-    info = bench.trials()[0].info
-    listed = bench.store().client.search_logged_models([info.experiment_id])
+    info = bench.list_trials()[0].info
+    listed = bench.open_store().client.search_logged_models([info.experiment_id])
     assert [model.status for model in listed] == ["READY", "READY"]
     for base in (f"runs:/{info.run_id}", info.artifact_uri):
         for place, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):

@@ -10,7 +10,7 @@ import pytest
 
 from harness.store.lease import read_owner
 from tests.harness.conftest import Bench
-from tests.harness.study.drivers import HERE, Driver, check_order, wait_for
+from tests.harness.study.drivers import IN_PROCESS, Driver, check_interrupted, wait_for
 
 OnHost = Callable[..., Driver]
 # of an epoch, seconds: a trial is running when the second host comes
@@ -18,18 +18,18 @@ LONG = 5.0
 
 
 @pytest.fixture
-def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
+def on_host(start_driver: Callable[..., Driver], tmp_path: Path) -> OnHost:
     """Return a function that starts a driver on a host."""
 
     def start(host: str, seconds: float, expiry: float, beat: float = 0.5) -> Driver:
         folder = tmp_path / host
         folder.mkdir(exist_ok=True)
-        return drive(
+        return start_driver(
             seconds,
             TMPDIR=str(folder),
             SHIP_TEST_BEAT=str(beat),
             SHIP_TEST_EXPIRY=str(expiry),
-            fault=HERE,
+            fault=IN_PROCESS,
         )
 
     return start
@@ -39,14 +39,14 @@ def on_host(drive: Callable[..., Driver], tmp_path: Path) -> OnHost:
 def test_second_host_is_refused(bench: Bench, on_host: OnHost) -> None:
     """It sees heartbeats, names the first driver, and changes nothing."""
     first = on_host("a", LONG, 60)
-    wait_for(lambda: bool(bench.lines()))
+    wait_for(lambda: bool(bench.list_started()))
     code, output = on_host("b", 0.0, 60).end()
     assert code != 0
     assert f"is already being run by process {first.process.pid} on host " in output
     assert "waiting up to 60 s to see whether it is still running" in output
     first.process.terminate()
-    check_order(first, bench)
-    store = bench.store()
+    check_interrupted(first, bench)
+    store = bench.open_store()
     assert read_owner(store.client, str(store.find_experiment("small"))) is None
 
 
@@ -57,21 +57,21 @@ def test_suspended_host_is_replaced(bench: Bench, on_host: OnHost) -> None:
     # A call that is under way when a process is stopped is finished when it goes on, whoever has
     # the study by then; the promise is that no call begins. Nothing is on its way to the store in
     # the middle of an epoch where the lease does not beat.
-    wait_for(lambda: len(bench.lines()) == 2 and bench.states() == ["RUNNING"])
+    wait_for(lambda: len(bench.list_started()) == 2 and bench.list_states() == ["RUNNING"])
     wait_until_still(bench, 2.0)
     first.process.send_signal(signal.SIGSTOP)
     code, output = on_host("b", 0.0, 3).end()
     assert code == 0, output
     assert f"process {first.process.pid} on host " in output
     assert "for 3 s: taking over the study" in output
-    assert bench.states().count("COMPLETE") == 4
+    assert bench.list_states().count("COMPLETE") == 4
     before = snapshot(bench)
     first.process.send_signal(signal.SIGCONT)
     code, output = first.end()
     assert code == 3, output
     assert "study 'small' was taken over by" in output
     assert "Traceback" not in output
-    wait_for(lambda: not first.survivors(), 20)
+    wait_for(lambda: not first.list_survivors(), 20)
     assert snapshot(bench) == before
     bench.check_invariants()
 
@@ -88,4 +88,4 @@ def wait_until_still(bench: Bench, seconds: float) -> None:
 
 def snapshot(bench: Bench) -> list[Any]:
     """Return everything that the store has of the study's runs."""
-    return [run.to_dictionary() for run in bench.runs()]
+    return [run.to_dictionary() for run in bench.list_runs()]

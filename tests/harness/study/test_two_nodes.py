@@ -16,7 +16,7 @@ from harness.store.open import open_store
 from ship.datasets import load_dataset
 from tests.harness.ray_node import Node
 from tests.harness.same_table import assert_same_table
-from tests.harness.servers import free_port
+from tests.harness.servers import find_free_port
 from tests.harness.study.drivers import wait_for
 
 NAME = "two_nodes"
@@ -107,12 +107,12 @@ def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path
     gate, storage = tmp_path / "gate", tmp_path / "checkpoints"
     command = ["--space", "study.yaml", "--plugin", "methods.py"]
     command += ["--data-root", str(tmp_path / "data")]
-    port = free_port()
+    port = find_free_port()
     first.start(port, head=True, n_nodes=1)
     other.start(port, head=False, n_nodes=2)
     joined = [*command, "--address", f"127.0.0.1:{port}", "--storage", str(storage)]
 
-    driver = first.sweep(*joined)
+    driver = first.start_driver(*joined)
     waiting = [gate / "waiting-1", gate / "waiting-2"]
     wait_for(lambda: all(map(Path.exists, waiting)) or driver.poll() is not None)
     assert driver.poll() is None, driver.communicate()
@@ -125,7 +125,7 @@ def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path
     assert len(list(storage.rglob("*.safetensors"))) == 2
     (gate / "open").touch()
 
-    driver = other.sweep(*joined)
+    driver = other.start_driver(*joined)
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
     assert "4 pruned" in output
@@ -134,7 +134,7 @@ def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path
     undisturbed.mkdir()
     (undisturbed / "open").touch()
     other.environment |= {"MLFLOW_TRACKING_URI": calm, "SHIP_TEST_GATE": str(undisturbed)}
-    driver = other.sweep(*command, "--in-process")
+    driver = other.start_driver(*command, "--in-process")
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
     steps, expected = count_steps(gate), count_steps(undisturbed)

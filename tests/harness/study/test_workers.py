@@ -10,7 +10,7 @@ import pytest
 
 from ship.trial_config import TrialConfig
 from tests.harness.conftest import Bench
-from tests.harness.fakes import Behavior, make_study, trap_elsewhere
+from tests.harness.fakes import Behavior, make_study, make_unpickling_trap
 
 PATIENCE_SECONDS = 60.0
 N_TRIALS = 8
@@ -44,7 +44,7 @@ def staggered(folder: Path) -> Behavior:
         if name == "second":
             until(lambda: len(served()) > N_MEANWHILE)
 
-    trap = trap_elsewhere(start)
+    trap = make_unpickling_trap(start)
 
     def behave(config: TrialConfig, epoch: int) -> None:
         if epoch == 1:

@@ -16,7 +16,7 @@ from harness.store import name_seed_metric
 from harness.store.history import RunHistory
 from harness.tuning.searcher import StudySearcher
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import truth
+from tests.harness.fakes import compute_result
 
 Score = Callable[[TrialConfig, int], float]
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
@@ -24,23 +24,23 @@ RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 EMPTY = RunHistory()
 
 
-def optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
+def list_optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
     """Return the trials that Optuna knows."""
     assert searcher.sampler is not None
     return searcher.sampler.optuna_study.get_trials(deepcopy=False)
 
 
-def values_of(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
+def read_values(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
     """Return the values of the study's factors that an Optuna trial stands for."""
     return suggest(FixedTrial(trial.params), study)
 
 
-def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
+def make_work(study: StudyConfig, prints: Fingerprints) -> list[Work]:
     """Return the work of a study without any runs."""
     return list(make_plan(study, EMPTY, prints).work)
 
 
-def searcher_of(
+def make_searcher(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
     """Return the searcher of a run with a history, without a limit of concurrent trials."""
@@ -50,7 +50,9 @@ def searcher_of(
     return StudySearcher(study, plan, history, make, lambda: room)
 
 
-def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
+def make_result(
+    searcher: StudySearcher, trial_id: str, score: Score = compute_result
+) -> dict[str, Any]:
     """Return the last result of a successful trial."""
     work = searcher.attempts[trial_id].work
     keys = {seed: name_seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
@@ -58,12 +60,14 @@ def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[s
     return {FINAL: [{"metrics": numbers}]}
 
 
-def drive(searcher: StudySearcher, most: int = 100, score: Score = truth) -> list[Work]:
+def run_trials(
+    searcher: StudySearcher, most: int = 100, score: Score = compute_result
+) -> list[Work]:
     """Run all trials, one after the other."""
     ran = []
     for number in map(str, range(most)):
         if searcher.suggest(number) == Searcher.FINISHED:
             return ran
-        searcher.on_trial_complete(number, done(searcher, number, score))
+        searcher.on_trial_complete(number, make_result(searcher, number, score))
         ran.append(searcher.attempts[number].work)
     raise AssertionError("the searcher does not end")

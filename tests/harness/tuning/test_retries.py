@@ -17,15 +17,15 @@ from harness.store import Failure, State
 from harness.tuning.monitor import Monitor, format_seeds
 from harness.tuning.retries import Attempt
 from tests.case_files import load_cases
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.tuning.searchers import (
     KL,
     RANGE,
-    done,
-    drive,
-    optuna_trials,
-    searcher_of,
-    works,
+    list_optuna_trials,
+    make_result,
+    make_searcher,
+    make_work,
+    run_trials,
 )
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
@@ -36,7 +36,7 @@ RAN_OUT = {FAILED: [encode_failure(MemoryError("no more"), (0,), "after epoch 1 
 
 def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:
     """Return an attempt of a trial."""
-    return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
+    return Attempt(make_work(make_study(space=KL, seeds=seeds), prints)[0])
 
 
 def died(
@@ -94,16 +94,16 @@ def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, b
     study = make_study(
         space=RANGE, sampler="random", n_trials=1, seeds=2, max_concurrent_trials=None
     )
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("whole")
     searcher.on_trial_complete("whole", RAN_OUT)
     for name in "ab":
         assert isinstance(searcher.suggest(name), dict)
     for name in "ab":
-        searcher.on_trial_complete(name, RAN_OUT if name in bad else done(searcher, name))
+        searcher.on_trial_complete(name, RAN_OUT if name in bad else make_result(searcher, name))
     assert searcher.suggest("end") == Searcher.FINISHED
-    (reported,) = optuna_trials(searcher)
-    value = truth(ConfigurationMaker(study, prints)(reported.params).trial, 0.5)  # type: ignore[arg-type]
+    (reported,) = list_optuna_trials(searcher)
+    value = compute_result(ConfigurationMaker(study, prints)(reported.params).trial, 0.5)  # type: ignore[arg-type]
     expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
     assert (reported.state, reported.value) == expected
 
@@ -114,10 +114,10 @@ def test_later_trials_begin_with_as_many_seeds_as_fit(prints: Fingerprints, sche
     study = make_study(
         space={"generator.n_ctx": [4, 8, 16]}, seeds=5, scheduler={"name": scheduler}
     )
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("a")
     searcher.on_trial_complete("a", RAN_OUT)
-    seeds = [work.seeds for work in drive(searcher)]
+    seeds = [work.seeds for work in run_trials(searcher)]
     halves = [(0, 1), (2, 3, 4)]
     later = [(0, 1, 2, 3, 4)] if scheduler == "asha" else halves
     assert seeds == [*halves, *later, *later]
@@ -126,10 +126,10 @@ def test_later_trials_begin_with_as_many_seeds_as_fit(prints: Fingerprints, sche
 def test_lack_of_memory_says_nothing_about_other_methods(prints: Fingerprints) -> None:
     """A trial of another fine-tuner begins with all seeds."""
     study = make_study(space={"finetuner": ["coop", "clip_adapter"]}, seeds=4)
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("a")
     searcher.on_trial_complete("a", RAN_OUT)
-    assert [work.seeds for work in drive(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
+    assert [work.seeds for work in run_trials(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -146,7 +146,7 @@ def test_lost_node_is_distinguished_from_dead_worker(
 def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
     """It ends once a trial has failed before any trial started."""
     study = make_study(space=KL)
-    (work, *_) = works(study, prints)
+    (work, *_) = make_work(study, prints)
     attempts = {name: Attempt(work) for name in "ab"}
     attempts["a"].state, attempts["b"].state = State.INTERRUPTED, State.FAIL
     searcher: Any = SimpleNamespace(attempts=attempts)

@@ -20,31 +20,31 @@ from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
 from harness.tuning.tune_run import StudyScheduler
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import (
     KL,
     RANGE,
-    done,
-    drive,
-    optuna_trials,
-    searcher_of,
-    values_of,
-    works,
+    list_optuna_trials,
+    make_result,
+    make_searcher,
+    make_work,
+    read_values,
+    run_trials,
 )
 
 
 def test_max_concurrent_trials_limits_suggestions(prints: Fingerprints) -> None:
     """None means that Tune asks again later."""
-    searcher = searcher_of(make_study(max_concurrent_trials=2), prints)
+    searcher = make_searcher(make_study(max_concurrent_trials=2), prints)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None
-    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
     assert isinstance(searcher.suggest("c"), dict)
-    searcher.on_trial_complete("b", done(searcher, "b"))
+    searcher.on_trial_complete("b", make_result(searcher, "b"))
     assert searcher.suggest("d") is None  # its worker may die, and it runs again
-    searcher.on_trial_complete("c", done(searcher, "c"))
+    searcher.on_trial_complete("c", make_result(searcher, "c"))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -52,10 +52,10 @@ def test_trials_are_suggested_while_slots_are_free(prints: Fingerprints) -> None
     """Slots become free when a worker is idle or a node joins."""
     room = 1
     study = make_study(space=KL, max_concurrent_trials=None)
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.max_concurrent = lambda: room
     assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
-    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
     assert [searcher.suggest(name) is None for name in "bc"] == [False, True]
     room = 2
     assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
@@ -64,16 +64,16 @@ def test_trials_are_suggested_while_slots_are_free(prints: Fingerprints) -> None
 def test_starting_worker_is_not_replaced_by_an_idle_one(prints: Fingerprints) -> None:
     """Tune by itself would choose the first trial that does not run."""
     study = make_study(space=KL)
-    assert StudyScheduler(study, searcher_of(study, prints)).choose_trial_to_run(Mock()) is None
+    assert StudyScheduler(study, make_searcher(study, prints)).choose_trial_to_run(Mock()) is None
 
 
 def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> None:
     """Stopped is PRUNED; failed, dead and non-finite are FAIL."""
     study = make_study(space=RANGE, sampler="tpe", n_trials=6, max_concurrent_trials=6, seeds=1)
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     for name in "abcdef":
         searcher.suggest(name)
-    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
     searcher.attempts["b"].stop_reason = "it lags behind"
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
@@ -86,7 +86,7 @@ def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> Non
     nan = float("nan")
     final = {"final": [{"metrics": {"selection/harmonic_mean/seed_0": nan}}]}
     searcher.on_trial_complete("f", final)
-    trials = optuna_trials(searcher)
+    trials = list_optuna_trials(searcher)
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
@@ -123,8 +123,8 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
             run_of(more, (0, 1), objective={0: 10.0, 1: 20.0}),
         )
     )
-    searcher = searcher_of(study, prints, history)
-    max_concurrent = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
+    searcher = make_searcher(study, prints, history)
+    max_concurrent = [(trial.state, trial.value) for trial in list_optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
     other_average = (TrialState.COMPLETE, pytest.approx(50.5))
@@ -136,16 +136,16 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
         running,
         running,
     ]
-    ran = drive(searcher)
+    ran = run_trials(searcher)
     assert [(work.configuration.key, work.seeds) for work in ran] == [
         (less.key, (2,)),
         (more.key, (2,)),
     ]
     assert not any(work.may_stop for work in ran)
-    later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
+    later = [(trial.state, trial.value) for trial in list_optuna_trials(searcher)[4:]]
     assert later == [
-        (TrialState.COMPLETE, pytest.approx((50.0 + truth(less.trial, 2)) / 2)),
-        (TrialState.COMPLETE, pytest.approx((30.0 + truth(more.trial, 2)) / 3)),
+        (TrialState.COMPLETE, pytest.approx((50.0 + compute_result(less.trial, 2)) / 2)),
+        (TrialState.COMPLETE, pytest.approx((30.0 + compute_result(more.trial, 2)) / 3)),
     ]
 
 
@@ -153,13 +153,13 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
 def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
     """The seed depends on the number of known configurations; equal starts propose the same."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
-    first, again = (drive(searcher_of(study, prints)) for _ in range(2))
+    first, again = (run_trials(make_searcher(study, prints)) for _ in range(2))
     assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
-    searcher = searcher_of(longer, prints, history)
-    more = drive(searcher)
-    assert len(optuna_trials(searcher)) == 8  # no known one was proposed again
+    searcher = make_searcher(longer, prints, history)
+    more = run_trials(searcher)
+    assert len(list_optuna_trials(searcher)) == 8  # no known one was proposed again
     assert len(more) == 4
     assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
@@ -168,13 +168,13 @@ def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: 
 def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> None:
     """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
-    known = drive(searcher_of(first, prints))
-    values = [truth(work.configuration.trial, 0) for work in known]
+    known = run_trials(make_searcher(first, prints))
+    values = [compute_result(work.configuration.trial, 0) for work in known]
     pairs = zip(known, values, strict=True)
     runs = tuple(run_of(work.configuration, (0,), objective={0: value}) for work, value in pairs)
     study = make_study(space=RANGE, sampler=sampler, n_trials=35, seeds=1)
-    more = drive(searcher_of(study, prints, RunHistory(runs)))
-    assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
+    more = run_trials(make_searcher(study, prints, RunHistory(runs)))
+    assert mean(compute_result(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
 
 
 @pytest.mark.slow
@@ -186,14 +186,16 @@ def test_gp_proposes_the_same_with_and_without_a_restart(prints: Fingerprints) -
     space = {"generator.n_ctx": [1, 2, 4, 8, 16], "shots": [1, 2, 4, 8]}
 
     def score(config: TrialConfig, seed: int) -> float:
-        return math.nan if config.shots == 2 else truth(config, seed) - config.shots
+        return math.nan if config.shots == 2 else compute_result(config, seed) - config.shots
 
     study = make_study(space=space, sampler="gp", n_trials=18, seeds=1)
-    ran = drive(searcher_of(study, prints), score=score)
+    ran = run_trials(make_searcher(study, prints), score=score)
     assert len({work.configuration.key for work in ran}) == len(ran) == 18
     runs = [_run_with(work, score(work.configuration.trial, 0)) for work in ran]
     for known in (0, 5, 14, 16):
-        more = drive(searcher_of(study, prints, RunHistory(tuple(runs[:known]))), score=score)
+        more = run_trials(
+            make_searcher(study, prints, RunHistory(tuple(runs[:known]))), score=score
+        )
         assert more == ran[known:]
 
 
@@ -209,13 +211,13 @@ def test_gp_does_not_stay_where_configurations_fail(prints: Fingerprints) -> Non
     """The optimum fails, and the process proposes other configurations than its neighbors."""
 
     def score(config: TrialConfig, seed: int) -> float:
-        value = truth(config, seed)
+        value = compute_result(config, seed)
         return math.nan if value > 53 else value
 
     study = make_study(space=RANGE, sampler="gp", n_trials=24, seeds=1)
     values = [
         score(work.configuration.trial, 0)
-        for work in drive(searcher_of(study, prints), score=score)
+        for work in run_trials(make_searcher(study, prints), score=score)
     ]
     assert sum(map(math.isnan, values[-10:])) < 4
 
@@ -235,14 +237,14 @@ def test_finite_space_is_exhausted_without_repeats(
 ) -> None:
     """If the sampler repeats itself, the grid provides the rest."""
     study = make_study(space=space, sampler=sampler, n_trials=50, seeds=1)
-    searcher = searcher_of(study, prints)
-    ran = drive(searcher)
+    searcher = make_searcher(study, prints)
+    ran = run_trials(searcher)
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
-    reported, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
+    reported, make = list_optuna_trials(searcher), ConfigurationMaker(study, prints)
     assert len(reported) > configurations
     is_tpe = sampler == "tpe"
     reported = [trial for trial in reported if is_tpe or trial.state is TrialState.COMPLETE]
-    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
+    truths = [compute_result(make(read_values(study, trial)).trial, 0) for trial in reported]
     assert [trial.value for trial in reported] == truths
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
@@ -257,11 +259,11 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
         "shots": [1, 2, 4],
     }
     study = make_study(space=space, sampler="tpe", n_trials=30, seeds=1)
-    searcher = searcher_of(study, prints)
-    drive(searcher)
+    searcher = make_searcher(study, prints)
+    run_trials(searcher)
     assert searcher.sampler is not None
     optuna_study = searcher.sampler.optuna_study
-    trial = optuna_trials(searcher)[-1]
+    trial = list_optuna_trials(searcher)[-1]
     modeled = optuna_study.sampler.infer_relative_search_space(optuna_study, trial)
     assert modeled.keys() == space.keys()
 
@@ -291,7 +293,7 @@ class TrialRunner:
 @pytest.fixture
 def works_of_study(prints: Fingerprints) -> list[Work]:
     """Return eight works of one study."""
-    return works(make_study(space=KL), prints)
+    return make_work(make_study(space=KL), prints)
 
 
 def test_asha_stops_a_bad_trial(works_of_study: list[Work]) -> None:

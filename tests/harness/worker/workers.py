@@ -30,7 +30,7 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
     return worker
 
 
-def finish(worker: Worker) -> list[dict[str, Any]]:
+def run_to_end(worker: Worker) -> list[dict[str, Any]]:
     """Return all results up to the last."""
     results = []
     while not results or not results[-1].get("done"):
@@ -38,12 +38,12 @@ def finish(worker: Worker) -> list[dict[str, Any]]:
     return results
 
 
-def analytic(tmp_path: Path) -> Any:
+def make_run_trial(tmp_path: Path) -> Any:
     """Return the analytic method's run_trial."""
     return make_method(tmp_path / "log").run_trial
 
 
-def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
+def make_selection_trial(*per_seed: dict[str, tuple[float, ...]]) -> Any:
     """Return a run_trial that yields selection epochs with these metrics."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:

@@ -19,7 +19,7 @@ from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.exceptions import OutOfMemoryError
 
 from harness.ray.patches import MODE, TOKEN, TOKEN_PATH
-from tests.harness.listening import is_loopback
+from tests.harness.processes import is_loopback
 
 ROOT = Path(__file__).parents[3]
 ALONE = """
@@ -104,12 +104,12 @@ RAYLET_ENDS = """
 import os, ray, signal, sys, time
 from contextlib import nullcontext
 from harness.ray.session import block_sigterm
-from tests.harness.listening import descendants, program
+from tests.harness.processes import list_descendants, get_program
 
 with {}():
     ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 kept = ray.put(bytes(1_000_000))
-(raylet,) = (pid for pid in descendants(os.getpid()) if program(pid) == "raylet")
+(raylet,) = (pid for pid in list_descendants(os.getpid()) if get_program(pid) == "raylet")
 os.kill(raylet, signal.SIGTERM)
 time.sleep(10)
 print("goes on", ray.get(kept) == bytes(1_000_000), flush=True)
@@ -159,9 +159,9 @@ if os.getppid() != 1:
 if "{}":
     os.environ["{}"] = str(os.getpid())
 import ray, signal
-from tests.harness.listening import descendants, program
+from tests.harness.processes import list_descendants, get_program
 ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
-(raylet,) = (pid for pid in descendants(os.getpid()) if program(pid) == "raylet")
+(raylet,) = (pid for pid in list_descendants(os.getpid()) if get_program(pid) == "raylet")
 os.kill(raylet, signal.SIGKILL)
 time.sleep(1)
 ray.shutdown()

@@ -7,7 +7,7 @@ import pytest
 
 from tests.harness.fakes import draw_images
 from tests.harness.ray_node import Node
-from tests.harness.servers import free_port
+from tests.harness.servers import find_free_port
 
 STUDY = """
 name: joined
@@ -33,11 +33,11 @@ def test_cluster_is_joined_by_auto_and_by_address(ray_folder: Path, tmp_path: Pa
         SHIP_SWEEP_CACHE=str(tmp_path / "cache"),
     )
     command = ["--space", str(tmp_path / "study.yaml"), "--data-root", str(tmp_path / "data")]
-    port = free_port()
+    port = find_free_port()
     try:
         node.start(port, head=True, n_nodes=1)
         for address, seeds in (("auto", 1), (f"127.0.0.1:{port}", 2)):
-            driver = node.sweep(*command, "--address", address, "--set", f"seeds={seeds}")
+            driver = node.start_driver(*command, "--address", address, "--set", f"seeds={seeds}")
             output, _ = driver.communicate(timeout=240)
             assert driver.returncode == 0, (address, output)
             assert "[2/2] complete" in output
