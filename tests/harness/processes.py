@@ -1,4 +1,4 @@
-"""Processes of this machine: their descendants, environments and listening sockets."""
+"""Look up processes of this machine: descendants, environments and listening sockets."""
 
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -15,7 +15,7 @@ def list_descendants(pid: int) -> list[int]:
 
 
 def find_listening_sockets(pids: list[int]) -> dict[tuple[str, int], str]:
-    """Return (address, port) of every listening TCP socket -> command line of its process."""
+    """Return the command line of each process that listens on TCP, by address and port."""
     return {
         (socket.laddr.ip, socket.laddr.port): get_command_line(socket.pid)
         for socket in psutil.net_connections("tcp")
@@ -24,7 +24,7 @@ def find_listening_sockets(pids: list[int]) -> dict[tuple[str, int], str]:
 
 
 def is_loopback(address: str) -> bool:
-    """Return True if only this machine reaches an address. 127.0.0.1 may be written as IPv6."""
+    """Return True if only this machine can reach an address; IPv4 may be written as IPv6."""
     parsed = ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return (mapped or parsed).is_loopback

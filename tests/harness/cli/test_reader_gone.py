@@ -30,7 +30,7 @@ from harness.progress import SteadyConsole
 code = int(sys.argv.pop())
 app = typer.Typer()
 @app.command()
-def make_driver_study():
+def study():
     SteadyConsole().print("progress")
     typer.echo("the report")
     raise typer.Exit(code)

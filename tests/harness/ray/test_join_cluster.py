@@ -1,4 +1,4 @@
-"""A cluster started with `ray start` on this machine, joined by the command line."""
+"""ship-sweep joins a cluster that was started with `ray start` on this machine."""
 
 import secrets
 from pathlib import Path
@@ -23,7 +23,7 @@ controls: false
 @pytest.mark.weekly
 @pytest.mark.timeout(900)
 def test_cluster_is_joined_by_auto_and_by_address(ray_folder: Path, tmp_path: Path) -> None:
-    """Its nodes require the user's token (Ray 2.59 and later), and no mode is set."""
+    """The cluster requires the user's token (Ray 2.59 and later) although no mode is set."""
     draw_images(tmp_path / "data")
     (tmp_path / "study.yaml").write_text(STUDY, "utf-8")
     node = Node(

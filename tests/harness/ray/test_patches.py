@@ -1,4 +1,4 @@
-"""Private names of Ray are used in one file, and a study runs without them."""
+"""harness.ray.patches: private names of Ray, workers killed for memory, and tokens."""
 
 import os
 from pathlib import Path
@@ -22,7 +22,7 @@ NAMES = load_cases(__file__, "ray_names.yaml")
 def test_study_runs_without_rays_private_names(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """No token is set that Ray's core would not read."""
+    """In that case no token is set, because Ray's core could not read it."""
     for name in (MODE, TOKEN):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(patches, "resolve_name", Mock(side_effect=AttributeError))
@@ -36,17 +36,17 @@ def test_study_runs_without_rays_private_names(
 
 @pytest.mark.parametrize("name", NAMES["expected"])
 def test_installed_ray_has_every_private_name(name: str) -> None:
-    """With the installed Ray, every workaround is active."""
+    """All workarounds are therefore active."""
     resolve_name(name)
 
 
 def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tune gets a death in any argument position, and other errors unchanged."""
+    """Tune gets a worker death instead, in any argument. Other errors are unchanged."""
     from ray.air.execution._internal.actor_manager import RayActorManager
 
-    seen: list[Any] = []
+    calls: list[Any] = []
     monkeypatch.setattr(
-        RayActorManager, "_actor_task_failed", lambda *args, **keys: seen.append((args, keys))
+        RayActorManager, "_actor_task_failed", lambda *args, **keys: calls.append((args, keys))
     )
     manager: Any = object()
     with patches.report_memory_kills_as_deaths():
@@ -54,13 +54,15 @@ def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatc
         failed(manager, OutOfMemoryError("x"))
         failed(manager, error=OutOfMemoryError("y"))
         failed(manager, None, ValueError("z"))
-    died, named = seen[0][0][1], seen[1][1]["error"]
-    assert isinstance(died, RayActorError) and isinstance(named, RayActorError)
-    assert (str(died), str(named), type(seen[2][0][2])) == ("x", "y", ValueError)
+    positional, named = calls[0][0][1], calls[1][1]["error"]
+    assert isinstance(positional, RayActorError) and isinstance(named, RayActorError)
+    assert (str(positional), str(named), type(calls[2][0][2])) == ("x", "y", ValueError)
 
 
-def test_unsent_token_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Only if the user has a token and has not set a mode; Ray's own error names neither."""
+def test_hint_names_a_token_that_is_not_sent(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no hint if the user has no token or has set a mode."""
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.delenv(MODE, raising=False)
     assert patches.make_token_hint() == ""
@@ -88,7 +90,7 @@ def test_users_token_is_sent_to_a_cluster(
     file: bool,
     mode: str | None,
 ) -> None:
-    """Ray's core reads the mode at the start and the end; a mode of the user is kept."""
+    """Ray's core reads the mode at the start and at the end. The user's mode is not changed."""
     monkeypatch.setenv("HOME", str(tmp_path))
     for name in (MODE, TOKEN, TOKEN_PATH):
         monkeypatch.delenv(name, raising=False)
@@ -97,11 +99,11 @@ def test_users_token_is_sent_to_a_cluster(
     if file:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray" / "auth_token").write_text("x", "utf-8")
-    seen = list[str | None]()
+    modes = list[str | None]()
     monkeypatch.setattr(
-        patches, "_make_authentication_reader", lambda: lambda: seen.append(os.environ.get(MODE))
+        patches, "_make_authentication_reader", lambda: lambda: modes.append(os.environ.get(MODE))
     )
     with patches.send_token():
         assert os.environ.get(MODE) == mode
     assert os.environ.get(MODE) == variables.get(MODE)
-    assert seen == (["token", None] if mode == "token" else [])
+    assert modes == (["token", None] if mode == "token" else [])

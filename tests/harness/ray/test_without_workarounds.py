@@ -1,7 +1,7 @@
-"""What Ray does without harness.ray's workarounds.
+"""Ray's behavior without the workarounds of harness.ray.
 
-A test of this file that fails reports that Ray does better now. What it protects from can go, once
-the oldest Ray of pyproject.toml does so too.
+If a test of this file fails, the installed Ray no longer needs the workaround. It can be removed
+once the oldest Ray that pyproject.toml allows does not need it either.
 """
 
 import json
@@ -22,7 +22,7 @@ from harness.ray.patches import MODE, TOKEN, TOKEN_PATH
 from tests.harness.processes import is_loopback
 
 ROOT = Path(__file__).parents[3]
-ALONE = """
+SESSION_SCRIPT = """
 import importlib.util, json, os, psutil, ray, signal
 
 signal.signal(signal.SIGTERM, lambda number, frame: print("handled"))
@@ -42,65 +42,65 @@ os.kill(os.getpid(), signal.SIGTERM)
 
 
 @pytest.fixture(scope="module")
-def alone(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Describe a session started by Ray alone, for a user with a usual umask and no token."""
+def plain_session(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Describe a session started without workarounds by a user with a usual umask and no token."""
     home = tmp_path_factory.mktemp("home")
     (home / "made_up").mkdir()
     unset = (MODE, TOKEN, TOKEN_PATH)
-    done = subprocess.run(
-        [sys.executable, "-P", "-c", ALONE],
+    result = subprocess.run(
+        [sys.executable, "-P", "-c", SESSION_SCRIPT],
         cwd=home,
-        env={name: of for name, of in os.environ.items() if name not in unset}
+        env={name: value for name, value in os.environ.items() if name not in unset}
         | {"HOME": str(home)},
         umask=0o022,
         capture_output=True,
         text=True,
         timeout=120,
     )
-    assert done.stdout, done.stderr
-    first, *rest = done.stdout.splitlines()
-    sockets, finds = json.loads(first)
+    assert result.stdout, result.stderr
+    first, *rest = result.stdout.splitlines()
+    sockets, imports_folder = json.loads(first)
     token = home / ".ray" / "auth_token"
     return {
         "sockets": sockets,
-        "finds the folder": finds,
+        "imports from the folder": imports_folder,
         "token's mode": stat.S_IMODE(token.stat().st_mode) if token.is_file() else None,
-        "end": (done.returncode, rest),
+        "end": (result.returncode, rest),
     }
 
 
 @pytest.mark.weekly
-def test_ray_listens_on_every_interface(alone: dict[str, Any]) -> None:
-    """This is why private_ray exists: a study on one machine listens only on loopback."""
-    assert not all(map(is_loopback, alone["sockets"]))
+def test_ray_listens_on_every_interface(plain_session: dict[str, Any]) -> None:
+    """private_ray() makes a study on one machine listen only on loopback."""
+    assert not all(map(is_loopback, plain_session["sockets"]))
 
 
 @pytest.mark.weekly
-def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
-    """This is why private_ray sets its own token. Ray before 2.59 requires no token."""
-    assert alone["token's mode"] in (None, 0o644)
+def test_other_users_can_read_rays_token(plain_session: dict[str, Any]) -> None:
+    """private_ray() sets a token without a file. Ray before 2.59 requires no token."""
+    assert plain_session["token's mode"] in (None, 0o644)
 
 
 @pytest.mark.weekly
-def test_workers_import_from_working_directory(alone: dict[str, Any]) -> None:
-    """This is why limit_worker_imports exists: a folder can hide an installed package."""
-    assert alone["finds the folder"]
+def test_workers_import_from_working_directory(plain_session: dict[str, Any]) -> None:
+    """limit_worker_imports() prevents that a folder hides an installed package."""
+    assert plain_session["imports from the folder"]
 
 
 @pytest.mark.weekly
-def test_ray_shutdown_resets_sigterm(alone: dict[str, Any]) -> None:
-    """This is why restore_signal_handlers exists: SIGTERM would end a study before its report."""
-    assert alone["end"] == (-signal.SIGTERM, [])
+def test_ray_shutdown_resets_sigterm(plain_session: dict[str, Any]) -> None:
+    """Without restore_signal_handlers(), SIGTERM would end a study before its report."""
+    assert plain_session["end"] == (-signal.SIGTERM, [])
 
 
 def test_tune_fails_when_ray_kills_a_worker_for_memory() -> None:
-    """This is why report_memory_kills_as_deaths exists: one large trial would end the study."""
+    """Without report_memory_kills_as_deaths(), one large trial would end the study."""
     manager: Any = object.__new__(RayActorManager)
     with pytest.raises(RuntimeError, match="unexpected exception"):
         manager._actor_task_failed(Mock(), OutOfMemoryError("x"))
 
 
-RAYLET_ENDS = """
+RAYLET_SCRIPT = """
 import os, ray, signal, sys, time
 from contextlib import nullcontext
 from harness.ray.session import block_sigterm
@@ -112,11 +112,11 @@ kept = ray.put(bytes(1_000_000))
 (raylet,) = (pid for pid in list_descendants(os.getpid()) if get_program(pid) == "raylet")
 os.kill(raylet, signal.SIGTERM)
 time.sleep(10)
-print("goes on", ray.get(kept) == bytes(1_000_000), flush=True)
+print("continues", ray.get(kept) == bytes(1_000_000), flush=True)
 os._exit(0)
 """
-# Cycles that hold references to Ray's objects, and a collection within Ray's shutdown.
-GARBAGE = """
+# Garbage collection during Ray's shutdown, with cycles that refer to Ray's objects.
+GARBAGE_SCRIPT = """
 import gc, threading
 from contextlib import nullcontext
 import ray
@@ -143,10 +143,10 @@ global_worker.core_worker = Core()
 with {}():
     del cycle, cycles
 ray.shutdown()
-print("goes on True")
+print("continues True")
 """
-# A process that init has adopted, as one that a shell as a container's process 1 has started.
-ORPHAN = """
+# A process whose parent is init. In a container, this can be a shell that runs as process 1.
+ORPHAN_SCRIPT = """
 import os, time
 first = os.getpid()
 if os.fork():
@@ -165,36 +165,43 @@ ray.init("local", num_cpus=1, include_dashboard=False, log_to_driver=False)
 os.kill(raylet, signal.SIGKILL)
 time.sleep(1)
 ray.shutdown()
-print("goes on True", flush=True)
+print("continues True", flush=True)
 os._exit(0)
 """
 
 
-def output_of(script: str, protection: str) -> str:
-    """Return what a script prints with or without a workaround."""
-    start = [sys.executable, "-c", script.replace("{}", protection)]
+def run_script(script: str, replacement: str) -> str:
+    """Run a script in which "{}" stands for a workaround or its absence, and return its output."""
+    command = [sys.executable, "-c", script.replace("{}", replacement)]
     environment = {**os.environ, MODE: "disabled", "PYTHONPATH": str(ROOT)}
     environment.pop("RAY_RAYLET_PID", None)
     return subprocess.run(
-        start, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120
+        command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=120
     ).stdout.decode()
 
 
 @pytest.mark.weekly
 @pytest.mark.parametrize(
-    ("script", "alone", "protected"),
+    ("script", "no_workaround", "workaround"),
     [
-        pytest.param(RAYLET_ENDS, "nullcontext", "block_sigterm", id="SIGTERM to the raylet"),
+        pytest.param(RAYLET_SCRIPT, "nullcontext", "block_sigterm", id="SIGTERM to the raylet"),
         pytest.param(
-            GARBAGE, "nullcontext", "shut_ray_down_at_exit", id="garbage while Ray is left"
+            GARBAGE_SCRIPT,
+            "nullcontext",
+            "shut_ray_down_at_exit",
+            id="garbage collection during Ray's shutdown",
         ),
-        pytest.param(ORPHAN, "", "RAY_RAYLET_PID", id="an adopted driver whose raylet dies"),
+        pytest.param(
+            ORPHAN_SCRIPT, "", "RAY_RAYLET_PID", id="raylet of a driver whose parent is init dies"
+        ),
     ],
 )
-def test_rays_core_ends_an_unprotected_driver(script: str, alone: str, protected: str) -> None:
-    """It ends without an exception, so the study could print nothing."""
-    words = output_of(script, alone)
-    if words.startswith("not adopted"):
-        pytest.skip(words)
-    assert "goes on" not in words
-    assert "goes on True" in output_of(script, protected)
+def test_rays_core_ends_an_unprotected_driver(
+    script: str, no_workaround: str, workaround: str
+) -> None:
+    """There is no exception, so the study could print nothing."""
+    output = run_script(script, no_workaround)
+    if output.startswith("not adopted"):
+        pytest.skip(output)
+    assert "continues" not in output
+    assert "continues True" in run_script(script, workaround)

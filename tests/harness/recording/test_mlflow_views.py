@@ -1,4 +1,4 @@
-"""What MLflow's own pages and searches have of a study."""
+"""Data of a study that MLflow's pages and searches use."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
 
-def test_runs_are_found_by_their_dataset(bench: Bench) -> None:
+def test_runs_can_be_searched_by_dataset(bench: Bench) -> None:
     """`datasets.name` finds the trials' runs, whose digest is the dataset's fingerprint."""
     bench.run(make_study(space={"generator.n_ctx": [1, 2]}))
     client = MlflowClient(bench.uri)

@@ -1,4 +1,4 @@
-"""Searchers of small studies, and the trials that Optuna knows."""
+"""Build searchers of small studies, run their trials, and list the trials that Optuna knows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -31,29 +31,32 @@ def list_optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
 
 
 def read_values(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
-    """Return the values of the study's factors that an Optuna trial stands for."""
+    """Return the values of the study's factors in an Optuna trial."""
     return suggest(FixedTrial(trial.params), study)
 
 
 def make_work(study: StudyConfig, prints: Fingerprints) -> list[Work]:
-    """Return the work of a study without any runs."""
+    """Return the work that is left of a study without runs."""
     return list(make_plan(study, EMPTY, prints).work)
 
 
 def make_searcher(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
-    """Return the searcher of a run with a history, without a limit of concurrent trials."""
+    """Return the searcher of a study with a history.
+
+    If the study has no limit of concurrent trials, nor has the searcher.
+    """
     make = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
-    room = study.max_concurrent_trials or 10_000
-    return StudySearcher(study, plan, history, make, lambda: room)
+    n_slots = study.max_concurrent_trials or 10_000
+    return StudySearcher(study, plan, history, make, lambda: n_slots)
 
 
 def make_result(
     searcher: StudySearcher, trial_id: str, score: Score = compute_result
 ) -> dict[str, Any]:
-    """Return the last result of a successful trial."""
+    """Return the last result of a trial that succeeds."""
     work = searcher.attempts[trial_id].work
     keys = {seed: name_seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
     numbers = {key: score(work.configuration.trial, seed) for seed, key in keys.items()}
@@ -61,13 +64,13 @@ def make_result(
 
 
 def run_trials(
-    searcher: StudySearcher, most: int = 100, score: Score = compute_result
+    searcher: StudySearcher, max_trials: int = 100, score: Score = compute_result
 ) -> list[Work]:
-    """Run all trials, one after the other."""
-    ran = []
-    for number in map(str, range(most)):
+    """Run all trials, one after the other, and return their work."""
+    works: list[Work] = []
+    for number in map(str, range(max_trials)):
         if searcher.suggest(number) == Searcher.FINISHED:
-            return ran
+            return works
         searcher.on_trial_complete(number, make_result(searcher, number, score))
-        ran.append(searcher.attempts[number].work)
-    raise AssertionError("the searcher does not end")
+        works.append(searcher.attempts[number].work)
+    raise AssertionError("the searcher does not finish")
