@@ -164,7 +164,7 @@ class MlflowServer:
 
     @property
     def uri(self) -> str:
-        """Address with a user and a password, which the server ignores and no output may contain."""
+        """Address with a user and a password. The server ignores both; no output may show them."""
         return f"http://me:geheim@127.0.0.1:{self.port}"
 
     def start(self) -> None:

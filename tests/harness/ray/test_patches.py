@@ -1,6 +1,7 @@
 """harness.ray.patches: private names of Ray, workers killed for memory, and tokens."""
 
 import os
+import re
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -15,7 +16,24 @@ from tests.case_files import load_cases
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
+ROOT = Path(__file__).parents[3]
 NAMES = load_cases(__file__, "ray_names.yaml")
+# A private module or attribute of Ray, a private name imported from Ray, or a listed text.
+PRIVATE_NAME = re.compile(
+    r"\bray(?:\.\w+)*\._[a-z]\w*"
+    r"|\bfrom ray[\w.]* import .*\b_[a-z]\w*"
+    rf"|\b(?:{'|'.join(map(re.escape, NAMES['undocumented'] + NAMES['messages']))})\b"
+)
+
+
+def test_only_one_file_uses_private_names_of_ray() -> None:
+    """A new release of Ray can therefore break only this file."""
+    paths = sorted((ROOT / "harness").rglob("*.py"))
+    assert len(paths) > 50
+    names = {path: set(PRIVATE_NAME.findall(path.read_text("utf-8"))) for path in paths}
+    used_names = names.pop(Path(patches.__file__))
+    assert {*NAMES["undocumented"], *NAMES["messages"]} <= used_names
+    assert not {str(path): found_names for path, found_names in names.items() if found_names}
 
 
 @pytest.mark.weekly

@@ -1,7 +1,7 @@
-"""Faults of trials: what each leaves in the store, and that the next run completes the study.
+"""Faults of trials: their traces in the store, and the next run, which completes the study.
 
-Workers die on Ray; all else happens in the test's process. tests/harness/same_table.py says
-whether a study that was struck ends as one that was not.
+Faults that kill a worker need Ray; all others happen in the test's process.
+tests/harness/same_table.py compares the table with that of an undisturbed study.
 """
 
 import math
@@ -36,7 +36,7 @@ RunUndisturbed = Callable[[StudyConfig], str]
 
 
 def get_marker(bench: Bench) -> Path:
-    """Return the file that marks that the fault has happened once."""
+    """Return the file that exists once the fault has happened."""
     return bench.log.with_name("happened")
 
 
@@ -64,26 +64,26 @@ ACTS: dict[str, Callable[[], Any]] = {
     "end": lambda: os._exit(1),
     "dawdle": lambda: time.sleep(1.1),
     "hang": lambda: time.sleep(600),
-    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # it does not answer any more
+    "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),  # the worker no longer answers
 }
 
 
 def make_faulty_method(bench: Bench, case: Mapping[str, Any]) -> MethodFunctions:
     """Return the method of a bench with the fault of a case."""
-    plain, happened = bench.method, get_marker(bench)
-    run_trial = plain.run_trial
+    method, marker = bench.method, get_marker(bench)
+    run_trial = method.run_trial
     if "damaged" in case:
-        return replace(plain, run_trial=lambda *args: run_damaged(run_trial, *args))
+        return replace(method, run_trial=lambda *args: run_damaged(run_trial, *args))
     if "memory" in case:
         return replace(
-            plain, run_trial=lambda *args: run_with_memory(case["memory"], run_trial, *args)
+            method, run_trial=lambda *args: run_with_memory(case["memory"], run_trial, *args)
         )
 
-    def behave(config: TrialConfig, now: int) -> None:
+    def behave(config: TrialConfig, epoch: int) -> None:
         act = case["acts"].get(getattr(config.generator, "n_ctx", 0))
-        here = now == case.get("epoch", 2) and not ("once" in case and happened.exists())
-        if act is not None and here:
-            happened.touch()
+        is_over = "once" in case and marker.exists()
+        if act is not None and epoch == case.get("epoch", 2) and not is_over:
+            marker.touch()
             ACTS[act]()
 
     return fakes.make_method(bench.log, behave)
@@ -106,9 +106,9 @@ def run_damaged(run_trial: Any, config: Any, *rest: Any) -> Iterator[EpochMetric
         yield EpochMetrics("test", item.epoch, 1.0, values)
 
 
-def run_with_memory(most: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
-    """Run a trial that runs out of memory with more than `most` seeds."""
-    if len(seeds) > most:
+def run_with_memory(max_seeds: int, run_trial: Any, config: Any, seeds: Any, *rest: Any) -> Any:
+    """Run a trial that runs out of memory if it has more than `max_seeds` seeds."""
+    if len(seeds) > max_seeds:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
     return run_trial(config, seeds, *rest)
 
@@ -121,13 +121,10 @@ CASES = load_cases(__file__, "faults.yaml")
 def test_trial_fault_fails_only_its_configuration(
     request: pytest.FixtureRequest, run_undisturbed: RunUndisturbed, case: Mapping[str, Any]
 ) -> None:
-    """It has a reason and no number; without the fault, a rerun completes the study."""
+    """Its run has a reason and no number. Without the fault, a rerun completes the study."""
     bench: Bench = request.getfixturevalue("ray_bench" if "ray" in case else "bench")
-    study, failures, settled = (
-        make_study(**case.get("study", {})),
-        case.get("failures", {}),
-        "settled" in case,
-    )
+    study = make_study(**case.get("study", {}))
+    failures, settled = case.get("failures", {}), "settled" in case
     outcome = bench.run(study, method=make_faulty_method(bench, case))
     assert "".join(state[0] for state in bench.list_states()) == case["states"]
     assert (outcome.failed, outcome.missing) == (len(failures), 0)
@@ -153,20 +150,20 @@ def test_trial_fault_fails_only_its_configuration(
 
 
 def test_checkpoints_that_a_killed_driver_left_are_removed(bench: Bench) -> None:
-    """It was killed after the last trial; the same command finds a complete study."""
+    """The driver was killed after the last trial, so the study is complete."""
     assert bench.run(make_study()).complete
     (folder,) = (bench.cache / "checkpoints").iterdir()
-    left = folder / "left.safetensors"
-    left.write_bytes(b"checkpoint")
+    checkpoint = folder / "old.safetensors"
+    checkpoint.write_bytes(b"checkpoint")
     assert bench.run(make_study()).complete
-    assert not left.exists()
+    assert not checkpoint.exists()
 
 
 @pytest.mark.faults
 def test_consecutive_failures_stop_the_study(
     bench: Bench, run_undisturbed: RunUndisturbed, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A summary is printed and the rest is missing; a success resets the count."""
+    """A summary is printed, and the remaining ones are missing. A success resets the count."""
 
     def behave(config: TrialConfig, epoch: int) -> None:
         n_ctx = getattr(config.generator, "n_ctx", 0)
@@ -193,7 +190,7 @@ def test_consecutive_failures_stop_the_study(
 
 
 def test_too_large_resources_are_refused(bench: Bench) -> None:
-    """Tune would wait forever; nothing is written."""
+    """Tune would wait for them forever. Nothing is written to the store."""
     with pytest.raises(ClusterError, match=r"fit one machine .*, got cpus 64"):
         bench.run(make_study(resources={"cpus": 64}), in_process=False)
     assert not bench.list_runs("small")
@@ -201,7 +198,7 @@ def test_too_large_resources_are_refused(bench: Bench) -> None:
 
 @pytest.mark.faults
 def test_workers_that_cannot_start_end_the_run(ray_bench: Bench) -> None:
-    """With one line instead of one failure per trial."""
+    """The error is one line instead of a failure per trial."""
     trap = make_unpickling_trap(make_raiser(RuntimeError("this worker lacks something")))
     ray_bench.behave = lambda config, epoch: print(trap)
     with pytest.raises(ClusterError, match=r"no worker can start: .*this worker lacks something"):
@@ -232,20 +229,21 @@ def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
     """The configuration is neither lost nor proposed again."""
     space = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
     study = make_study(space=space, sampler="tpe", n_trials=3, checkpoint_every=0)
-    happened = get_marker(bench)
+    marker = get_marker(bench)
 
     def behave(config: TrialConfig, epoch: int) -> None:
-        if epoch == 3 and not happened.exists():
-            happened.touch()
+        if epoch == 3 and not marker.exists():
+            marker.touch()
             signal.raise_signal(signal.SIGINT)
 
     bench.behave = behave
     assert bench.run(study).interrupted
     assert bench.list_states() == ["INTERRUPTED"]
     bench.check_invariants()
-    (cut,) = {run.data.tags["ship.config_key"] for run in bench.list_trials()}
+    (interrupted_key,) = {run.data.tags["ship.config_key"] for run in bench.list_trials()}
     assert bench.run(study).complete
     assert "resumed after" in bench.log.read_text()
     done = [run for run in bench.list_trials() if run.data.tags["ship.state"] == "COMPLETE"]
-    assert len(done) == 3 and cut in {run.data.tags["ship.config_key"] for run in done}
+    assert len(done) == 3
+    assert interrupted_key in {run.data.tags["ship.config_key"] for run in done}
     bench.check_invariants()

@@ -1,4 +1,4 @@
-"""Ray or a node dies during a study: the message, and the next run."""
+"""Ray or a node dies during a study, which ends with a message or continues."""
 
 import os
 import signal
@@ -18,18 +18,16 @@ from tests.harness.study.drivers import ENDLESS_SECONDS, Driver, wait_for
 pytestmark = pytest.mark.faults
 
 
-def process(driver: Driver, name: str) -> int | None:
-    """Return the process of a driver's Ray that runs a program, or None before it starts.
-
-    A forked process has the same name until it runs another program; parents come first.
-    """
+def find_process(driver: Driver, name: str) -> int | None:
+    """Return the process of a driver's Ray that runs a program, or None before it starts."""
+    # A process that it forks has the same name until it runs another program. Parents are first.
     pids = (pid for pid in list_descendants(driver.process.pid) if get_program(pid) == name)
     return next(pids, None)
 
 
 def kill(driver: Driver, name: str) -> None:
     """Kill a process of a driver's Ray."""
-    pid = process(driver, name)
+    pid = find_process(driver, name)
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
 
@@ -37,7 +35,7 @@ def kill(driver: Driver, name: str) -> None:
 def test_dead_ray_ends_the_study_in_order(
     bench: Bench, start_driver: Callable[..., Driver]
 ) -> None:
-    """The line names the process, nothing is RUNNING, and the next run completes the study."""
+    """The message names the process, no run is RUNNING, and the next run completes the study."""
     first = start_driver(ENDLESS_SECONDS)
     wait_for(lambda: bool(bench.list_started()))
     kill(first, "gcs_server")
@@ -54,13 +52,13 @@ def test_dead_ray_ends_the_study_in_order(
 
 
 @pytest.mark.weekly
-def test_sigterm_to_rays_process_changes_nothing(
+def test_sigterm_to_rays_process_does_not_end_the_study(
     bench: Bench, start_driver: Callable[..., Driver], run_undisturbed: Callable[[StudyConfig], str]
 ) -> None:
-    """Without protection it would end the driver without a message."""
+    """Without a workaround, it would end the driver without a message."""
     driver = start_driver(0.6)
     wait_for(lambda: bool(bench.list_started()))
-    pid = process(driver, "raylet")
+    pid = find_process(driver, "raylet")
     assert pid is not None
     os.kill(pid, signal.SIGTERM)
     code, output = driver.end(240)
@@ -76,7 +74,7 @@ def test_ray_that_dies_at_start_is_one_line_error(
 ) -> None:
     """Ray raises a bare Exception half a minute later."""
     first = start_driver(0.0)
-    wait_for(lambda: process(first, "raylet") is not None)
+    wait_for(lambda: find_process(first, "raylet") is not None)
     kill(first, "raylet")
     code, output = first.end(240)
     assert code == 2, output
@@ -110,8 +108,8 @@ def test_trial_of_killed_raylet_is_retried_on_new_node(
         for run in bench.list_trials()
         if run.data.tags["ship.state"] == "INTERRUPTED"
     ]
-    lost = ("its node was lost", "the connection to its worker was lost")
-    assert any(reason.startswith(lost) for reason in reasons), reasons
+    node_lost = ("its node was lost", "the connection to its worker was lost")
+    assert any(reason.startswith(node_lost) for reason in reasons), reasons
     assert "FAIL" not in bench.list_states()
     bench.check_invariants()
     assert_same_table(bench.uri, run_undisturbed(make_cluster_study()))

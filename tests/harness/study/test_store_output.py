@@ -1,4 +1,4 @@
-"""What a study prints about MLflow: only that a server does not keep its files."""
+"""MLflow prints nothing during a study, which waits for a server that cannot store files."""
 
 import re
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from tests.harness.study.drivers import IN_PROCESS, Driver
 def test_study_waits_for_server_that_cannot_store_files(
     start_server: Callable[[Path], Bench], tmp_path: Path
 ) -> None:
-    """No run is COMPLETE without its files; once the folder is fixed, the study resumes."""
+    """No run is COMPLETE without its files. Once the folder is fixed, a rerun is complete."""
     (tmp_path / "file").touch()
     bench = start_server(tmp_path / "file" / "inside")
     with pytest.raises(StoreAway, match="too many 500 error"):
@@ -33,29 +33,31 @@ def test_study_waits_for_server_that_cannot_store_files(
     assert files == [[CORRECT_FILE, SEEDS_CSV]] * 3
 
 
-# What a study of the driver prints.
-OWN = re.compile(r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|StudyOutcome\(.*|")
+# Lines that a study prints itself.
+STUDY_LINE = re.compile(
+    r"features: .*|start     n_ctx=.*|\[\d/4\] complete  n_ctx=.*|StudyOutcome\(.*|"
+)
 
 
-def strange_lines(bench: Bench) -> list[str]:
-    """Return the lines that a study and its report print and that are not the study's own."""
+def list_other_lines(bench: Bench) -> list[str]:
+    """Run a study with a report, and return the printed lines that are not the study's own."""
     code, output = Driver(bench, 0.0, fault={**IN_PROCESS, "publish": True}).end(240)
     assert code == 0, output
     assert "[4/4] complete" in output
     assert bench.get_study_run().data.metrics["headline/best/harmonic_mean"] > 0
-    return [line for line in output.splitlines() if not OWN.fullmatch(line)]
+    return [line for line in output.splitlines() if not STUDY_LINE.fullmatch(line)]
 
 
 @pytest.mark.slow
 def test_creating_a_store_prints_nothing(tmp_path: Path) -> None:
-    """Alembic would log each of about a hundred migrations."""
+    """By default, Alembic logs about a hundred migrations."""
     bench = Bench(f"sqlite:///{tmp_path}/new.db", tmp_path / "log", tmp_path / "cache")
-    assert strange_lines(bench) == []
+    assert list_other_lines(bench) == []
 
 
 @pytest.mark.slow
 def test_tracking_server_prints_nothing(
     start_server: Callable[[Path], Bench], tmp_path: Path
 ) -> None:
-    """Its client would print the address of each run, and progress bars."""
-    assert strange_lines(start_server(tmp_path / "files")) == []
+    """By default, MLflow's client prints the address of each run, and progress bars."""
+    assert list_other_lines(start_server(tmp_path / "files")) == []
