@@ -23,12 +23,16 @@ PEAK = 65.0
 N_TRIALS = 40
 N_REPEATS = 40
 SEEDS = 5
-# Standard deviations over seeds, in points of H: common to all configurations, per configuration.
+# Standard deviations of noise over seeds, in points of H: shared by all configurations, and
+# independent for each.
 COMMON_SD, RESIDUAL_SD = 1.0, 0.7
 
 
 def compute_true_h(config: TrialConfig) -> float:
-    """Return the true H of a configuration. The optimum is n_ctx 8, KL weight 0.001, 128 latents."""
+    """Return the true H of a configuration.
+
+    The optimum has n_ctx 8, a KL weight of 0.001 and 128 latent dimensions.
+    """
     generator = config.generator.model_dump()
     n_ctx = math.log2(generator["n_ctx"]) - 3
     kl_weight = math.log10(generator["kl_weight"]) + 3
