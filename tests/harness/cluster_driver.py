@@ -39,16 +39,16 @@ NODE = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 def load_images(broken: tuple[int, ...] = ()) -> ImageDataset:
     """Load some images of the packaged dataset; the training images at `broken` are unreadable."""
-    whole = load_dataset("emoji")
+    dataset = load_dataset("emoji")
     splits = {
         name: Split(split.images[: IMAGES[name]], split.labels[: IMAGES[name]])
-        for name, split in whole.splits.items()
+        for name, split in dataset.splits.items()
     }
     train = list(splits["train"].images)
     for i in broken:
         train[i] = ImageFile(f"broken {i}", b"not an image")
     splits["train"] = Split(tuple(train), splits["train"].labels)
-    return replace(whole, splits=splits)
+    return replace(dataset, splits=splits)
 
 
 def hash_features(features: FeatureSet) -> str:

@@ -76,7 +76,7 @@ def prepare_faults(options: Mapping[str, Any], log: Path) -> None:
 
 
 def _send_signal_at_call(
-    dotted_name: str, number: signal.Signals, n_calls: int, after: bool
+    dotted_name: str, number: signal.Signals, call_number: int, after: bool
 ) -> None:
     """Send this process a signal before or after the n-th call of a function."""
     owner_name, _, name = dotted_name.rpartition(".")
@@ -84,7 +84,7 @@ def _send_signal_at_call(
     original, calls = getattr(owner, name), itertools.count(1)
 
     def call_and_signal(*args: Any, **keys: Any) -> Any:
-        is_due = next(calls) == n_calls
+        is_due = next(calls) == call_number
         if is_due and not after:
             os.kill(os.getpid(), number)
         result = original(*args, **keys)

@@ -96,28 +96,28 @@ def run_analytic(
     """
     if features.train.flags.writeable:
         raise RuntimeError("the features are a copy instead of shared memory")
-    done = len(resume.epochs) if resume else 0
+    n_done = len(resume.epochs) if resume else 0
     with log.open("a") as file:
         file.writelines(_format_line(features, config, seed) for seed in seeds)
-        if done:
-            file.write(f"resumed after {done} epochs\n")
-    clip.text_tokens += 0 if done else 100
-    return AnalyticRun(_yield_epochs(behave, config, seeds, done), resume)
+        if n_done:
+            file.write(f"resumed after {n_done} epochs\n")
+    clip.text_tokens += 0 if n_done else 100
+    return AnalyticRun(_yield_epochs(behave, config, seeds, n_done), resume)
 
 
 def _yield_epochs(
-    behave: Behavior | None, config: TrialConfig, seeds: Sequence[int], done: int
+    behave: Behavior | None, config: TrialConfig, seeds: Sequence[int], n_done: int
 ) -> Iterator[EpochMetrics]:
-    """Yield the epochs after the first `done` ones."""
+    """Yield the epochs after the first `n_done` ones."""
     results = tuple(compute_result(config, seed) for seed in seeds)
-    if done < 1:
+    if n_done < 1:
         yield EpochMetrics("selection_generator", 1, 0.1, {"loss": tuple(1.0 for _ in seeds)})
-    for epoch in range(max(1, done), EPOCHS + 1):
+    for epoch in range(max(1, n_done), EPOCHS + 1):
         if behave is not None:
             behave(config, epoch)
         values = tuple(result - (EPOCHS - epoch) for result in results)
         yield EpochMetrics("selection", epoch, 0.2 * epoch, dict.fromkeys(METRIC_NAMES, values))
-    if done <= 1 + EPOCHS:
+    if n_done <= 1 + EPOCHS:
         yield EpochMetrics("final", 1, 0.9, {"loss": tuple(0.5 for _ in seeds)})
     test: dict[str, tuple[float, ...]] = dict.fromkeys(
         (*METRIC_NAMES, "selection_harmonic_mean"), results

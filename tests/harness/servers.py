@@ -127,8 +127,8 @@ class Postgres:
 
     def _run(self, program: str, *arguments: str) -> None:
         command = [*self.owner_prefix, str(self.programs / program), *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
 
     def _answers(self) -> bool:
         import psycopg2

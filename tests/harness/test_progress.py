@@ -71,10 +71,10 @@ def test_feature_extraction_prints_few_lines(terminal: bool) -> None:
         pass
     assert "features" not in out.getvalue()
     with show_progress("features: emoji", console) as report:
-        for done in range(1001):
-            report(done, 1000)
+        for n_done in range(1001):
+            report(n_done, 1000)
     if terminal:
         assert "1000/1000" in out.getvalue()
     else:
-        quarters = [f"features: emoji: {done}/1000" for done in range(0, 1001, 250)]
+        quarters = [f"features: emoji: {n_done}/1000" for n_done in range(0, 1001, 250)]
         assert out.getvalue().splitlines() == quarters

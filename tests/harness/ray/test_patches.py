@@ -41,7 +41,7 @@ def test_only_one_file_uses_private_names_of_ray() -> None:
 def test_study_runs_without_rays_private_names(
     ray_bench: Bench, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In that case no token is set, because Ray's core could not read it."""
+    """No token is set without them, because Ray's core could not read it."""
     for name in (MODE, TOKEN):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(patches, "resolve_name", Mock(side_effect=AttributeError))

@@ -34,15 +34,16 @@ def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("last", "why"), [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")]
+    ("last", "reason"),
+    [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")],
 )
 def test_wait_ends_after_the_timeout(
-    counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
+    counts: list[int], capsys: pytest.CaptureFixture[str], last: int, reason: str
 ) -> None:
     """The line has the number of nodes, or the reason why the head does not answer."""
     counts += [last]
     assert wait_for_nodes.main(["head:20000", "3", "-1"]) == 1
-    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
+    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {reason}\n"
 
 
 def test_closed_port_is_reported_at_once() -> None:

@@ -243,7 +243,7 @@ def test_interrupted_proposal_is_resumed(bench: Bench) -> None:
     (interrupted_key,) = {run.data.tags["ship.config_key"] for run in bench.list_trials()}
     assert bench.run(study).complete
     assert "resumed after" in bench.log.read_text()
-    done = [run for run in bench.list_trials() if run.data.tags["ship.state"] == "COMPLETE"]
-    assert len(done) == 3
-    assert interrupted_key in {run.data.tags["ship.config_key"] for run in done}
+    complete = [run for run in bench.list_trials() if run.data.tags["ship.state"] == "COMPLETE"]
+    assert len(complete) == 3
+    assert interrupted_key in {run.data.tags["ship.config_key"] for run in complete}
     bench.check_invariants()

@@ -76,7 +76,7 @@ def test_sigterm_to_all_processes_ends_study_in_order(
 def test_rerun_after_killed_driver_completes_study(
     bench: Bench, start_driver: Callable[..., Driver]
 ) -> None:
-    """It closes runs that are RUNNING."""
+    """The next run closes runs that are RUNNING."""
     first = start_driver(0.6)
     wait_for(lambda: len(bench.list_started()) >= 6)
     first.process.kill()
@@ -138,7 +138,7 @@ def test_interrupt_during_writes_leaves_nothing_running(
 def test_sigterm_between_ray_start_and_first_trial(
     bench: Bench, start_driver: Callable[..., Driver]
 ) -> None:
-    """At that time Ray has already replaced the driver's signal handlers."""
+    """Ray replaces the driver's signal handlers when it starts."""
     driver = start_driver(0.0, fault={"terminate": "harness.tuning.put_features"})
     code, output = driver.end()
     assert code == 130, output

@@ -106,7 +106,7 @@ def test_outdated_differences_are_removed(store: Store, run_id: str) -> None:
 
 
 def test_report_stamp_is_written_last() -> None:
-    """If a driver dies before, the next run writes the report again."""
+    """The next run therefore writes a report that a dead driver has not completed."""
     fake = FakeStore()
     store = make_study_store(fake, *["ok"] * (2 + len(FILES)), "crash before")
     run_id = store.create_run("7", "small", {})
