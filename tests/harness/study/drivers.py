@@ -80,9 +80,8 @@ def check_interrupted(driver: Driver, bench: Bench) -> None:
     assert code == 130, output
     assert "interrupted=True" in output
     assert "Traceback" not in output
-    wait_for(
-        lambda: not driver.list_survivors(), 20
-    )  # a worker that was just starting takes a moment
+    # A worker that was starting at the time of the signal ends a little later.
+    wait_for(lambda: not driver.list_survivors(), 20)
     assert "INTERRUPTED" in bench.list_states()
     assert bench.get_study_run().info.status == "KILLED"
     bench.check_invariants()

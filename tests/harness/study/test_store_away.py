@@ -115,9 +115,8 @@ def test_study_ends_after_the_store_timeout(
         with pytest.raises(StoreAway, match="Run the same command to resume"):
             bench.run(study, store_timeout=1.0, console=console)
     assert isinstance(console.file, io.StringIO)
-    assert (
-        console.file.getvalue().count("/3] complete") == 1
-    )  # trials are shown once they are recorded
+    # Trials are shown once they are recorded.
+    assert console.file.getvalue().count("/3] complete") == 1
     assert bench.list_states().count("COMPLETE") == (1 if method != "set_terminated" else 2)
     assert "RUNNING" in {run.info.status for run in bench.list_runs()}
     assert bench.run(study).complete
