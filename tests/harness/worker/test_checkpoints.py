@@ -139,7 +139,7 @@ def test_checkpoint_errors_do_not_fail_the_trial(
     tmp_path: Path, storage: Storage, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
 ) -> None:  # fmt: skip
-    """The trial only cannot be resumed."""
+    """The trial succeeds, but another worker could not resume it."""
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
         assert FINAL in run_to_end(make_checkpoint_worker(tmp_path, storage))[-1]
