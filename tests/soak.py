@@ -31,7 +31,7 @@ from reports.study.load import load_records
 from ship.trial_config import TrialConfig
 from tests.harness import fakes
 from tests.harness.conftest import Bench
-from tests.harness.listening import command
+from tests.harness.processes import get_command_line
 from tests.killed_drivers.soak import KINDS, soak_drivers
 
 # Default number of studies, maximum number of kills per study, number of concurrent studies.
@@ -117,21 +117,21 @@ def is_killable(file: Path) -> bool:
     except OSError:
         return False
     lost = file.with_name(f"{key}.lost")
-    return command(int(file.stem)).startswith("ray::") and bool(key) and not lost.exists()
+    return get_command_line(int(file.stem)).startswith("ray::") and bool(key) and not lost.exists()
 
 
 def check_results(bench: Bench, trials: int) -> None:
     """Check that store and report have one correct result per configuration."""
     bench.check_invariants()
-    states = Counter(run.data.tags["ship.state"] for run in bench.trials())
+    states = Counter(run.data.tags["ship.state"] for run in bench.list_trials())
     assert states["COMPLETE"] == trials, states
     assert set(states) <= {"COMPLETE", "INTERRUPTED"}, states
     base = make_soak_study(trials).base
-    for run in bench.history().runs:
+    for run in bench.read_history().runs:
         for seed, value in run.objective.items():
             weight = {"kl_weight": float(run.assignment["generator.kl_weight"])}
             generator = base.generator.model_copy(update=weight)
-            expected = fakes.truth(base.model_copy(update={"generator": generator}), seed)
+            expected = fakes.compute_result(base.model_copy(update={"generator": generator}), seed)
             assert math.isclose(value, expected, abs_tol=1e-9), (weight, value, expected)
     rows = load_records("small", bench.uri).rows
     assert rows["state"].to_list() == ["COMPLETE"] * trials

@@ -2,8 +2,8 @@
 
 Each workaround for Ray states its reason and the source file in Ray 2.60.0, relative to
 https://github.com/ray-project/ray/blob/ray-2.60.0/. The tests in
-tests/harness/ray/test_by_ray_alone.py show what Ray does without them, and fail once a workaround
-is no longer needed.
+tests/harness/ray/test_without_workarounds.py show what Ray does without them, and fail once a
+workaround is no longer needed.
 """
 
 import gc

@@ -16,8 +16,13 @@ from harness.planning import Fingerprints
 from reports.stats import compute_mean_interval
 from tests.bench.idle_method import make_idle_method
 from tests.bench.markdown import format_table
-from tests.harness.tuning.searchers import searcher_of
-from tests.harness.tuning.test_planted import N_TRIALS, SEEDS, NoisyScore, trials_until_near
+from tests.harness.tuning.searchers import make_searcher
+from tests.harness.tuning.test_known_optimum import (
+    N_TRIALS,
+    SEEDS,
+    NoisyScore,
+    count_trials_until_near,
+)
 
 JOINT = Path(__file__).parents[2] / "search_spaces" / "joint.yaml"
 SAMPLERS = ("random", "tpe", "gp")
@@ -59,7 +64,7 @@ def count_trials(sampler: str, repeats: int, folder: Path) -> list[int]:
     counts = []
     for repeat in range(repeats):
         seeded = study.model_copy(update={"sampler_seed": repeat})
-        counts.append(trials_until_near(searcher_of(seeded, prints), NoisyScore(repeat)))
+        counts.append(count_trials_until_near(make_searcher(seeded, prints), NoisyScore(repeat)))
     return counts
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from harness.method import MethodFunctions
 from ship.state import Checkpoint
 from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
-from tests.harness.fakes import SIX, AnalyticRun, FakeClip, make_method, truth
+from tests.harness.fakes import METRIC_NAMES, AnalyticRun, FakeClip, compute_result, make_method
 
 
 def run_idle(
@@ -44,11 +44,11 @@ def _make_metrics(
     log: Path, epochs: int, config: TrialConfig, seeds: Sequence[int]
 ) -> Iterator[EpochMetrics]:
     noise = np.random.default_rng(crc32(config.model_dump_json().encode()))
-    values = tuple(truth(config, seed) + noise.normal() for seed in seeds)
+    values = tuple(compute_result(config, seed) + noise.normal() for seed in seeds)
     for epoch in range(1, epochs + 1):
-        metrics = dict.fromkeys((*SIX, "loss"), values)
+        metrics = dict.fromkeys((*METRIC_NAMES, "loss"), values)
         yield EpochMetrics("selection", epoch, epoch / (epochs + 1), metrics)
-    test: dict[str, tuple[float, ...]] = dict.fromkeys(SIX, values)
+    test: dict[str, tuple[float, ...]] = dict.fromkeys(METRIC_NAMES, values)
     test["selection_epoch"] = tuple(float(epochs) for _ in seeds)
     test["selection_harmonic_mean"] = values
     correct = tuple(bytes([(round(value) % 16) << 4]) for value in values)

@@ -25,7 +25,7 @@ from tests.emulated import emulated_device
 from tests.emulated.execution import NAME
 from tests.gpu.conftest import load_few_photos
 from tests.gpu.test_determinism import CONFIG
-from tests.harness.fakes import fake_images, make_study
+from tests.harness.fakes import load_fake_images, make_study
 
 
 def load_on_device(*arguments: Any) -> Any:
@@ -48,7 +48,7 @@ def main(folder: Path) -> None:
     harness.resources.count_visible_gpus = lambda: 1  # type: ignore[attr-defined]
     harness.resources.find_gpu_fault = lambda: None  # type: ignore[attr-defined]
     features = extract_features(FrozenCLIP.load("pocket"), load_few_photos(), 1, folder)
-    plain = replace(MethodFunctions(), extract=lambda *_: features, load_dataset=fake_images)
+    plain = replace(MethodFunctions(), extract=lambda *_: features, load_dataset=load_fake_images)
     shared = replace(
         plain,
         accelerator=NAME,

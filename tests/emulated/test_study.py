@@ -14,7 +14,7 @@ from tests.emulated import explain_absence
 from tests.emulated.execution import NAME
 from tests.gpu.conftest import CLASSES, PHOTOS
 from tests.gpu.test_studies import ACCURACIES, CONTINUOUS
-from tests.harness.same_table import rows
+from tests.harness.same_table import select_comparable_rows
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,7 +33,7 @@ def test_two_trials_share_an_emulated_gpu(tmp_path: Path) -> None:
     )
     assert process.returncode == 0, process.stdout[-2000:] + process.stderr[-2000:]
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    tables = [rows(load_records(name, uri)) for name in ("plain", "shared")]
+    tables = [select_comparable_rows(load_records(name, uri)) for name in ("plain", "shared")]
     assert [table.height for table in tables] == [4, 4]  # two configurations with two seeds
     trials = [line.split() for line in (tmp_path / "processes").read_text().splitlines()]
     assert len({pid for pid, *_ in trials}) == len(trials) == 2

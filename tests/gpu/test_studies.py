@@ -17,9 +17,9 @@ from reports.study.load import load_records
 from ship.subsets import FeatureSet
 from tests.gpu.test_determinism import CONFIG
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
-from tests.harness.same_table import rows
-from tests.harness.study.test_faults import with_memory
+from tests.harness.fakes import load_fake_images, make_study
+from tests.harness.same_table import select_comparable_rows
+from tests.harness.study.test_faults import run_with_memory
 
 MIB = 2**20
 # Memory per seed in the test of memory, and number of seeds that fit.
@@ -51,13 +51,15 @@ def test_trials_that_share_a_gpu_have_the_table_of_one_process(
     device: str, bench: Bench, photo_features: FeatureSet
 ) -> None:
     """Each trial has half of the GPU. Accuracies differ by at most one image."""
-    method = replace(MethodFunctions(), extract=lambda *_: photo_features, load_dataset=fake_images)
+    method = replace(
+        MethodFunctions(), extract=lambda *_: photo_features, load_dataset=load_fake_images
+    )
     tables: list[pl.DataFrame] = []
     for name, in_process in (("alone", True), ("shared", False)):
         study = make_shared_study(name, device)
         outcome = bench.run(study, method=method, in_process=in_process, reuse=False)
         assert outcome.complete
-        tables.append(rows(load_records(name, bench.uri)))
+        tables.append(select_comparable_rows(load_records(name, bench.uri)))
     assert tables[0].height == 4  # two configurations with two seeds
     one_image = 100 / (len(photo_features.test) / 2)
     accuracies = [table.select(selectors.matches(ACCURACIES)) for table in tables]
@@ -103,11 +105,12 @@ def test_trial_that_does_not_fit_is_split(device: str, bench: Bench) -> None:
             outcome = bench.run(study, method=method)
     else:
         method = replace(
-            plain, run_trial=lambda *arguments: with_memory(FITTING, plain.run_trial, *arguments)
+            plain,
+            run_trial=lambda *arguments: run_with_memory(FITTING, plain.run_trial, *arguments),
         )
         outcome = bench.run(study, method=method)
     assert outcome.complete
-    assert bench.states() == ["COMPLETE", "COMPLETE", "INTERRUPTED"]
-    reasons = [run.data.tags.get("ship.reason", "") for run in bench.trials()]
+    assert bench.list_states() == ["COMPLETE", "COMPLETE", "INTERRUPTED"]
+    reasons = [run.data.tags.get("ship.reason", "") for run in bench.list_trials()]
     assert any("retried as two trials with half of the seeds each" in reason for reason in reasons)
     bench.check_invariants()

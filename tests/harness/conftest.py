@@ -1,4 +1,4 @@
-"""One Ray for all tests of the harness, and a new MLflow store for each."""
+"""Fixtures of the harness: one Ray session for all tests, and a new MLflow store for each."""
 
 import io
 import json
@@ -27,7 +27,7 @@ from harness.study.run import StudyOutcome, run_study
 from harness.study.state import plan_study
 from tests.harness import fakes
 
-OnCluster = Callable[[str], tuple[dict[str, Any], str]]
+RunOnCluster = Callable[[str], tuple[dict[str, Any], str]]
 
 
 @pytest.fixture(scope="session")
@@ -66,28 +66,28 @@ def ray_folder() -> Iterator[Path]:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, ray_folder: Path) -> OnCluster:
+def run_on_cluster(tmp_path: Path, ray_folder: Path) -> RunOnCluster:
     """Return a function that runs a scenario and returns its result and all other output."""
     from harness.ray.patches import MODE, TOKEN_PATH
 
-    def there(scenario: str) -> tuple[dict[str, Any], str]:
+    def run_scenario(scenario: str) -> tuple[dict[str, Any], str]:
         command = [sys.executable, "-m", "tests.harness.cluster_driver", scenario, str(tmp_path)]
-        # a separate token: the one in the user's home is required by some of Ray's processes, but
-        # not sent by all
+        # The cluster has its own token: some of Ray's processes require the token in the user's
+        # home, but not all of them send it.
         (ray_folder / "token").write_text(secrets.token_hex(32))
         env = {**os.environ, "RAY_TMPDIR": str(ray_folder)}
         env |= {MODE: "token", TOKEN_PATH: str(ray_folder / "token")}
         for _ in range(2):
-            done = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
-            # Ray's core may end a driver without a word where its own processes do not answer in
-            # time on a busy machine: seen once in some hundred runs of these tests
-            if done.returncode != 1 or done.stdout or done.stderr:
+            result = subprocess.run(command, env=env, capture_output=True, text=True, timeout=280)
+            # On a busy machine, Ray's core may end a driver without a message if Ray's processes
+            # do not answer in time. This happened once in several hundred runs of these tests.
+            if result.returncode != 1 or result.stdout or result.stderr:
                 break
-        assert done.returncode == 0, done.stderr
-        *other_lines, last = done.stdout.splitlines()
-        return json.loads(last), "\n".join([*other_lines, done.stderr]).strip()
+        assert result.returncode == 0, result.stderr
+        *other_lines, last = result.stdout.splitlines()
+        return json.loads(last), "\n".join([*other_lines, result.stderr]).strip()
 
-    return there
+    return run_scenario
 
 
 @pytest.fixture(scope="session")
@@ -101,15 +101,15 @@ def local_ray() -> Iterator[None]:
 
     ray.cloudpickle.register_pickle_by_value(fakes)
     with set_environment(DRIVER_ENVIRONMENT), silence_loggers("ray", "ray.tune", "ray.train"):
-        # Left to itself Ray would ask for a token and set its mode in this process's environment.
-        # A test that changes the mode would take the token from the driver of a session that asks
-        # for it, and Ray's core then ends the process without a word.
+        # By default, Ray requires a token and sets its mode in this process's environment. If a
+        # test then changed the mode, the driver would no longer send the token that its session
+        # requires, and Ray's core would end the process without a message.
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv(MODE, "disabled")
             ray.init(
                 address="local",
                 num_cpus=2,
-                num_gpus=1,  # which nothing has to be behind
+                num_gpus=1,  # Ray does not check that the GPU exists
                 include_dashboard=False,
                 log_to_driver=False,
                 object_store_memory=100 * 2**20,
@@ -119,7 +119,7 @@ def local_ray() -> Iterator[None]:
 
 
 @pytest.fixture
-def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
+def pickle_by_value(request: pytest.FixtureRequest) -> Iterator[None]:
     """Pickle the test module's functions by value, because workers cannot import it."""
     import ray
 
@@ -129,28 +129,32 @@ def by_value(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def calm(empty_store: Path) -> Callable[[StudyConfig], str]:
-    """Return a function that runs a study undisturbed, once, and returns the store's URI."""
-    known: dict[str, str] = {}
+def run_undisturbed(empty_store: Path) -> Callable[[StudyConfig], str]:
+    """Return a function that runs a study without faults, once, and returns the store's URI."""
+    uris: dict[str, str] = {}
 
     def run(study: StudyConfig) -> str:
         key = study.model_dump_json()
-        if key not in known:
-            folder = empty_store.parent / f"calm-{len(known)}"
+        if key not in uris:
+            folder = empty_store.parent / f"undisturbed-{len(uris)}"
             folder.mkdir()
             shutil.copy(empty_store, folder / "mlflow.db")
-            known[key] = f"sqlite:///{folder}/mlflow.db"
-            Bench(known[key], folder / "log", folder / "cache").run(study)
-        return known[key]
+            uris[key] = f"sqlite:///{folder}/mlflow.db"
+            Bench(uris[key], folder / "log", folder / "cache").run(study)
+        return uris[key]
 
     return run
 
 
 @dataclass
 class Bench:
-    """Runner of studies with the analytic method, in a store and a log of the test.
+    """A test bench: runs studies with the analytic method in the test's store.
 
     Attributes:
+        uri: Address of the store.
+        log: File in which the method logs the seeds that it trains.
+        cache: Cache directory.
+        behave: Function that the method calls before each selection epoch.
         ray: Whether trials run on the session's Ray. By default they run in this process.
         reuse: Whether studies reuse results of other studies.
     """
@@ -197,49 +201,54 @@ class Bench:
         options = {"tracking_uri": self.uri, "cache_dir": self.cache, "method": self.method}
         return plan_study(study, **{"details": False, **options, **keys})
 
-    def store(self) -> Store:
+    def open_store(self) -> Store:
         """Open the store."""
         return open_store(self.uri)
 
-    def runs(self, name: str = "small") -> list[Any]:
+    def list_runs(self, name: str = "small") -> list[Any]:
         """Return every run of the study's experiment as MLflow has it, oldest first."""
-        store, order = self.store(), ["attributes.start_time ASC"]
+        store, order = self.open_store(), ["attributes.start_time ASC"]
         experiment_ids = [str(store.find_experiment(name))]
         return list(store.client.search_runs(experiment_ids, order_by=order, max_results=1000))
 
-    def trials(self, name: str = "small") -> list[Any]:
-        """Return only the trials' runs."""
-        return [run for run in self.runs(name) if run.data.tags["ship.kind"] == "trial"]
+    def list_trials(self, name: str = "small") -> list[Any]:
+        """Return the runs of trials, oldest first."""
+        return [run for run in self.list_runs(name) if run.data.tags["ship.kind"] == "trial"]
 
-    def parent(self, name: str = "small") -> Any:
+    def get_study_run(self, name: str = "small") -> Any:
         """Return the study's own run."""
-        (study_run,) = [run for run in self.runs(name) if run.data.tags["ship.kind"] == "study"]
+        runs = self.list_runs(name)
+        (study_run,) = [run for run in runs if run.data.tags["ship.kind"] == "study"]
         return study_run
 
-    def history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
+    def read_history(self, name: str = "small", objective: str = "harmonic_mean") -> RunHistory:
         """Return the run history."""
-        store = self.store()
+        store = self.open_store()
         return read_history(store.client, str(store.find_experiment(name)), objective)
 
-    def lines(self) -> list[str]:
-        """Return the (configuration, seed) pairs that were run, in order."""
-        return fakes.trial_lines(self.log)
+    def list_started(self) -> list[str]:
+        """Return a line for each (configuration, seed) pair that was started, in order."""
+        return fakes.read_trial_lines(self.log)
 
-    def states(self) -> list[str]:
+    def list_states(self) -> list[str]:
         """Return the states of the trials' runs, sorted."""
-        return sorted(run.data.tags["ship.state"] for run in self.trials())
+        return sorted(run.data.tags["ship.state"] for run in self.list_trials())
 
     def check_invariants(self, name: str = "small") -> None:
-        """Check for one row per (configuration, seed), no RUNNING run, numbers only if COMPLETE."""
-        rows: dict[tuple[str, int], str] = {}
-        for run in self.runs(name):
+        """Check what must be true of a study that is not running.
+
+        Each (configuration, seed) pair has at most one COMPLETE run, no run is RUNNING, and only
+        COMPLETE runs have an objective.
+        """
+        run_ids: dict[tuple[str, int], str] = {}
+        for run in self.list_runs(name):
             assert run.info.status != "RUNNING"
             assert run.data.tags["ship.state"] != "RUNNING"
-        for run in self.history(name).runs:
+        for run in self.read_history(name).runs:
             if run.state == "COMPLETE":
                 for seed in run.seeds:
-                    assert (run.config_key, seed) not in rows
-                    rows[run.config_key, seed] = run.logged.run_id
+                    assert (run.config_key, seed) not in run_ids
+                    run_ids[run.config_key, seed] = run.logged.run_id
             else:
                 assert not run.objective
 

@@ -1,9 +1,18 @@
-"""A study in a separate process, for tests that interrupt, kill or starve it.
+"""Run a study in a separate process, for tests that interrupt or kill it, or take its store away.
 
-python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [FAULT] prints the outcome, and exits
-with 0 if it is complete. FAULT is JSON, see arrange(). Its further keys are "publish" (the study's
-run shows its report), "in_process" (without Ray), "reuse" (reuse results of other studies) and
-"store_timeout" (seconds). SHIP_TEST_BEAT and SHIP_TEST_EXPIRY are seconds of its lease.
+Usage: python -m tests.harness.driver URI LOG CACHE SECONDS_PER_EPOCH [OPTIONS]
+
+The process prints the outcome, and exits with 0 if the study is complete. OPTIONS is JSON. It
+contains the faults that prepare_faults() describes, and the keys
+
+- "study": overrides of the study's keys
+- "address": address of a Ray cluster
+- "publish": whether the study's run shows its report
+- "in_process": whether trials run without Ray
+- "reuse": whether results of other studies are reused
+- "store_timeout": seconds
+
+The environment variables SHIP_TEST_BEAT and SHIP_TEST_EXPIRY contain the seconds of its lease.
 """
 
 import itertools
@@ -32,91 +41,102 @@ from harness.store.study_store import STORE_TIMEOUT
 from harness.study.run import StudyOutcome, run_study
 from reports.cli import prepare_report
 from tests.harness import fakes
-from tests.harness.fakes import trial_lines
+from tests.harness.fakes import read_trial_lines
 
 
-def arrange(fault: Mapping[str, Any], log: Path) -> None:
-    """Prepare a fault.
+def prepare_faults(options: Mapping[str, Any], log: Path) -> None:
+    """Prepare the faults that options describe.
 
     Args:
-        fault: {"die": {"in": method of MlflowClient, "call": n, "after": bool}} for kill -9 at its
-            n-th call; {"jump": seconds} for the wall clock, {"shell": command} to run, both once
-            `at` (seed, setting) pairs have been started; {"terminate": function} for a SIGTERM when
-            that function, by its dotted name, is called; {"start": seconds} that Ray has to start.
-        log: of the analytic method.
+        options: Faults by name:
+
+            - {"die": {"in": METHOD, "call": N, "after": BOOL}}: kill -9 before or after the N-th
+              call of a method of MlflowClient
+            - {"terminate": FUNCTION}: SIGTERM when the function with this dotted name is called
+            - {"start": SECONDS}: how long Ray may take to start
+            - {"jump": SECONDS, "at": N}: the wall clock jumps once N (configuration, seed) pairs
+              have been started
+            - {"shell": COMMAND, "at": N}: a shell command runs at that time
+        log: Log of the analytic method.
     """
-    if "die" in fault:
-        place = f"mlflow.tracking.MlflowClient.{fault['die']['in']}"
-        _strike(place, signal.SIGKILL, fault["die"]["call"], fault["die"]["after"])
-    if "start" in fault:
-        session.START_SECONDS = fault["start"]
-    if "terminate" in fault:
-        _strike(fault["terminate"], signal.SIGTERM, 1, False)
-    if "jump" in fault:
-        _once(log, fault["at"], lambda: _jump(fault["jump"]))
-    if "shell" in fault:
-        _once(log, fault["at"], lambda: subprocess.run(fault["shell"], shell=True, check=False))
+    if "die" in options:
+        die = options["die"]
+        method = f"mlflow.tracking.MlflowClient.{die['in']}"
+        _send_signal_at_call(method, signal.SIGKILL, die["call"], die["after"])
+    if "start" in options:
+        session.START_SECONDS = options["start"]
+    if "terminate" in options:
+        _send_signal_at_call(options["terminate"], signal.SIGTERM, 1, False)
+    if "jump" in options:
+        _call_when_started(log, options["at"], lambda: _shift_clock(options["jump"]))
+    if "shell" in options:
+        _call_when_started(
+            log, options["at"], lambda: subprocess.run(options["shell"], shell=True, check=False)
+        )
 
 
-def _strike(place: str, number: signal.Signals, call: int, after: bool) -> None:
-    """Signal this process at the n-th call of a function, before or after it."""
-    home, name = pkgutil.resolve_name(place.rpartition(".")[0]), place.rpartition(".")[2]
-    original, calls = getattr(home, name), itertools.count(1)
+def _send_signal_at_call(
+    dotted_name: str, number: signal.Signals, call_number: int, after: bool
+) -> None:
+    """Send this process a signal before or after the n-th call of a function."""
+    owner_name, _, name = dotted_name.rpartition(".")
+    owner = pkgutil.resolve_name(owner_name)
+    original, calls = getattr(owner, name), itertools.count(1)
 
-    def struck(*args: Any, **keys: Any) -> Any:
-        now = next(calls) == call
-        if now and not after:
+    def call_and_signal(*args: Any, **keys: Any) -> Any:
+        is_due = next(calls) == call_number
+        if is_due and not after:
             os.kill(os.getpid(), number)
         result = original(*args, **keys)
-        if now and after:
+        if is_due and after:
             os.kill(os.getpid(), number)
         return result
 
-    setattr(home, name, struck)
+    setattr(owner, name, call_and_signal)
 
 
-def _once(log: Path, lines: int, act: Callable[[], object]) -> None:
-    """Call `act` once the method has started a number of (configuration, seed) pairs."""
+def _call_when_started(log: Path, n_pairs: int, act: Callable[[], object]) -> None:
+    """Call `act` once the method has started this many (configuration, seed) pairs."""
 
     def watch() -> None:
-        while len(trial_lines(log)) < lines:
+        while len(read_trial_lines(log)) < n_pairs:
             time.sleep(0.02)
         act()
 
     threading.Thread(target=watch, daemon=True).start()
 
 
-def _jump(seconds: float) -> None:
-    """Shift the wall clock as Python sees it, but not the monotonic clock."""
+def _shift_clock(seconds: float) -> None:
+    """Shift Python's wall clock, but not its monotonic clock."""
     original = time.time
     time.time = lambda: original() + seconds
 
 
-def study(**keys: Any) -> StudyConfig:
-    """Return the small study with four configurations."""
-    four = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "max_concurrent_trials": 2}
-    return fakes.make_study(**{**four, **keys})
+def make_driver_study(**keys: Any) -> StudyConfig:
+    """Return the small study with four configurations and two workers."""
+    defaults = {"space": {"generator.n_ctx": [1, 2, 4, 8]}, "max_concurrent_trials": 2}
+    return fakes.make_study(**{**defaults, **keys})
 
 
-def published(outcome: StudyOutcome) -> Publication:
-    """Return the report for the study's own run, as the command line builds it."""
+def build_publication(outcome: StudyOutcome) -> Publication:
+    """Build the report that the study's own run shows, like the command line."""
     return prepare_report(outcome.experiment, outcome.tracking_uri).publication
 
 
-def main(uri: str, log: str, cache: str, seconds: str, fault: str = "{}") -> int:
+def main(uri: str, log: str, cache: str, seconds: str, options_json: str = "{}") -> int:
     """Run the study with the analytic method."""
     ray.cloudpickle.register_pickle_by_value(fakes)
-    options = json.loads(fault)
-    arrange(options, Path(log))
+    options = json.loads(options_json)
+    prepare_faults(options, Path(log))
     try:
         outcome = run_study(
-            study(**options.get("study", {})),
+            make_driver_study(**options.get("study", {})),
             data_root=None,
             address=options.get("address"),
-            publish=published if options.get("publish") else None,
+            publish=build_publication if options.get("publish") else None,
             tracking_uri=uri,
             cache_dir=Path(cache),
-            method=fakes.make_method(Path(log), fakes.sleepy(float(seconds))),
+            method=fakes.make_method(Path(log), fakes.make_sleeping_behavior(float(seconds))),
             console=SteadyConsole(force_terminal=False),
             in_process=options.get("in_process", False),
             reuse=options.get("reuse", False),

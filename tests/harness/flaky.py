@@ -1,4 +1,4 @@
-"""A store in memory that behaves like MLflow, and a client that loses some of its requests."""
+"""A store in memory that behaves like MLflow, and a client that loses some requests and answers."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from harness.store.study_store import StudyStore
 URI = "http://me:geheim@server:5000"
 
 
-class Crash(BaseException):  # noqa: N818  # a process that is gone raises nothing; a test must
-    """The driver dies here."""
+class Crash(BaseException):  # noqa: N818  # it is not an error of the driver
+    """Stands for the death of the driver."""
 
 
 @dataclass
 class FakeRun:
-    """A run. Its points are in the order of arrival, each once."""
+    """A run. Its points are unique and in the order of arrival."""
 
     name: str
     tags: dict[str, str]
@@ -32,12 +32,12 @@ class FakeRun:
 
 
 class FakeStore:
-    """Runs by ID."""
+    """The runs of a store by ID."""
 
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
 
-    def plain(self) -> list[tuple[Any, ...]]:
+    def describe(self) -> list[tuple[Any, ...]]:
         """Return the content of the store without random parts, ordered by the runs' names."""
         return sorted(
             (
@@ -53,17 +53,20 @@ class FakeStore:
 
 
 class FlakyClient:
-    """MLflow's client of a FakeStore. `fates` determines the outcome of each call.
+    """MLflow client of a FakeStore. `outcomes` has the outcome of each call, in order.
 
-    "ok"; "before": the request is lost; "after": the answer is lost; "refused": a 4xx;
-    "crash before" and "crash after": the caller dies. Without further fates it is "ok".
+    - "ok": The call succeeds. So do all calls after the last outcome.
+    - "before": The request is lost.
+    - "after": The answer is lost.
+    - "refused": The server answers with an HTTP status 4xx.
+    - "crash before", "crash after": The caller dies before or after the request is handled.
     """
 
     tracking_uri = URI
 
-    def __init__(self, store: FakeStore, fates: Iterator[str]) -> None:
+    def __init__(self, store: FakeStore, outcomes: Iterator[str]) -> None:
         self.store = store
-        self.fates = fates
+        self.outcomes = outcomes
         self.calls: list[str] = []
 
     def create_run(
@@ -71,19 +74,19 @@ class FlakyClient:
     ) -> Any:
         """Create a run, even if an equal one exists."""
 
-        def make() -> Any:
+        def create() -> Any:
             run_id = f"run-{len(self.store.runs)}"
             self.store.runs[run_id] = FakeRun(run_name, dict(tags))
             return _entity(run_id, self.store.runs[run_id])
 
-        return self._call("create_run", make)
+        return self._call("create_run", create)
 
     def log_batch(self, run_id: str, metrics: Any = (), params: Any = (), tags: Any = ()) -> None:
         """Add points, params and tags. An existing point is not added again."""
         if not (metrics or params or tags):
-            return  # as MLflow's client does
+            return  # like MLflow's client
 
-        def take() -> None:
+        def add() -> None:
             run = self._run(run_id)
             for metric in metrics:
                 point = (metric.key, metric.value, metric.timestamp, metric.step)
@@ -92,7 +95,7 @@ class FlakyClient:
             run.params.update({param.key: param.value for param in params})
             run.tags.update({tag.key: tag.value for tag in tags})
 
-        self._call("log_batch", take)
+        self._call("log_batch", add)
 
     def log_inputs(self, run_id: str, datasets: Any) -> None:
         """Accept the datasets of a run."""
@@ -117,7 +120,7 @@ class FlakyClient:
         self._call("delete_run", lambda: self.store.runs.pop(run_id))
 
     def set_experiment_tag(self, experiment_id: str, key: str, value: str) -> None:
-        """Do nothing; it always succeeds."""
+        """Log the call, which always succeeds."""
         self.calls.append("set_experiment_tag")
 
     def get_run(self, run_id: str) -> Any:
@@ -127,7 +130,7 @@ class FlakyClient:
     def search_runs(
         self, experiment_ids: list[str], filter_string: str = "", max_results: int = 0
     ) -> Any:
-        """Return the runs with a key, or those that are RUNNING."""
+        """Return the runs whose key or status the filter contains."""
 
         def search() -> list[Any]:
             return [
@@ -146,17 +149,17 @@ class FlakyClient:
 
     def _call(self, name: str, act: Any) -> Any:
         self.calls.append(name)
-        fate = next(self.fates, "ok")
-        if fate == "refused":
+        outcome = next(self.outcomes, "ok")
+        if outcome == "refused":
             raise MlflowException("no such thing", RESOURCE_DOES_NOT_EXIST)
-        if fate == "crash before":
+        if outcome == "crash before":
             raise Crash
-        if fate == "before":
+        if outcome == "before":
             raise MlflowException(f"API request to {URI} failed: [Errno 111] Connection refused'")
         answer = act()
-        if fate == "after":
+        if outcome == "after":
             raise MlflowException("too many 500 error responses")
-        if fate == "crash after":
+        if outcome == "crash after":
             raise Crash
         return answer
 
@@ -168,11 +171,11 @@ def _entity(run_id: str, run: FakeRun) -> Any:
     )
 
 
-def study_store(
-    fake: FakeStore, *fates: str, lines: list[str] | None = None, **keys: Any
+def make_study_store(
+    fake: FakeStore, *outcomes: str, lines: list[str] | None = None, **keys: Any
 ) -> StudyStore:
-    """Return a study's store with a flaky client."""
-    client: Any = FlakyClient(fake, iter(fates))
+    """Return a StudyStore whose client has these outcomes."""
+    client: Any = FlakyClient(fake, iter(outcomes))
     print_line = print if lines is None else lines.append
     options: dict[str, Any] = {"timeout": 600.0, "is_stopped": lambda: False, **keys}
     return StudyStore(URI, client, "7", print_line=print_line, **options)

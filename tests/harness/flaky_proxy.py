@@ -8,26 +8,33 @@ import time
 from collections import Counter
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-# What becomes of a request that is spoilt. "before": it does not reach the server; "after": it
-# does.
-FATES = ("500 before", "500 after", "cut", "delayed", "dropped before", "dropped after")
+# Faults of a request. "before": the request does not reach the server; "after": it does, but its
+# answer does not reach the client.
+FAULTS = ("500 before", "500 after", "cut", "delayed", "dropped before", "dropped after")
 DELAY_SECONDS = (0.5, 2.0)
-# headers that belong to one connection
-OF_A_CONNECTION = {"connection", "keep-alive", "transfer-encoding", "content-length"}
+# Headers that apply to a single connection, and are not forwarded.
+CONNECTION_HEADERS = {"connection", "keep-alive", "transfer-encoding", "content-length"}
 
 
 class FlakyProxy:
-    """Proxy on 127.0.0.1 that forwards requests to a port of this machine, inside a `with`.
+    """Context manager of a proxy on 127.0.0.1 that forwards requests to a port of this machine.
 
-    fates: Number of requests per fate; "passed on" counts the undamaged ones.
+    Attributes:
+        outcomes: Number of requests per fault; "forwarded" counts those without a fault.
     """
 
     def __init__(self, upstream: int, share: float = 0.1, seed: int = 0) -> None:
-        """Damage a share of the requests, drawn with a seed in the order of arrival."""
+        """Create the proxy.
+
+        Args:
+            upstream: Port of the server.
+            share: Share of the requests that have a fault.
+            seed: Seed with which faults are drawn, in the order of arrival.
+        """
         self.upstream = upstream
-        self.fates: Counter[str] = Counter()
+        self.outcomes: Counter[str] = Counter()
         self._share = share
-        self._draw = random.Random(seed)
+        self._random = random.Random(seed)
         self._lock = threading.Lock()
         handler = type("Handler", (_Handler,), {"owner": self})
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
@@ -47,13 +54,14 @@ class FlakyProxy:
         """Address of the server through the proxy."""
         return f"http://127.0.0.1:{self.port}"
 
-    def fate(self) -> tuple[str, float]:
-        """Return the fate of the next request, and its delay in seconds."""
+    def draw_outcome(self) -> tuple[str, float]:
+        """Draw the outcome of the next request, and its delay in seconds."""
         with self._lock:
-            spoilt = self._draw.random() < self._share
-            fate = self._draw.choice(FATES) if spoilt else "passed on"
-            self.fates[fate] += 1
-            return fate, self._draw.uniform(*DELAY_SECONDS) if fate == "delayed" else 0.0
+            has_fault = self._random.random() < self._share
+            outcome = self._random.choice(FAULTS) if has_fault else "forwarded"
+            self.outcomes[outcome] += 1
+            is_delayed = outcome == "delayed"
+            return outcome, self._random.uniform(*DELAY_SECONDS) if is_delayed else 0.0
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -63,45 +71,46 @@ class _Handler(BaseHTTPRequestHandler):
     owner: FlakyProxy
 
     def handle_one_request(self) -> None:
-        """Handle a request like the base class; a killed client closes the connection."""
+        """Handle a request like the base class, but close the connection of a killed client."""
         try:
             super().handle_one_request()
         except ConnectionError:
             self.close_connection = True
 
-    def _pass(self) -> None:
+    def _handle(self) -> None:
+        """Forward the request, or do what its fault requires."""
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
-        fate, delay = self.owner.fate()
+        outcome, delay = self.owner.draw_outcome()
         time.sleep(delay)
-        if fate == "dropped before":
+        if outcome == "dropped before":
             return self._drop()
-        if fate == "500 before":
-            return self._answer(500, {}, b"spoilt", 6)
-        status, headers, answer = self._ask(body)
-        if fate == "dropped after":
+        if outcome == "500 before":
+            return self._answer(500, {}, b"fault", 5)
+        status, headers, answer = self._forward(body)
+        if outcome == "dropped after":
             return self._drop()
-        if fate == "500 after":
-            return self._answer(500, {}, b"spoilt", 6)
-        sent = answer[: len(answer) // 2] if fate == "cut" else answer
-        self._answer(status, headers, sent, len(answer))
-        return self._drop() if fate == "cut" else None
+        if outcome == "500 after":
+            return self._answer(500, {}, b"fault", 5)
+        sent_body = answer[: len(answer) // 2] if outcome == "cut" else answer
+        self._answer(status, headers, sent_body, len(answer))
+        return self._drop() if outcome == "cut" else None
 
-    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _pass  # noqa: N815
+    do_GET = do_POST = do_PUT = do_PATCH = do_DELETE = _handle  # noqa: N815
 
-    def _ask(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        """Return the server's answer: status, headers, body."""
+    def _forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
+        """Forward the request, and return the answer's status, headers and body."""
         connection = http.client.HTTPConnection("127.0.0.1", self.owner.upstream, timeout=60)
         try:
-            wanted = {k: v for k, v in self.headers.items() if k.lower() not in OF_A_CONNECTION}
-            connection.request(self.command, self.path, body or None, wanted)
+            headers = {k: v for k, v in self.headers.items() if k.lower() not in CONNECTION_HEADERS}
+            connection.request(self.command, self.path, body or None, headers)
             answer = connection.getresponse()
-            kept = {k: v for k, v in answer.getheaders() if k.lower() not in OF_A_CONNECTION}
-            return answer.status, kept, answer.read()
+            answered = {k: v for k, v in answer.getheaders() if k.lower() not in CONNECTION_HEADERS}
+            return answer.status, answered, answer.read()
         finally:
             connection.close()
 
     def _answer(self, status: int, headers: dict[str, str], body: bytes, length: int) -> None:
-        """Send a body with a given content length."""
+        """Send an answer, whose content length may be larger than that of its body."""
         self.send_response(status)
         for name, value in headers.items():
             self.send_header(name, value)

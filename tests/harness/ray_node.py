@@ -1,4 +1,4 @@
-"""Nodes of a Ray cluster on this machine, each as `ray start` starts it on a host of its own."""
+"""Nodes of a Ray cluster on this machine, each started by `ray start` as on a separate host."""
 
 import os
 import signal
@@ -14,7 +14,9 @@ START += ["--num-gpus=0", "--node-ip-address=127.0.0.1", "--object-store-memory=
 
 
 class Node:
-    """A node with one CPU, whose home has a token of Ray. Drivers on it have no RAY_AUTH_MODE.
+    """A node with one CPU.
+
+    Ray's token is in the home of the node's user. Drivers on the node have no RAY_AUTH_MODE.
 
     Attributes:
         home: Home of the node's user, its working directory, and the folder of Ray's sockets.
@@ -33,24 +35,24 @@ class Node:
         (home / ".ray").mkdir(parents=True)
         (home / ".ray" / "auth_token").write_text(token, "utf-8")
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("RAY_AUTH")}
-        places = {"HOME": str(home), "RAY_TMPDIR": str(home)}
-        self.environment = {**inherited, **places, **variables}
+        folders = {"HOME": str(home), "RAY_TMPDIR": str(home)}
+        self.environment = {**inherited, **folders, **variables}
         self._ray: Daemon | None = None
 
     def start(self, port: int, *, head: bool, n_nodes: int) -> None:
         """Start the node, and wait until the cluster has this many nodes."""
         address = f"127.0.0.1:{port}"
-        place = ["--head", f"--port={port}", "--include-dashboard=false"]
-        command = [*START, *(place if head else [f"--address={address}"])]
-        # Ray 2.60: a node that is not the head sends the token of its home only in this mode
+        head_options = ["--head", f"--port={port}", "--include-dashboard=false"]
+        command = [*START, *(head_options if head else [f"--address={address}"])]
+        # Ray 2.60: only in this mode, a node that is not the head sends the token of its home.
         environment = {**self.environment, **({} if head else {MODE: "token"})}
         self._ray = Daemon(command, self.home / "ray.log", env=environment, cwd=self.home)
         wait = [sys.executable, "-m", "harness.ray.wait_for_nodes", address, str(n_nodes), "120"]
-        done = subprocess.run(wait, env=self.environment, capture_output=True, text=True)
-        assert done.returncode == 0, (done.stderr, (self.home / "ray.log").read_text())
+        result = subprocess.run(wait, env=self.environment, capture_output=True, text=True)
+        assert result.returncode == 0, (result.stderr, (self.home / "ray.log").read_text())
 
-    def sweep(self, *arguments: str) -> subprocess.Popen[str]:
-        """Start ship-sweep on the node, in a process group of its own."""
+    def start_driver(self, *arguments: str) -> subprocess.Popen[str]:
+        """Start ship-sweep on the node, in a new process group."""
         return subprocess.Popen(
             [sys.executable, "-m", "harness.cli.main", *arguments],
             env=self.environment,

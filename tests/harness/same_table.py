@@ -1,4 +1,4 @@
-"""Check that a disturbed study ends with the table of an undisturbed one."""
+"""Check that a study that had a fault has the same table as an undisturbed one."""
 
 import polars as pl
 from polars.testing import assert_frame_equal
@@ -7,18 +7,18 @@ from reports.render import format_csv
 from reports.study.load import Study, load_records
 from reports.tables.build import build_tables
 
-# What no two runs share: which run it was, when, and what it cost.
-OF_A_RUN = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
+# Columns that differ between runs of the same seed: ID, time and cost.
+RUN_COLUMNS = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
 
 
-def rows(study: Study) -> pl.DataFrame:
-    """Return a study's rows without columns that differ between equal runs."""
-    return study.rows.drop(OF_A_RUN).sort("config_key", "seed")
+def select_comparable_rows(study: Study) -> pl.DataFrame:
+    """Return a study's rows without the columns that differ between runs of the same seed."""
+    return study.rows.drop(RUN_COLUMNS).sort("config_key", "seed")
 
 
-def assert_same_table(disturbed: str, calm: str, name: str = "small") -> None:
+def assert_same_table(disturbed: str, undisturbed: str, name: str = "small") -> None:
     """Check that rows and printed tables of two stores are equal."""
-    ours, theirs = load_records(name, disturbed), load_records(name, calm)
-    assert_frame_equal(rows(ours), rows(theirs))
-    printed = [format_csv(build_tables(study)[0]).encode() for study in (ours, theirs)]
-    assert_frame_equal(*(pl.read_csv(text).drop("seconds") for text in printed))
+    studies = load_records(name, disturbed), load_records(name, undisturbed)
+    assert_frame_equal(*map(select_comparable_rows, studies))
+    tables = [format_csv(build_tables(study)[0]).encode() for study in studies]
+    assert_frame_equal(*(pl.read_csv(table).drop("seconds") for table in tables))

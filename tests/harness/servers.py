@@ -1,4 +1,4 @@
-"""A real PostgreSQL and a real `mlflow server`, which tests may kill and restart."""
+"""PostgreSQL and `mlflow server` as processes that tests may kill and restart."""
 
 import os
 import shutil
@@ -16,23 +16,23 @@ from typing import Any
 
 import pytest
 
-DEBIANS = "/usr/lib/postgresql"
-# it does not run as root; nobody is always there
+DEBIAN_FOLDER = "/usr/lib/postgresql"
+# PostgreSQL refuses to run as root. The user nobody exists everywhere.
 OWNERS = ("postgres", "nobody")
 
 
-def postgres_programs() -> Path:
+def find_postgres() -> Path:
     """Return the folder of initdb and postgres, or skip the test."""
     path = shutil.which("initdb")
     folders = [Path(path).resolve().parent] if path else []
-    folders += sorted(Path(DEBIANS).glob("*/bin"), reverse=True)
+    folders += sorted(Path(DEBIAN_FOLDER).glob("*/bin"), reverse=True)
     for folder in folders:
         if (folder / "initdb").exists() and (folder / "postgres").exists():
             return folder
     pytest.skip("PostgreSQL is not installed (Debian: apt-get install postgresql)")
 
 
-def free_port() -> int:
+def find_free_port() -> int:
     """Return a free port of this machine."""
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
@@ -40,7 +40,7 @@ def free_port() -> int:
 
 
 def wait_until(ready: Callable[[], bool], process: subprocess.Popen[Any], log: Path) -> None:
-    """Wait for a server, or raise an error with the reason of its end."""
+    """Wait until a server is ready; fail with the end of its log if it exits or takes too long."""
     end = time.monotonic() + 180
     while not ready():
         text = log.read_text(errors="replace")[-2000:]
@@ -57,14 +57,15 @@ class Daemon:
             self.process = subprocess.Popen(
                 command, stdout=file, stderr=file, start_new_session=True, **keys
             )
-        # its input ends when this process does; not pdeathsig: that goes by threads
-        last = f"read _; kill -KILL -{self.process.pid}"
+        # The guard's input ends with this process. The alternative, prctl(PR_SET_PDEATHSIG),
+        # would kill the group when the thread that started it ends.
+        script = f"read _; kill -KILL -{self.process.pid}"
         self.guard = subprocess.Popen(
-            ["sh", "-c", last], stdin=subprocess.PIPE, start_new_session=True
+            ["sh", "-c", script], stdin=subprocess.PIPE, start_new_session=True
         )
 
     def end(self, number: signal.Signals) -> None:
-        """Signal the group, and wait for its first process."""
+        """Send the group a signal, and wait for its first process."""
         if self.process.poll() is None:
             os.killpg(self.process.pid, number)
             self.process.wait(60)
@@ -78,41 +79,42 @@ class Postgres:
     """A PostgreSQL cluster in its own folder, on 127.0.0.1, without passwords."""
 
     def __init__(self) -> None:
-        self.programs = postgres_programs()
+        self.programs = find_postgres()
         self.folder = Path(tempfile.mkdtemp(prefix="ship-postgres-"))
-        self.port = free_port()
+        self.port = find_free_port()
         self.daemon: Daemon | None = None
-        self.as_owner = self._as_owner()
+        self.owner_prefix = self._make_owner_prefix()
         self._run("initdb", "-D", "data", "-U", "mlflow", "-A", "trust", "--no-sync", "-E", "UTF8")
         self.start()
 
     @property
     def uri(self) -> str:
-        """Address for MLflow. Its password is not required, and must not be shown anywhere."""
+        """Address for MLflow. Its password is not required, but no output may contain it."""
         return f"postgresql+psycopg2://mlflow:geheim@127.0.0.1:{self.port}/postgres"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         log = self.folder / "log"
         options = [f"port={self.port}", "listen_addresses=127.0.0.1", "fsync=off"]
         options += ["unix_socket_directories="]
         flags = [word for option in options for word in ("-c", option)]
-        command = [*self.as_owner, str(self.programs / "postgres"), "-D", "data", *flags]
+        command = [*self.owner_prefix, str(self.programs / "postgres"), "-D", "data", *flags]
         self.daemon = Daemon(command, log, cwd=self.folder)
         wait_until(self._answers, self.daemon.process, log)
 
     def stop(self) -> None:
-        """Stop it as `systemctl restart` does, which breaks connections."""
+        """Stop the server like `systemctl restart`, which closes its connections."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGINT)
 
     def remove(self) -> None:
-        """Stop it and remove its folder."""
+        """Stop the server and remove its folder."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _as_owner(self) -> list[str]:
+    def _make_owner_prefix(self) -> list[str]:
+        """Return words that make a command run as a user who is not root."""
         if os.getuid() != 0:
             return []
         import pwd
@@ -124,9 +126,9 @@ class Postgres:
         return ["setpriv", *ids, "--"]
 
     def _run(self, program: str, *arguments: str) -> None:
-        command = [*self.as_owner, str(self.programs / program), *arguments]
-        done = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
+        command = [*self.owner_prefix, str(self.programs / program), *arguments]
+        result = subprocess.run(command, cwd=self.folder, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
 
     def _answers(self) -> bool:
         import psycopg2
@@ -150,23 +152,23 @@ class MlflowServer:
             database: URI of its database.
             folder: Folder for its log.
             files: Folder for the files of runs. Defaults to one in `folder`.
-            allowed_hosts: Host names that it accepts. Defaults to those of MLflow.
+            allowed_hosts: Host names that the server accepts. Defaults to those of MLflow.
         """
         self.database, self.allowed_hosts = database, allowed_hosts
         self.folder = folder
         self.files = files or str(folder / "artifacts")
-        self.port = free_port()
+        self.port = find_free_port()
         self.mark = uuid.uuid4().hex
         self.daemon: Daemon | None = None
         self.start()
 
     @property
     def uri(self) -> str:
-        """Address with a user and a password, which the server ignores and no output may show."""
+        """Address with a user and a password. The server ignores both; no output may show them."""
         return f"http://me:geheim@127.0.0.1:{self.port}"
 
     def start(self) -> None:
-        """Start it, and wait until it answers."""
+        """Start the server, and wait until it answers."""
         log = self.folder / "log"
         command = [sys.executable, "-m", "mlflow", "server", "--workers", "1"]
         command += ["--host", "127.0.0.1", "--port", str(self.port)]
@@ -178,7 +180,7 @@ class MlflowServer:
         wait_until(self._answers, self.daemon.process, log)
 
     def kill(self) -> None:
-        """Kill it and its workers with SIGKILL."""
+        """Kill the server and its workers with SIGKILL."""
         if self.daemon is not None:
             self.daemon.end(signal.SIGKILL)
 

@@ -1,4 +1,4 @@
-"""Files of checkpoints in a folder and in a bucket: complete or missing, even after kills."""
+"""Checkpoints in a folder or a bucket are complete or missing, even if their writer is killed."""
 
 import os
 import signal
@@ -32,17 +32,17 @@ def bucket(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "testing")
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "testing")
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    place = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
+    options = f"endpoint_override={host}:{port}&scheme=http&region=us-east-1"
     from pyarrow.fs import FileSystem
 
-    system, _ = FileSystem.from_uri(f"s3://studies?{place}&allow_bucket_creation=true")
+    system, _ = FileSystem.from_uri(f"s3://studies?{options}&allow_bucket_creation=true")
     system.create_dir("studies")
-    yield f"s3://studies/below?{place}"
+    yield f"s3://studies/below?{options}"
     server.stop()
 
 
 def test_file_is_read_as_written(storage: Storage) -> None:
-    """It can be replaced, and removed twice."""
+    """A file can be replaced; removing a missing file is not an error."""
     assert storage.read("a") is None
     storage.check()
     for data in (b"one", bytes(3 * 2**20)):
@@ -59,9 +59,9 @@ def test_file_is_read_as_written(storage: Storage) -> None:
 
 
 def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
-    """Two stores may have one address, seen from two machines, and equal experiment IDs."""
+    """Stores of two machines may have the same address and the same experiment IDs."""
 
-    def of(folder: str, study: str) -> Storage:
+    def make_study_storage(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
         with lock_study(
             f"sqlite:///{tmp_path / folder}/mlflow.db",
@@ -74,17 +74,17 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
         ) as study_store:
             return make_storage(str(tmp_path), study_store)
 
-    storage = of("here", "small")
-    assert of("here", "small") == storage
-    for other in (of("there", "small"), of("here", "large")):
-        storage.write("x", b"mine")
+    storage = make_study_storage("a", "small")
+    assert make_study_storage("a", "small") == storage
+    for other in (make_study_storage("b", "small"), make_study_storage("a", "large")):
+        storage.write("x", b"checkpoint")
         assert other.read("x") is None
         other.remove()
-        assert storage.read("x") == b"mine"
+        assert storage.read("x") == b"checkpoint"
 
 
 def test_storage_uri_defaults(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The option, the environment, or the cache; always absolute, as workers need it."""
+    """The option precedes the environment variable and the cache; paths become absolute."""
     monkeypatch.delenv("SHIP_SWEEP_STORAGE", raising=False)
     assert resolve_storage_uri(None, tmp_path) == str(tmp_path / "checkpoints")
     monkeypatch.chdir(tmp_path)
@@ -101,22 +101,22 @@ WRITER = """
 import sys
 from harness.checkpoints import Storage
 storage = Storage(sys.argv[1], "study")
-for turn in range(10**6):
-    storage.write("a", bytes([turn % 256]) * 2**24)
+for number in range(10**6):
+    storage.write("a", bytes([number % 256]) * 2**24)
 """
 
 
 @pytest.mark.faults
 def test_killed_writer_leaves_a_whole_file(tmp_path: Path) -> None:
-    """The old one or the new one, at eight moments."""
+    """The file is the old or the new one, whenever the writer is killed."""
     storage = Storage(str(tmp_path), "study")
-    for turn in range(8):
+    for attempt in range(8):
         writer = subprocess.Popen([sys.executable, "-c", WRITER, str(tmp_path)])
         end = time.monotonic() + 60
         while storage.read("a") is None:
             assert time.monotonic() < end
             time.sleep(0.01)
-        time.sleep(0.01 * turn)
+        time.sleep(0.01 * attempt)
         os.kill(writer.pid, signal.SIGKILL)
         writer.wait()
         data = storage.read("a")

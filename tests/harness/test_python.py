@@ -1,4 +1,4 @@
-"""`harness` from Python: an invalid call has the message of the function's argument."""
+"""Functions of `harness` called from Python: invalid arguments, mappings, plans and models."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -51,7 +51,7 @@ from tests.harness.fakes import make_study
     ],
 )
 def test_an_argument_of_another_type_is_named(arguments: Any, message: str) -> None:
-    """The message begins with the argument's name, even if the command has an option for it."""
+    """The message names the argument, even if the command line has an option for it."""
     with pytest.raises(ConfigError) as raised:
         run_study(*arguments)
     assert str(raised.value).startswith(message)
@@ -73,14 +73,14 @@ def test_an_argument_of_another_type_is_named(arguments: Any, message: str) -> N
     ],
 )
 def test_an_invalid_argument_is_one_line_with_its_name(arguments: Any, message: str) -> None:
-    """It is rejected before a store or Ray is looked for."""
+    """The argument is rejected before a store is opened or Ray is started."""
     with pytest.raises(ConfigError) as raised:
         run_study("prompt_len", **arguments)
     assert str(raised.value).startswith(message)
 
 
 def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
-    """Any mapping with the keys of a YAML is accepted, with overrides, also of the name."""
+    """Any mapping with the keys of a YAML is accepted. Overrides may contain the name."""
     space = MappingProxyType({"generator.n_ctx": (1, 2)})
     mapping = MappingProxyType({"space": space, "dataset": "emoji"})
     options: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
@@ -91,7 +91,7 @@ def test_a_study_may_be_a_mapping(tmp_path: Path) -> None:
 
 
 def test_a_plan_is_a_table_and_a_frame_in_a_notebook(tmp_path: Path) -> None:
-    """One row per configuration, with its seeds and time; labels and notes are text, not HTML."""
+    """Each configuration has a row with its seeds and time. HTML in labels and notes is escaped."""
     options: Any = {"tracking_uri": f"sqlite:///{tmp_path}/mlflow.db", "cache_dir": tmp_path}
     overrides = ["name=mine", "seeds=[3, 5]", "dataset=emoji"]
     plan = plan_study({"space": {"generator.n_ctx": [1]}}, overrides, details=False, **options)
@@ -102,26 +102,26 @@ def test_a_plan_is_a_table_and_a_frame_in_a_notebook(tmp_path: Path) -> None:
         "seeds_done": [], "seeds_failed": [], "reason": None, "seconds": None, "config_key": "",
     }  # fmt: skip
     assert frame["control"].to_list()[0] == "zero_shot" and len(frame) == 5
-    shown = replace(
+    noted = replace(
         plan,
         notes=("<b>\x1b",),
         estimate=TimeEstimate({frame["config_key"][-1]: 90.0}, (90.0,), (), 2, 3),
     )
-    html = shown._repr_html_()
+    html = noted._repr_html_()
     assert "<td>n_ctx=1</td><td>to run</td><td>3, 5</td><td>1.5 min</td>" in html
     assert "estimated time left for trials: about " in html and "from 3 finished trials" in html
     assert "<li>&lt;b&gt;\\x1b</li>" in html
-    assert shown.frame["seconds"].to_list()[-1] == 90.0
+    assert noted.frame["seconds"].to_list()[-1] == 90.0
     assert Plan((), (), 0).frame.columns == frame.columns
 
 
 def test_local_is_the_address_of_this_machine(bench: Bench) -> None:
-    """address="local" means the same as for the command. in_process starts no Ray."""
+    """`address="local"` has the same meaning as on the command line."""
     assert bench.run(make_study(), address="local").complete
 
 
 def test_loading_a_model_creates_no_store(tmp_path: Path) -> None:
-    """A missing store is one line."""
+    """A missing store is a one-line error."""
     with pytest.raises(StoreError, match="no MLflow store found"):
         load_trained("runs:/" + "0" * 32, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")
     assert not list(tmp_path.iterdir())

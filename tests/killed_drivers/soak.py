@@ -179,7 +179,7 @@ def soak_drivers(
                     return server_uri if name == UNDISTURBED else proxy.uri, server_uri
 
                 results = run_studies(get_server_uris, n_concurrent=n_concurrent)
-            print(f"requests: {dict(proxy.fates)}")
+            print(f"requests: {dict(proxy.outcomes)}")
         finally:
             server.kill()
     kills = Counter(kill.split()[0] for result in results for kill in result.kills)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from tests.harness.conftest import Bench
-from tests.harness.listening import marked
+from tests.harness.processes import find_marked_processes
 from tests.killed_drivers.workspace import Workspace
 
 N_CONFIGURATIONS = 4
@@ -28,9 +28,9 @@ def read_content(bench: Bench, name: str) -> dict[str, Any]:
     Raises:
         AssertionError: A configuration has more than one finished run.
     """
-    client = bench.store().client
+    client = bench.open_store().client
     content_by_key: dict[str, Any] = {}
-    for run in bench.runs(name):
+    for run in bench.list_runs(name):
         tags = {
             key: value.replace(f'"{name}"', '"NAME"')
             for key, value in run.data.tags.items()
@@ -74,7 +74,7 @@ def find_faults(workspace: Workspace, expected: dict[str, Any]) -> Iterator[str]
         bench.check_invariants(workspace.name)
     except AssertionError as error:
         yield f"the run history is not exact: {error}"
-    states = Counter(run.data.tags["ship.state"] for run in bench.trials(workspace.name))
+    states = Counter(run.data.tags["ship.state"] for run in bench.list_trials(workspace.name))
     if states["COMPLETE"] != N_CONFIGURATIONS or set(states) - {"COMPLETE", "INTERRUPTED"}:
         yield f"runs: {dict(states)}"
     try:
@@ -92,7 +92,7 @@ def find_faults(workspace: Workspace, expected: dict[str, Any]) -> Iterator[str]
     if remaining:
         yield f"remaining files: {', '.join(sorted(remaining))}"
     deadline = time.monotonic() + EXIT_SECONDS
-    while (processes := marked(workspace.mark)) and time.monotonic() < deadline:
+    while (processes := find_marked_processes(workspace.mark)) and time.monotonic() < deadline:
         time.sleep(0.2)
     if processes:
         yield f"remaining processes: {processes}"

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from harness.config.study_config import StudyConfig
-from tests.harness.driver import study
+from tests.harness.driver import make_driver_study
 
 ROOT = Path(__file__).parents[3]
 HELP = "from harness.cli.main import main; import sys; sys.argv[1:] = ['--help']; main()"
@@ -77,10 +77,10 @@ def test_a_study_whose_log_is_on_a_full_disk_continues() -> None:
 
 @pytest.mark.slow
 def test_a_report_without_a_reader_is_written(
-    calm: Callable[[StudyConfig], str], tmp_path: Path
+    run_undisturbed: Callable[[StudyConfig], str], tmp_path: Path
 ) -> None:
     """Its files exist, and another mistake keeps its exit code."""
-    uri = ["--tracking-uri", calm(study())]
+    uri = ["--tracking-uri", run_undisturbed(make_driver_study())]
     out = tmp_path / "report"
     assert unread(REPORT, "small", *uri, "--out", str(out)) == (128 + signal.SIGPIPE, "")
     assert list(out.glob("*.html"))

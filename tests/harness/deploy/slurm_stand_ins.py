@@ -1,4 +1,4 @@
-"""Stand-ins for the commands that slurm.sbatch calls: they log, and do what a test asks for."""
+"""Run slurm.sbatch with stand-ins for the commands that it calls."""
 
 import os
 import shlex
@@ -16,19 +16,28 @@ from harness.deploy import FILES, FOLDER
 from tests.case_files import load_cases
 
 SCRIPT = FOLDER / FILES["slurm"]
-JOB = "4001"  # its ports begin at 20003
+JOB = "4001"  # slurm.sbatch derives its ports from this number: they begin at 20003
 STAND_INS = load_cases(__file__, "stand_ins.yaml")
 COMMANDS: dict[str, str] = STAND_INS["commands"]
 
 
 class Job:
-    """One run of slurm.sbatch among the stand-ins, in a folder of its own.
+    """A job that runs slurm.sbatch with stand-ins, in a separate folder.
 
-    names: of the commands that are stood in for; the others are the real ones.
-    number: of the job.
+    Attributes:
+        folder: Working directory of the script.
+        log: File in which stand-ins log their calls.
+        environment: Environment of the script.
     """
 
     def __init__(self, folder: Path, names: Iterable[str] = COMMANDS, number: str = JOB) -> None:
+        """Write the stand-ins without starting the script.
+
+        Args:
+            folder: Folder of the job.
+            names: Commands that have a stand-in. All others are the real ones.
+            number: Number of the job.
+        """
         self.folder = folder
         self.log = folder / "log"
         self.log.touch()
@@ -53,10 +62,10 @@ class Job:
         }
 
     @contextmanager
-    def started(
+    def start(
         self, *arguments: str, stdout: Any = PIPE, stderr: Any = PIPE, **more: str
     ) -> Iterator[subprocess.Popen[str]]:
-        """The script as a process."""
+        """Start the script, and kill it at the end of the context."""
         process = subprocess.Popen(
             ["bash", str(SCRIPT), *arguments],
             cwd=self.folder,
@@ -72,26 +81,26 @@ class Job:
                 process.kill()
 
     def run(self, *arguments: str, **more: str) -> tuple[int, str]:
-        """(exit code, stderr) of a run that nobody disturbs."""
-        with self.started(*arguments, **more) as process:
+        """Run the script to its end, and return its exit code and stderr."""
+        with self.start(*arguments, **more) as process:
             _, err = process.communicate(timeout=60)
         return process.returncode, err
 
-    def signalled(self, number: signal.Signals, **more: str) -> tuple[int, str]:
-        """(exit code, stderr) of a run that gets a signal while the study runs."""
-        with self.started(STUDY_WAITS="1", **more) as process:
+    def run_and_signal(self, number: signal.Signals, **more: str) -> tuple[int, str]:
+        """Run the script, send a signal while the study runs, and return exit code and stderr."""
+        with self.start(STUDY_WAITS="1", **more) as process:
             end = time.monotonic() + 60
-            while "up study" not in self.calls():
-                assert time.monotonic() < end, self.calls()
+            while "up study" not in self.read_calls():
+                assert time.monotonic() < end, self.read_calls()
                 time.sleep(0.02)
             process.send_signal(number)
             _, err = process.communicate(timeout=60)
         return process.returncode, err
 
-    def calls(self) -> list[str]:
-        """What was called, in order."""
+    def read_calls(self) -> list[str]:
+        """Return the logged calls, in order."""
         return self.log.read_text().splitlines()
 
-    def named(self, name: str) -> list[list[str]]:
-        """The arguments of each call of a command."""
-        return [shlex.split(line)[1:] for line in self.calls() if line.startswith(f"{name} ")]
+    def list_arguments(self, name: str) -> list[list[str]]:
+        """Return the arguments of each call of a command."""
+        return [shlex.split(line)[1:] for line in self.read_calls() if line.startswith(f"{name} ")]

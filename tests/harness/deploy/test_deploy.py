@@ -22,25 +22,25 @@ from harness.deploy import FILES, FOLDER
 from harness.errors import find_ray_address_fault
 
 ROOT = Path(__file__).parents[3]
-TOKENS_SINCE = (2, 52)  # before it, Ray has no authentication
+MIN_RAY = (2, 52)  # the first version with authentication
 
 
-def text_of(name: str) -> str:
-    """A recipe's text."""
+def read_recipe(name: str) -> str:
+    """Return the text of a recipe."""
     return (FOLDER / FILES[name]).read_text(encoding="utf-8")
 
 
 @pytest.fixture
 def job() -> Any:
     """Return the RayJob manifest."""
-    return YAML(typ="safe").load(text_of("kuberay"))
+    return YAML(typ="safe").load(read_recipe("kuberay"))
 
 
-def commands(text: str) -> Iterator[list[str]]:
-    """Each ship-sweep command line in a recipe, in comments, too, as words.
+def find_commands(text: str) -> Iterator[list[str]]:
+    """Yield the words of each ship-sweep command line of a recipe, including those in comments.
 
-    It goes on after a backslash, ends with the line, a pipe or a redirection; a YAML scalar that
-    is folded has to be given as one line.
+    A command continues after a backslash, and ends with the line, a pipe or a redirection. It must
+    not be in a folded YAML scalar.
     """
     joined = re.sub(r"\\\n[#\s]*", " ", text)
     command = r"(?:ship-sweep|sbatch study\.sbatch)(\s+(?:-|\"?\$|deploy |prefetch )[^\n|>`]*)"
@@ -49,60 +49,62 @@ def commands(text: str) -> Iterator[list[str]]:
         yield shlex.split(words)
 
 
-def all_commands(job: Any) -> list[tuple[str, list[str]]]:
-    """(recipe, words) of every command; the entrypoint of a job, too."""
-    commands_of_files = [(name, words) for name in FILES for words in commands(text_of(name))]
+def find_all_commands(job: Any) -> list[tuple[str, list[str]]]:
+    """Return recipe and words of each command, including the entrypoint of the RayJob."""
+    commands_of_files = [
+        (name, words) for name in FILES for words in find_commands(read_recipe(name))
+    ]
     commands_of_files += [("kuberay", shlex.split(job["spec"]["entrypoint"])[1:])]
-    (slurm,) = re.findall(r"^arguments=\((.*)\)$", text_of("slurm"), re.M)
+    (slurm,) = re.findall(r"^arguments=\((.*)\)$", read_recipe("slurm"), re.M)
     return [*commands_of_files, ("slurm", shlex.split(slurm))]
 
 
-def options_of(command: Any) -> set[str]:
-    """Return the options of a command."""
+def list_options(command: Any) -> set[str]:
+    """Return the options of a typer command."""
     return {option for param in command.params for option in param.opts}
 
 
-def groups(job: Any) -> list[Any]:
-    """Return the head's group and those of the workers."""
+def list_groups(job: Any) -> list[Any]:
+    """Return the groups of the head and of the workers."""
     cluster = job["spec"]["rayClusterSpec"]
     return [cluster["headGroupSpec"], *cluster["workerGroupSpecs"]]
 
 
-def containers(job: Any) -> list[Any]:
-    """Return every container: head, workers, submitter."""
-    pods = [group["template"]["spec"] for group in groups(job)]
+def list_containers(job: Any) -> list[Any]:
+    """Return the containers of head, workers and submitter."""
+    pods = [group["template"]["spec"] for group in list_groups(job)]
     pods.append(job["spec"]["submitterPodTemplate"]["spec"])
     return [container for pod in pods for container in pod["containers"]]
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_recipe_is_printed_as_it_is(name: str) -> None:
-    """ship-sweep deploy writes the file and nothing else, so that it can be redirected."""
+def test_a_recipe_is_printed_unchanged(name: str) -> None:
+    """`ship-sweep deploy` prints nothing else, so that its output can be redirected to a file."""
     result = CliRunner().invoke(cli.app, ["deploy", name])
-    assert (result.exit_code, result.stdout, result.stderr) == (0, text_of(name), "")
+    assert (result.exit_code, result.stdout, result.stderr) == (0, read_recipe(name), "")
 
 
 def test_every_file_is_a_recipe_and_is_packaged() -> None:
-    """The folder has only files that ship-sweep deploy prints, and pip packages all of them."""
-    there = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
-    assert there == set(FILES.values())
+    """`ship-sweep deploy` can print each file of the folder, and the wheel contains all of them."""
+    file_names = {path.name for path in FOLDER.iterdir() if path.is_file() and path.suffix != ".py"}
+    assert file_names == set(FILES.values())
     setup = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
     assert "harness*" in setup["packages"]["find"]["include"]
     patterns = setup["package-data"]["harness.deploy"]
-    assert all(any(Path(name).match(pattern) for pattern in patterns) for name in there)
+    assert all(any(Path(name).match(pattern) for pattern in patterns) for name in file_names)
 
 
 def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
-    """--set names keys of a study and --address accepts its value, also in comments."""
+    """Keys of `--set` and values of `--address` are valid, too. Comments are included."""
     group = typer.main.get_command(cli.app)
-    options = {name: options_of(command) for name, command in group.commands.items()}
-    recipe_commands = all_commands(job)
+    options = {name: list_options(command) for name, command in group.commands.items()}
+    recipe_commands = find_all_commands(job)
     assert {name for name, _ in recipe_commands} == set(FILES)
     assert {"deploy", "prefetch"} <= {words[0] for _, words in recipe_commands}
     overrides = set()
     for name, words in recipe_commands:
         used = {word.partition("=")[0] for word in words if word.startswith("--")} - {"--"}
-        assert used <= options.get(words[0], options_of(group)), (name, words)
+        assert used <= options.get(words[0], list_options(group)), (name, words)
         arguments = dict(itertools.pairwise(words))
         assert arguments.get("deploy", "NAME") in {*FILES, "NAME"}, (name, words)
         assert arguments.get("prefetch", "downloads") in PREFETCH_STEPS, (name, words)
@@ -115,22 +117,25 @@ def test_every_option_and_override_in_a_recipe_exists(job: Any) -> None:
     load_study("prompt_len", sorted(overrides), None)
 
 
-def test_the_manifest_fits_kuberays_schema(job: Any) -> None:
-    """KubeRay and Kubernetes have every field, with the right type."""
+def test_the_manifest_matches_kuberays_schema(job: Any) -> None:
+    """KubeRay and Kubernetes have each of its fields, with the same type."""
     schema = json.loads((Path(__file__).parent / "kuberay_schema.json").read_text())
     check = jsonschema.Draft7Validator(schema)
     assert not [f"{list(e.path)}: {e.message}" for e in check.iter_errors(job)]
-    job["spec"]["sloth"] = 1  # and the schema does refuse
+    job["spec"]["sloth"] = 1  # an unknown field
     assert not check.is_valid(job)
 
 
 def test_the_manifest_is_safe(job: Any) -> None:
-    """No container is root, requests are limits, the tracking URI is a secret, Ray has a token."""
-    for container in containers(job):
+    """No container is root, the tracking URI is in a secret, and Ray requires a token.
+
+    Containers request as many resources as they may use.
+    """
+    for container in list_containers(job):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["requests"] == container["resources"]["limits"]
-    head, *workers = groups(job)
+    head, *workers = list_groups(job)
     for group in (head, *workers):
         assert group["template"]["spec"]["securityContext"]["runAsNonRoot"] is True
     env = {
@@ -140,14 +145,14 @@ def test_the_manifest_is_safe(job: Any) -> None:
     assert job["spec"]["rayClusterSpec"]["authOptions"] == {"mode": "token"}
 
 
-def test_the_manifest_has_one_image_with_the_ray_that_it_names(job: Any) -> None:
-    """The image's tag has the versions of ship-sweep and Ray."""
+def test_all_containers_have_an_image_with_the_manifests_ray(job: Any) -> None:
+    """The image's tag contains the versions of ship-sweep and Ray."""
     version = job["spec"]["rayClusterSpec"]["rayVersion"]
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert {container["image"].partition(":")[2] for container in containers(job)} == {
+    assert {container["image"].partition(":")[2] for container in list_containers(job)} == {
         f"{project['version']}-ray{version}"
     }
-    (least,) = (re.search(r">=([\d.]+)", d) for d in project["dependencies"] if "ray[" in d)
-    assert least is not None
+    (minimum,) = (re.search(r">=([\d.]+)", d) for d in project["dependencies"] if "ray[" in d)
+    assert minimum is not None
     numbers = tuple(map(int, version.split(".")))
-    assert numbers >= max(TOKENS_SINCE, tuple(map(int, least.group(1).split("."))))
+    assert numbers >= max(MIN_RAY, tuple(map(int, minimum.group(1).split("."))))

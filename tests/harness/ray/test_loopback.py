@@ -1,4 +1,4 @@
-"""The Ray of a study on one machine is reachable only for that machine's user."""
+"""Only the user of a study on one machine can reach its Ray session."""
 
 import os
 import time
@@ -9,7 +9,13 @@ import pytest
 
 from harness.ray.patches import MODE, TOKEN, TOKEN_PATH, _make_authentication_reader, private_ray
 from tests.harness.conftest import Bench
-from tests.harness.listening import descendants, environment_of, is_loopback, listening, program
+from tests.harness.processes import (
+    find_listening_sockets,
+    get_environment,
+    get_program,
+    is_loopback,
+    list_descendants,
+)
 from tests.harness.study.drivers import Driver
 
 
@@ -17,19 +23,19 @@ from tests.harness.study.drivers import Driver
 def no_authentication() -> Iterator[None]:
     """Unset all authentication variables, and make Ray's core read them again at the end.
 
-    If Ray's core required a token later, the session of the other tests would reject its cluster.
+    Otherwise Ray's core could require a token in later tests, whose session has none.
     """
     with pytest.MonkeyPatch.context() as patch:
         for name in (MODE, TOKEN, TOKEN_PATH):
             patch.delenv(name, raising=False)
         yield
-    reread = _make_authentication_reader()
-    assert reread is not None
-    reread()
+    read_again = _make_authentication_reader()
+    assert read_again is not None
+    read_again()
 
 
 def test_each_session_has_its_own_token() -> None:
-    """A token has 256 random bits, is required, and is removed afterwards."""
+    """Ray requires the token, which has 256 random bits and is removed afterwards."""
     from ray._raylet import AuthenticationMode, AuthenticationTokenLoader, get_authentication_mode
 
     tokens = []
@@ -46,54 +52,58 @@ def test_each_session_has_its_own_token() -> None:
 
 
 @pytest.mark.parametrize(
-    "theirs",
+    "variables",
     [
         {MODE: "disabled"},
-        {MODE: "Disabled", TOKEN: "theirs"},
-        {TOKEN: "theirs"},
+        {MODE: "Disabled", TOKEN: "user"},
+        {TOKEN: "user"},
         {TOKEN_PATH: "/somewhere/token"},
-        {MODE: "token", TOKEN: "theirs"},
+        {MODE: "token", TOKEN: "user"},
         {MODE: "token"},
     ],
     ids=str,
 )
 def test_users_token_and_mode_are_kept(
-    theirs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+    variables: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Neither is overridden, inside or afterwards."""
-    for name, value in theirs.items():
+    """The session does not change them, and nor does its end."""
+    for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with private_ray():
-        assert {name: os.environ.get(name) for name in theirs} == theirs
-        assert os.environ.get(MODE, "") == theirs.get(MODE, "token")
-        # made for the session where there is none, and no file in the home
-        assert (TOKEN in os.environ) == (TOKEN in theirs or theirs == {MODE: "token"})
-    assert {name: os.environ.get(name) for name in theirs} == theirs
-    assert {MODE, TOKEN} & set(os.environ) == {MODE, TOKEN} & set(theirs)
+        assert {name: os.environ.get(name) for name in variables} == variables
+        assert os.environ.get(MODE, "") == variables.get(MODE, "token")
+        # A token is created if the mode requires one and the user has none.
+        assert (TOKEN in os.environ) == (TOKEN in variables or variables == {MODE: "token"})
+    assert {name: os.environ.get(name) for name in variables} == variables
+    assert {MODE, TOKEN} & set(os.environ) == {MODE, TOKEN} & set(variables)
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/net/tcp").is_file(), reason="reads /proc")
 def test_study_listens_only_on_loopback(bench: Bench, tmp_path: Path) -> None:
-    """No process accepts connections of other hosts, and no token file remains."""
+    """No process accepts connections from other hosts, and no token file is created."""
     home = tmp_path / "home"
     home.mkdir()
     driver = Driver(bench, 0.5, HOME=str(home))
     sockets: dict[tuple[str, int], str] = {}
     tokens = set()
     while driver.process.poll() is None:
-        pids = descendants(driver.process.pid)
-        # the first command line counts: it is empty once the process has ended
-        sockets = listening(pids) | sockets
+        pids = list_descendants(driver.process.pid)
+        # The first command line of a process is kept, because it is empty after its end.
+        sockets = find_listening_sockets(pids) | sockets
         tokens |= {
-            environment_of(pid).get(TOKEN, "") for pid in pids if "gcs_server" in program(pid)
+            get_environment(pid).get(TOKEN, "") for pid in pids if "gcs_server" in get_program(pid)
         }
         time.sleep(0.2)
     code, output = driver.end()
     assert code == 0, output
     for service in ("gcs_server", "raylet", "ray::"):
         assert any(service in line for line in sockets.values()), (service, sockets)
-    exposed = {place: line for place, line in sockets.items() if not is_loopback(place[0])}
+    exposed = {
+        (address, port): line
+        for (address, port), line in sockets.items()
+        if not is_loopback(address)
+    }
     assert not exposed
     assert [len(token) for token in tokens] == [64]
     assert not (home / ".ray").exists()

@@ -1,4 +1,4 @@
-"""Waiting for the nodes of a cluster; missing ones are one line."""
+"""Waiting for the nodes of a cluster; missing nodes are a one-line error."""
 
 import pytest
 import ray
@@ -12,7 +12,7 @@ from harness.ray.session import ray_session
 
 @pytest.fixture
 def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Set the results of count_alive(), one per call. A negative one means no answer."""
+    """Return the list of results of count_alive(), one per call. A negative one means no answer."""
     remaining: list[int] = []
 
     def count_alive(address: str) -> int:
@@ -27,31 +27,32 @@ def counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
 
 
 def test_wait_ends_when_all_nodes_are_alive(counts: list[int]) -> None:
-    """It also waits for a head that has not started yet."""
+    """It also waits for a head node that has not started yet."""
     counts += [-1, 1, 1, 3]
     assert wait_for_nodes.main(["head:20000", "3"]) == 0
     assert not counts
 
 
 @pytest.mark.parametrize(
-    ("last", "why"), [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")]
+    ("last", "reason"),
+    [(1, "1 of 3 nodes are alive"), (-1, "no Ray cluster at head:20000: refused")],
 )
 def test_wait_ends_after_the_timeout(
-    counts: list[int], capsys: pytest.CaptureFixture[str], last: int, why: str
+    counts: list[int], capsys: pytest.CaptureFixture[str], last: int, reason: str
 ) -> None:
-    """The line has the number of nodes, or why the head does not answer."""
+    """The line has the number of nodes, or the reason why the head does not answer."""
     counts += [last]
     assert wait_for_nodes.main(["head:20000", "3", "-1"]) == 1
-    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {why}\n"
+    assert capsys.readouterr().err == f"Ray at head:20000 is not ready after -1 s: {reason}\n"
 
 
 def test_closed_port_is_reported_at_once() -> None:
-    """Ray by itself would try for minutes."""
+    """Ray would try for minutes."""
     with pytest.raises(ClusterError, match=r"no Ray cluster at 127\.0\.0\.1:1"):
         wait_for_nodes.count_alive("127.0.0.1:1")
 
 
-# As Ray 2.60 words it (ray._private.utils.check_version_info).
+# Message of Ray 2.60 (ray._private.utils.check_version_info).
 MISMATCH = """Version mismatch: The cluster was started with:
     Ray: 2.52.0
     Python: 3.11.9
@@ -76,14 +77,14 @@ MISMATCH_LINE = (
 def test_refusing_cluster_is_one_line_error(
     monkeypatch: pytest.MonkeyPatch, error: Exception, line: str
 ) -> None:
-    """A missing token, or other versions of Ray and Python, which are all named."""
+    """The error is a missing token, or other versions of Ray and Python, all of which are named."""
 
-    def refused(*_: object, **__: object) -> None:
+    def refuse(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(wait_for_nodes, "check_resources", lambda *_: None)
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
-    monkeypatch.setattr(ray, "init", refused)
+    monkeypatch.setattr(ray, "init", refuse)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     words = f"no Ray cluster at host:6379: {line}"
     with pytest.raises(ClusterError, match=words):

@@ -1,4 +1,4 @@
-"""What MLflow's own pages and searches have of a study."""
+"""Data of a study that MLflow's pages and searches use."""
 
 from pathlib import Path
 
@@ -8,14 +8,14 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 
 
-def test_runs_are_found_by_their_dataset(bench: Bench) -> None:
+def test_runs_can_be_searched_by_dataset(bench: Bench) -> None:
     """`datasets.name` finds the trials' runs, whose digest is the dataset's fingerprint."""
     bench.run(make_study(space={"generator.n_ctx": [1, 2]}))
     client = MlflowClient(bench.uri)
     experiment = client.get_experiment_by_name("small").experiment_id
-    name = bench.trials()[0].data.tags["ship.dataset"]
+    name = bench.list_trials()[0].data.tags["ship.dataset"]
     runs = client.search_runs([experiment], filter_string=f"datasets.name = '{name}'")
-    assert {run.info.run_id for run in runs} == {run.info.run_id for run in bench.trials()}
+    assert {run.info.run_id for run in runs} == {run.info.run_id for run in bench.list_trials()}
     for run in runs:
         (dataset,) = [item.dataset for item in run.inputs.dataset_inputs]
         fingerprint = run.data.tags["ship.dataset_fingerprint"]
@@ -28,7 +28,7 @@ def test_charts_begin_with_the_studys_metric(bench: Bench) -> None:
     bench.run(make_study(space={"generator.n_ctx": [1]}))
     tags = MlflowClient(bench.uri).get_experiment_by_name("small").tags
     assert tags["mlflow.experiment.primaryMetric.greaterIsBetter"] == "True"
-    assert tags["mlflow.experiment.primaryMetric.name"] in bench.trials()[0].data.metrics
+    assert tags["mlflow.experiment.primaryMetric.name"] in bench.list_trials()[0].data.metrics
 
 
 def test_the_study_run_lists_all_packages(bench: Bench, tmp_path: Path) -> None:

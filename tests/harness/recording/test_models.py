@@ -1,4 +1,4 @@
-"""Trained models on MLflow's page, and mlflow.pyfunc.load_model."""
+"""Trained models are listed on MLflow's page, and mlflow.pyfunc.load_model loads them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -18,21 +18,21 @@ from harness.pyfunc import ImageClassifier
 from harness.store import Point, list_model
 from ship.clip import FrozenCLIP
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
+from tests.harness.fakes import load_fake_images, make_study
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
 
 
-def train(bench: Bench) -> None:
+def train_models(bench: Bench) -> None:
     """Run a study of one configuration with two seeds that saves its models."""
     features = build_features(FrozenCLIP.load("pocket"))
-    replaced: dict[str, Any] = {"extract": lambda *_: features, "load_dataset": fake_images}
+    replaced: dict[str, Any] = {"extract": lambda *_: features, "load_dataset": load_fake_images}
     constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     study = make_study(space={"generator.kl_weight": [0.1]}, save_models=True, **constants)
     assert bench.run(study, method=replace(MethodFunctions(), **replaced)).complete
 
 
-def listed(bench: Bench) -> list[Any]:
+def list_models(bench: Bench) -> list[Any]:
     """Return the experiment's models."""
     client = MlflowClient(bench.uri)
     experiment = client.get_experiment_by_name("small").experiment_id
@@ -40,7 +40,7 @@ def listed(bench: Bench) -> list[Any]:
 
 
 def test_pyfunc_accepts_a_single_path() -> None:
-    """A path is one image, and not a list of characters."""
+    """A path is not taken for a sequence of characters."""
     outputs = SimpleNamespace(probabilities=torch.tensor([[0.25, 0.75]]))
     encoded: list[list[str]] = []
     model: Any = SimpleNamespace(
@@ -53,13 +53,13 @@ def test_pyfunc_accepts_a_single_path() -> None:
 
 
 @pytest.mark.slow
-# MLflow about its own types, when mlflow.pyfunc is imported
+# A warning of MLflow about its own types, when mlflow.pyfunc is imported.
 @pytest.mark.filterwarnings("ignore:.*Any type hint:UserWarning")
 def test_mlflow_lists_and_loads_a_trained_model(bench: Bench, tmp_path: Path) -> None:
-    """It predicts what harness.predict does; no weights are copied, and nothing is pickled."""
-    train(bench)
-    (model,) = listed(bench)
-    (run,) = bench.trials()
+    """Its predictions equal those of harness.predict. No weights are copied, nothing is pickled."""
+    train_models(bench)
+    (model,) = list_models(bench)
+    (run,) = bench.list_trials()
     assert (model.status, model.source_run_id) == ("READY", run.info.run_id)
     assert model.params == {"generator.kl_weight": "0.1"}
     metrics = {metric.key: metric.value for metric in model.metrics}
@@ -82,7 +82,7 @@ def test_mlflow_lists_and_loads_a_trained_model(bench: Bench, tmp_path: Path) ->
     assert predicted["probability"].tolist() == pytest.approx(expected["probability"].to_list())
     points = [Point("test/x", 1.0, 1, 0)]
     list_model(MlflowClient(bench.uri), run.info.run_id, "other", [0], {}, points)
-    assert len(listed(bench)) == 1
+    assert len(list_models(bench)) == 1
     mlflow.set_tracking_uri(bench.uri)
     try:
         with pytest.raises(UserError, match=r"seeds must have at least one seed, got \[\]"):
@@ -95,12 +95,12 @@ def test_mlflow_lists_and_loads_a_trained_model(bench: Bench, tmp_path: Path) ->
 def test_store_without_models_costs_only_a_line(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The trial is complete, and its files are saved."""
+    """The trial is complete, and a line reports that its models are not listed."""
 
     def refuse(*_: Any, **__: Any) -> Any:
         raise mlflow.MlflowException("no such endpoint")
 
     monkeypatch.setattr(MlflowClient, "create_logged_model", refuse)
-    train(bench)
+    train_models(bench)
     assert "MLflow's page does not list them" in caplog.text
-    assert listed(bench) == []
+    assert list_models(bench) == []

@@ -1,4 +1,4 @@
-"""Writing the study's own run although the store does not answer or the driver dies."""
+"""The study's own run is correct although the store does not answer or the driver dies."""
 
 from contextlib import suppress
 from pathlib import Path
@@ -11,22 +11,25 @@ from harness.recording import numbers
 from harness.recording.study_run import ParentRun
 from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
-from tests.harness.flaky import Crash, FakeStore, study_store
+from tests.harness.flaky import Crash, FakeStore, make_study_store
 
 TEXT = b"name: small  # as the user wrote it\r\n"
 
 
-@pytest.mark.parametrize("fate", ["before", "after", "crash before", "crash after"])
-@pytest.mark.parametrize("place", range(1, 4))
+@pytest.mark.parametrize("outcome", ["before", "after", "crash before", "crash after"])
+@pytest.mark.parametrize("n_before", range(1, 4))
 def test_yaml_is_saved_before_the_tags(
-    prints: Fingerprints, tmp_path: Path, place: int, fate: str
+    prints: Fingerprints, tmp_path: Path, n_before: int, outcome: str
 ) -> None:
-    """Also if the store does not answer, or the driver dies and another one follows."""
+    """The order is kept if a request fails, or if the driver dies and another one continues."""
     source = tmp_path / "small.yaml"
     source.write_bytes(TEXT)
     study = make_study().model_copy(update={"source": source})
     fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
-    first, second = study_store(fake, *["ok"] * place, fate, fate), study_store(fake)
+    first, second = (
+        make_study_store(fake, *["ok"] * n_before, outcome, outcome),
+        make_study_store(fake),
+    )
     run_id = first.create_run("7", "small", {})
     with suppress(Crash):
         ParentRun(first, "7", run_id).describe(study, plan)
@@ -38,11 +41,11 @@ def test_yaml_is_saved_before_the_tags(
 
 
 def test_an_edited_comment_updates_the_saved_yaml(prints: Fingerprints, tmp_path: Path) -> None:
-    """No value changes, and the file of an earlier run is replaced."""
+    """The file is replaced although no value has changed."""
     source = tmp_path / "small.yaml"
     study = make_study().model_copy(update={"source": source})
     fake, plan = FakeStore(), make_plan(study, RunHistory(), prints)
-    store = study_store(fake)
+    store = make_study_store(fake)
     run_id = store.create_run("7", "small", {})
     (run,) = fake.runs.values()
     for text in (TEXT, TEXT + b"# edited"):
@@ -56,7 +59,7 @@ def test_an_edited_comment_updates_the_saved_yaml(prints: Fingerprints, tmp_path
     [({}, 1, "H 61.8, 1 seed"), ({"_low": 61.1, "_high": 62.5}, 10, "H 61.8 ± 0.7, 10 seeds")],
 )
 def test_run_description_has_its_result(ends: dict[str, float], n_seeds: int, line: str) -> None:
-    """The mean of the protocol's metric and half of its interval, if there is one."""
+    """It has the mean of the protocol's metric and half of its confidence interval, if any."""
     metrics = {f"test/harmonic_mean{end}": value for end, value in {"": 61.8, **ends}.items()}
     assert numbers.format_summary(metrics, n_seeds, "base_to_new") == line
     assert numbers.format_summary({}, n_seeds, "base_to_new") == ""

@@ -62,7 +62,7 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     """Only that seed is rerun; until then the report shows it as failed."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
-    assert len(bench.lines()) == 2
+    assert len(bench.list_started()) == 2
     path = bench.uri.removeprefix("sqlite:///")
     for table in ("metrics", "latest_metrics"):
         with closing(sqlite3.connect(path, isolation_level=None)) as file:
@@ -73,11 +73,11 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     (row,) = bench.plan(study).rows
     assert (row.seeds, row.done) == ((0,), (1,))
     assert bench.run(study).complete
-    assert len(bench.lines()) == 3
+    assert len(bench.list_started()) == 3
     after = load_records("small", bench.uri)
     assert after.rows["state"].to_list() == ["COMPLETE"] * 2
     assert (after.warnings, after.n_left_out) == ((), 0)
-    ran = [run.data.tags["ship.seeds"] for run in bench.trials()]
+    ran = [run.data.tags["ship.seeds"] for run in bench.list_trials()]
     assert ran == ["[0, 1]", "[0]"] and bench.plan(study).finished
 
 
@@ -130,7 +130,7 @@ def test_run_with_invalid_tags_is_named(bench: Bench, tag: str, value: str) -> N
     """The message says what to do; after the run is deleted, its seeds are rerun."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
-    (run,), client = bench.trials(), bench.store().client
+    (run,), client = bench.list_trials(), bench.open_store().client
     client.set_tag(run.info.run_id, f"ship.{tag}", value)
     line = (
         f"^{bench.uri}: run {run.info.run_id} has invalid tags .*delete the run to rerun its seeds$"

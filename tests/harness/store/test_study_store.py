@@ -14,7 +14,7 @@ from harness.store import study_store as module
 from harness.store.errors import StoreError, StoreUnavailable
 from harness.store.run_update import Point, RunUpdate, close_dead_runs
 from harness.store.study_store import StudyStore
-from tests.harness.flaky import FakeStore, FlakyClient, study_store
+from tests.harness.flaky import FakeStore, FlakyClient, make_study_store
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -26,10 +26,10 @@ def quick() -> Any:
         yield
 
 
-def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, ...]]:
+def written(kinds: list[tuple[str, int]], outcomes: list[str]) -> list[tuple[Any, ...]]:
     """Make some writes, and return the store's content. Numbers choose among the runs."""
     fake = FakeStore()
-    store, runs = study_store(fake, *fates), list[str]()
+    store, runs = make_study_store(fake, *outcomes), list[str]()
     for tick, (kind, choice) in enumerate(kinds):
         if kind == "create" or not runs:
             runs.append(store.create_run("7", f"{len(runs):03}", {"k": "v"}))
@@ -42,7 +42,7 @@ def written(kinds: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, .
             "state": {"tags": {"why": str(tick)}, "state": list(State)[choice]},
         }
         store.write(RunUpdate(run_id=runs[choice % len(runs)], **changes[kind]))
-    return fake.plain()
+    return fake.describe()
 
 
 KINDS = st.tuples(
@@ -52,16 +52,16 @@ KINDS = st.tuples(
 
 @given(st.lists(KINDS, max_size=30), st.lists(st.sampled_from(["ok", "before", "after"])))
 def test_lost_requests_and_answers_change_nothing(
-    kinds: list[tuple[str, int]], fates: list[str]
+    kinds: list[tuple[str, int]], outcomes: list[str]
 ) -> None:
     """No run, point, tag or file is lost, doubled or out of order."""
-    assert written(kinds, fates) == written(kinds, [])
+    assert written(kinds, outcomes) == written(kinds, [])
 
 
 def test_text_that_a_database_refuses_is_escaped() -> None:
     """PostgreSQL refuses NUL, and a file name may contain a lone surrogate."""
     fake = FakeStore()
-    store = study_store(fake)
+    store = make_study_store(fake)
     run_id = store.create_run("7", "first", {"t": "a\0"})
     store.write(RunUpdate(run_id=run_id, params={"p": "ä\n\0", "q": "b\udcff.jpg"}))
     (run,) = fake.runs.values()
@@ -72,7 +72,7 @@ def test_text_that_a_database_refuses_is_escaped() -> None:
 def test_wait_is_announced_once() -> None:
     """One line when the store stops answering, and one when it answers again."""
     lines: list[str] = []
-    store = study_store(FakeStore(), *["before"] * 6, lines=lines)
+    store = make_study_store(FakeStore(), *["before"] * 6, lines=lines)
     store.write(RunUpdate(run_id=store.create_run("7", "first", {})))
     assert lines == [
         "http://***@server:5000: the MLflow store does not answer (Connection refused): retrying "
@@ -83,7 +83,7 @@ def test_wait_is_announced_once() -> None:
 
 def test_read_waits_for_the_store() -> None:
     """A refused read is an error at once."""
-    store = study_store(FakeStore(), "before", "after")
+    store = make_study_store(FakeStore(), "before", "after")
     assert store.read(lambda client: client.search_runs(["7"])) == []
     with pytest.raises(StoreError, match="not found"):
         store.read(lambda client: client.get_run("none"))
@@ -92,9 +92,9 @@ def test_read_waits_for_the_store() -> None:
 def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
     """Return a store that stops answering, its printed lines, and the ID of its run."""
     lines: list[str] = []
-    store = study_store(FakeStore(), lines=lines, **keys)
+    store = make_study_store(FakeStore(), lines=lines, **keys)
     run_id = store.create_run("7", "first", {})
-    store.client.fates = itertools.repeat("before")  # type: ignore[attr-defined]
+    store.client.outcomes = itertools.repeat("before")  # type: ignore[attr-defined]
     return store, lines, run_id
 
 
@@ -113,7 +113,7 @@ def test_store_timeout_ends_the_study() -> None:
         with pytest.raises(StoreUnavailable):
             store.write(RunUpdate(run_id=run_id, state=State.INTERRUPTED))
     assert len(store.client.calls) - calls == 2  # type: ignore[attr-defined]
-    store.client.fates = iter(["before"])  # type: ignore[attr-defined]
+    store.client.outcomes = iter(["before"])  # type: ignore[attr-defined]
     store.timeout = 600.0
     store.write(RunUpdate(run_id=run_id, state=State.INTERRUPTED))
 
@@ -132,7 +132,7 @@ def test_stopped_study_does_not_wait() -> None:
 def test_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
     """A retry of a 4xx answer would not help."""
     lines: list[str] = []
-    store = study_store(FakeStore(), "ok", "refused", lines=lines)
+    store = make_study_store(FakeStore(), "ok", "refused", lines=lines)
     run_id = store.create_run("7", "first", {})
     with pytest.raises(StoreError, match="no such thing"):
         store.write(RunUpdate(run_id=run_id, **changes))
@@ -145,7 +145,7 @@ def test_full_local_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> N
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "file")
 
-    store = study_store(FakeStore())
+    store = make_study_store(FakeStore())
     run_id = store.create_run("7", "first", {})
     monkeypatch.setattr(store.client, "log_artifact", full)
     with pytest.raises(StoreError, match="No space left on device"):
@@ -156,7 +156,7 @@ def test_late_request_creates_no_second_run() -> None:
     """Of two runs with one key, the written one is kept, also if the driver has died."""
     fake = FakeStore()
     for params in ({}, {"p": "1"}):
-        store = study_store(fake)
+        store = make_study_store(fake)
         run_id = store.create_run("7", "first", {})
         store.write(RunUpdate(run_id=run_id, params=params))
         store.client.create_run("7", 0, dict(fake.runs[run_id].tags), "first")

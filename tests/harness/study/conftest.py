@@ -1,4 +1,4 @@
-"""Drivers in separate processes, none of which outlives its test."""
+"""Fixtures that start drivers and tracking servers, and end them after the test."""
 
 import shutil
 import signal
@@ -15,16 +15,16 @@ from tests.reports.conftest import chart_stub as chart_stub  # charts are not dr
 
 
 @pytest.fixture
-def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
-    """Return a function that starts drivers, which are killed after the test."""
-    started: list[Driver] = []
+def start_driver(bench: Bench) -> Iterator[Callable[..., Driver]]:
+    """Return a function that starts a driver, which is killed after the test."""
+    drivers: list[Driver] = []
 
     def start(seconds: float, **keys: Any) -> Driver:
-        started.append(Driver(bench, seconds, **keys))
-        return started[-1]
+        drivers.append(Driver(bench, seconds, **keys))
+        return drivers[-1]
 
     yield start
-    for driver in started:
+    for driver in drivers:
         if driver.process.poll() is None:
             driver.signal_group(signal.SIGKILL)
             driver.process.wait()
@@ -33,15 +33,18 @@ def drive(bench: Bench) -> Iterator[Callable[..., Driver]]:
 
 
 @pytest.fixture
-def served(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
-    """Return a function that starts a tracking server with a folder for files, as a bench."""
-    shutil.copy(empty_store, tmp_path / "served.db")
-    started: list[MlflowServer] = []
+def start_server(empty_store: Path, tmp_path: Path) -> Iterator[Callable[[Path], Bench]]:
+    """Return a function that starts a tracking server, and returns a bench with it as the store.
+
+    Its argument is the folder in which the server stores files.
+    """
+    shutil.copy(empty_store, tmp_path / "server.db")
+    servers: list[MlflowServer] = []
 
     def start(files: Path) -> Bench:
-        started.append(MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path, str(files)))
-        return Bench(started[-1].uri, tmp_path / "log", tmp_path / "cache")
+        servers.append(MlflowServer(f"sqlite:///{tmp_path}/server.db", tmp_path, str(files)))
+        return Bench(servers[-1].uri, tmp_path / "log", tmp_path / "cache")
 
     yield start
-    for server in started:
+    for server in servers:
         server.kill()

@@ -12,19 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from tests.harness.conftest import Bench
-from tests.harness.listening import marked
+from tests.harness.processes import find_marked_processes
 
 ROOT = Path(__file__).parents[3]
 
-
-# An epoch that lasts until its worker is killed: a trial is running whenever the signal comes.
-ENDLESS = 3600.0
-# where a fault concerns the driver and its store alone: trials run in the driver
-HERE = {"in_process": True}
+# Seconds of an epoch that lasts until its worker is killed, so that a trial is always running.
+ENDLESS_SECONDS = 3600.0
+# Options of faults that concern only the driver and its store: trials run without Ray.
+IN_PROCESS = {"in_process": True}
 
 
 class Driver:
-    """A driver in its own process group. All of its descendants are marked."""
+    """A driver in a new process group. The environment of its descendants contains a mark."""
 
     def __init__(
         self,
@@ -37,7 +36,8 @@ class Driver:
         self.mark = uuid.uuid4().hex
         paths = [bench.uri, str(bench.log), str(bench.cache), str(seconds)]
         options = fault or {}
-        paths.append(json.dumps({**options, "study": {"name": name, **options.get("study", {})}}))
+        study = {"name": name, **options.get("study", {})}
+        paths.append(json.dumps({**options, "study": study}))
         self.process = subprocess.Popen(
             [sys.executable, "-m", "tests.harness.driver", *paths],
             cwd=ROOT,
@@ -49,7 +49,7 @@ class Driver:
         )
 
     def signal_group(self, number: signal.Signals) -> None:
-        """Send a signal to the process group, as a terminal does on Ctrl-C."""
+        """Send a signal to the process group, like a terminal on Ctrl-C."""
         os.killpg(self.process.pid, number)
 
     def end(self, seconds: float = 120) -> tuple[int, str]:
@@ -57,26 +57,31 @@ class Driver:
         output, _ = self.process.communicate(timeout=seconds)
         return self.process.returncode, output
 
-    def survivors(self, *but: str) -> list[str]:
-        """Return command lines of living descendants, except those with a word of `but`."""
-        return [line for line in marked(self.mark) if not any(word in line for word in but)]
+    def list_survivors(self, *ignored: str) -> list[str]:
+        """Return command lines of living descendants, except those that contain an ignored word."""
+        return [
+            line
+            for line in find_marked_processes(self.mark)
+            if not any(word in line for word in ignored)
+        ]
 
 
 def wait_for(condition: Callable[[], bool], seconds: float = 120) -> None:
     """Wait until a condition is true."""
     end = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < end, "it did not come to that"
+        assert time.monotonic() < end, "the condition did not become true in time"
         time.sleep(0.1)
 
 
-def check_order(driver: Driver, bench: Bench) -> None:
-    """Check that an interrupted driver reports it, and leaves no running run or process."""
+def check_interrupted(driver: Driver, bench: Bench) -> None:
+    """Check that a driver reports its interruption, and leaves no run RUNNING and no process."""
     code, output = driver.end()
     assert code == 130, output
     assert "interrupted=True" in output
     assert "Traceback" not in output
-    wait_for(lambda: not driver.survivors(), 20)  # a worker that was just starting takes a moment
-    assert "INTERRUPTED" in bench.states()
-    assert bench.parent().info.status == "KILLED"
+    # A worker that was starting at the time of the signal ends a little later.
+    wait_for(lambda: not driver.list_survivors(), 20)
+    assert "INTERRUPTED" in bench.list_states()
+    assert bench.get_study_run().info.status == "KILLED"
     bench.check_invariants()

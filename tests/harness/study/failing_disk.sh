@@ -1,5 +1,5 @@
-# Two drivers, one behind the other, with $DISK a disk of its own: in trouble under the first one, then mended.
-# $1... the driver and its arguments but for the fault
+# Run two drivers in succession with $DISK as a separate disk, which has a fault only during the first run.
+# Arguments: the driver's command without its last argument, the options. $BEGIN causes the fault, $MEND ends it.
 mkdir "$DISK" && mount -t tmpfs -o size=6m tmpfs "$DISK" && cp "$STORE" "$DISK/mlflow.db" || exit 99
 eval "$BEGIN"
 "$@" "$FIRST" >"$DISK.first" 2>&1; echo $? >"$DISK.code"

@@ -1,5 +1,5 @@
-# A report into a folder of a disk that is full, then read-only, then neither; prints exit codes and files.
-# $1 the disk's folder, $2... the report's command before the folder's name
+# Write a report to a disk that is full, then read-only, then neither. Print the exit codes and the files.
+# Arguments: the disk's folder, and the report's command without the output folder.
 disk=$1; shift
 mkdir "$disk" && mount -t tmpfs -o size=64k tmpfs "$disk" || exit 99
 "$@" "$disk/report" 2>"$disk.full" >/dev/null; echo $?

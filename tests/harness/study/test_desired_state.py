@@ -1,4 +1,4 @@
-"""A study as a desired state: changes of a YAML, and notes of a dry run."""
+"""Changes of a study's YAML, weights or images, and notes of a dry run."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,69 +25,69 @@ from tests.harness.conftest import Bench
 from tests.harness.fakes import FakeImages, make_study
 
 
-def contents(bench: Bench, name: str = "small") -> list[Any]:
-    """Return everything that the store has of a study's runs."""
-    return [run.to_dictionary() for run in bench.runs(name)]
+def read_runs(bench: Bench, name: str = "small") -> list[Any]:
+    """Return all data of a study's runs."""
+    return [run.to_dictionary() for run in bench.list_runs(name)]
 
 
 @pytest.mark.slow
 def test_changed_constant_is_refused_until_accepted(bench: Bench) -> None:
-    """A refusal writes nothing; an accepted change is not refused again after an interruption."""
+    """A refused study writes nothing. An accepted change is not refused again."""
     bench.run(make_study())
-    edited, before = make_study(shots=4), contents(bench)
-    shown = bench.plan(edited)
-    assert [row.state for row in shown.rows] == ["to run"] * 3
-    assert "shots: 16 -> 4\n6 finished rows of 3 configurations" in shown.notes[0]
+    edited, before = make_study(shots=4), read_runs(bench)
+    plan = bench.plan(edited)
+    assert [row.state for row in plan.rows] == ["to run"] * 3
+    assert "shots: 16 -> 4\n6 finished rows of 3 configurations" in plan.notes[0]
     with pytest.raises(StudyChanged, match="shots: 16 -> 4"):
         bench.run(edited)
-    assert contents(bench) == before
+    assert read_runs(bench) == before
     assert load_records("small", bench.uri).rows.height == 6
 
     def behave(config: Any, epoch: int) -> None:
         if config.generator.n_ctx > 1:
-            raise RuntimeError("the power went")
+            raise RuntimeError("power failure")
 
     bench.behave = behave
     outcome = bench.run(edited, accept_changes=True)
     assert (outcome.done, outcome.failed) == (1, 2)
     bench.behave = None
-    shown = bench.plan(edited)
-    assert all(note.startswith("defaults of backbone") for note in shown.notes)
-    assert [row.state for row in shown.rows] == ["done", "to run", "to run"]
+    plan = bench.plan(edited)
+    assert all(note.startswith("defaults of backbone") for note in plan.notes)
+    assert [row.state for row in plan.rows] == ["done", "to run", "to run"]
     assert bench.run(edited).done == 3
     assert load_records("small", bench.uri).n_left_out == 6
     bench.check_invariants()
 
 
-def test_replaced_weights_are_noticed_when_loaded(bench: Bench) -> None:
-    """Fingerprints are remembered by size and time of the file; the next run asks."""
+def test_replaced_weights_are_detected_when_loaded(bench: Bench) -> None:
+    """The run fails, and the next one requires that the change is accepted."""
 
-    def over(seeds: int, *datasets: str) -> StudyConfig:
+    def make_dataset_study(seeds: int, *datasets: str) -> StudyConfig:
         factor = Factor(choices=datasets, baseline="emoji")
         return make_study(seeds=seeds).model_copy(update={"space": {"dataset": factor}})
 
-    bench.run(over(1, "emoji"))
+    bench.run(make_dataset_study(1, "emoji"))
     method = replace(bench.method, load_backbone=fakes.load_other_weights)
-    study, wanted = over(2, "emoji"), bench.parent().data.tags["ship.planned"]
-    words = "backbone pocket: its content has changed"
+    study = make_dataset_study(2, "emoji")
+    planned = bench.get_study_run().data.tags["ship.planned"]
     with pytest.raises(UserError, match="backbone pocket: the weight files changed"):
         bench.run(study, method=method)
-    assert bench.parent().data.tags["ship.planned"] == wanted
-    assert bench.states() == ["COMPLETE"]
+    assert bench.get_study_run().data.tags["ship.planned"] == planned
+    assert bench.list_states() == ["COMPLETE"]
     bench.check_invariants()
-    before = contents(bench)
-    with pytest.raises(StudyChanged, match=words):  # before anything is touched
+    before = read_runs(bench)
+    with pytest.raises(StudyChanged, match="backbone pocket: its content has changed"):
         bench.run(study, method=method)
-    assert contents(bench) == before
-    both = over(1, "emoji", "caltech101")
-    outcome = bench.run(both, method=method, accept_changes=True)
+    assert read_runs(bench) == before
+    larger_study = make_dataset_study(1, "emoji", "caltech101")
+    outcome = bench.run(larger_study, method=method, accept_changes=True)
     assert outcome.complete and outcome.done == 2
-    assert bench.states() == ["COMPLETE"] * 3
+    assert bench.list_states() == ["COMPLETE"] * 3
     bench.check_invariants()
 
 
 def test_packaged_authors_study_can_be_planned(tmp_path: Path) -> None:
-    """With the packaged backbone and images: two rules, with their controls."""
+    """It compares two selection rules, each with its controls."""
     study = load_study("authors", ["backbone=pocket", "dataset=photos"])
     plan = plan_study(
         study, tracking_uri=f"sqlite:///{tmp_path}/mlflow.db", cache_dir=tmp_path, details=False
@@ -100,7 +100,7 @@ def test_packaged_authors_study_can_be_planned(tmp_path: Path) -> None:
 
 
 def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
-    """In tokens, lower case and truncated; not for methods with their own sentences."""
+    """They are in lower case, in tokens and truncated. Methods with other prompts are skipped."""
     names = ("Sea Lion", "x " * 40, "caf\u00e9", "dog", "cat")
     images = FakeImages("mine", "d", "", names, "a {}.")
     method = MethodFunctions(load_dataset=lambda *_: images)
@@ -131,7 +131,7 @@ def test_plan_shows_three_prompts_as_clip_reads_them(tmp_path: Path) -> None:
 
 
 def test_plan_names_backbones_with_expensive_prompts() -> None:
-    """Text towers without a causal mask, once each, and only if prompts are learned."""
+    """These are text towers without a causal mask. They cost more only if prompts are learned."""
     levels = ["ViT-B-16-SigLIP:webli", "MobileCLIP2-S0:dfndr2b", "RN50:openai"]
     mapping = {"space": {"backbone": levels}, "generator": "none", "dataset": "photos"}
     study = make_study(**mapping)
@@ -145,8 +145,8 @@ def test_plan_names_backbones_with_expensive_prompts() -> None:
     assert format_prompt_costs(fixed, None) == []
 
 
-def test_plan_counts_what_trials_cost_on_a_gpu(tmp_path: Path) -> None:
-    """Only those with another backbone than the packaged one."""
+def test_plan_estimates_gpu_cost_of_trials(tmp_path: Path) -> None:
+    """Trials with the packaged backbone are not counted, since they need no GPU."""
     images = FakeImages("mine", "d", "", tuple(map(str, range(100))))
     prints = Fingerprints(MethodFunctions(load_dataset=lambda *_: images), None, tmp_path)
     keys: dict[str, Any] = {"shots": 16, "selection": "none"}

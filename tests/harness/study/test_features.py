@@ -1,4 +1,4 @@
-"""Features that a study needs, the prefetch, and remembered fingerprints."""
+"""Features that a study needs, their extraction, and remembered fingerprints."""
 
 import io
 from dataclasses import replace
@@ -37,14 +37,14 @@ def make_prints(folder: Path) -> Fingerprints:
     return Fingerprints(make_method(folder / "log"), None, folder / "cache")
 
 
-def planned(study: StudyConfig, folder: Path) -> list[FeatureKey]:
+def list_needs(study: StudyConfig, folder: Path) -> list[FeatureKey]:
     """Return the feature sets that a run of the study would read."""
     return [*collect_needs(study, make_plan(study, RunHistory(), make_prints(folder)))]
 
 
 @pytest.mark.parametrize("sampler", ["grid", "random"])
 def test_one_feature_set_per_combination(tmp_path: Path, sampler: str) -> None:
-    """Both for known configurations and for future proposals."""
+    """Feature sets of configurations that a sampler may propose later are included."""
     study = make_study(sampler=sampler, n_trials=None if sampler == "grid" else 4)
     levels = {
         "augmentations": (0, 2),
@@ -53,24 +53,24 @@ def test_one_feature_set_per_combination(tmp_path: Path, sampler: str) -> None:
     }
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
-    needs = planned(study, tmp_path)
+    needs = list_needs(study, tmp_path)
     combinations = [(need.views, need.dataset, need.image_precision) for need in needs]
     assert sorted(combinations) == sorted(product(*levels.values()))
 
 
 def test_targets_need_only_test_images(tmp_path: Path) -> None:
-    """The source has all splits; targets have one split and no views."""
+    """The source needs all splits; a target needs no augmented views and only its test split."""
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    feature_sets = [(need.dataset, need.views, need.splits) for need in planned(study, tmp_path)]
+    feature_sets = [(need.dataset, need.views, need.splits) for need in list_needs(study, tmp_path)]
     assert feature_sets == [
         ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip
 
 
 def test_only_studied_classes_are_needed(tmp_path: Path) -> None:
-    """The union over max_classes; all classes without a limit, and of targets."""
+    """These are all classes of any max_classes. Targets, and levels without a limit, need all."""
     study = make_study(space={"max_classes": [4, 5], "shots": [1, 2]})
     images = FakeImages("x", "", class_names=tuple("abcdefg"))
     ((need, configs),) = collect_needs(
@@ -80,15 +80,15 @@ def test_only_studied_classes_are_needed(tmp_path: Path) -> None:
     assert list_studied_labels(configs, images) == [0, 1, 2, 3, 4]
     official = replace(images, n_seen=4)
     assert list_studied_labels(configs, official) == [0, 1, 2, 4, 5]
-    whole = make_study(space={"max_classes": [4, None]})
-    assert [*collect_needs(whole).values()] == [()]
+    unlimited = make_study(space={"max_classes": [4, None]})
+    assert [*collect_needs(unlimited).values()] == [()]
     transfer = {"protocol": "cross_dataset", "targets": ("b",), "max_classes": 4}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
     assert [len(configs) for configs in collect_needs(study).values()] == [2, 0]
 
 
 def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
-    """Its precision is set for each, and its fingerprint is remembered."""
+    """Its precision is set for each feature set, and its fingerprint is remembered."""
     loaded: list[str] = []
 
     def load(name: str, device: str) -> FakeClip:
@@ -113,19 +113,19 @@ def test_backbone_is_loaded_once_for_all_feature_sets(tmp_path: Path) -> None:
 
 
 def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The first one reads each image once per use; a changed image is noticed."""
-    for label, place in product(range(2), range(6)):
-        save_image(tmp_path / "few" / f"thing {label}" / f"{place}.png", label)
-    reads, surveys = list[str](), list[str]()
-    plain_read, plain_scan = ImageFile.read, ImageFolder.scan
+    """The first start reads each image once per use. A changed image is detected."""
+    for label, number in product(range(2), range(6)):
+        save_image(tmp_path / "few" / f"thing {label}" / f"{number}.png", label)
+    reads, scans = list[str](), list[str]()
+    original_read, original_scan = ImageFile.read, ImageFolder.scan
 
     def read(image: ImageFile) -> bytes:
         reads.append(image.name)
-        return plain_read(image)
+        return original_read(image)
 
     def scan(spec: ImageFolder, name: str, root: Path | None) -> DatasetScan:
-        surveys.append(name)
-        return plain_scan(spec, name, root)
+        scans.append(name)
+        return original_scan(spec, name, root)
 
     monkeypatch.setattr(ImageFile, "read", read)
     monkeypatch.setattr(ImageFolder, "scan", scan)
@@ -134,14 +134,14 @@ def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.Monkey
     name = "image_folder:few"
 
     def start() -> tuple[int, int]:
-        """A study's start: images read, and surveys."""
+        """Start a study, and return how many images it reads and how often it scans the folder."""
         reads.clear()
-        surveys.clear()
+        scans.clear()
         prints = Fingerprints(method, tmp_path, tmp_path / "cache")
         prints.dataset_fingerprint(name)
         needs = [FeatureKey("b", "fp32", name, views) for views in (0, 2)]
         prepare_features(dict.fromkeys(needs, ()), prints, Console(quiet=True))
-        return len(reads), len(surveys)
+        return len(reads), len(scans)
 
     n_train, n_rest = 6, 6
     assert start() == (12 + 2 * n_train + n_rest, 1)  # val and test have no augmented views
@@ -152,7 +152,7 @@ def test_second_start_reads_no_images(tmp_path: Path, monkeypatch: pytest.Monkey
 
 @pytest.mark.parametrize("gpus", [0, 1])
 def test_dry_run_estimates_extraction(tmp_path: Path, gpus: int) -> None:
-    """It has images and time; nothing is printed if the features are cached."""
+    """The line has the number of images and the time. There is none if the features are cached."""
     images = load_dataset("photos")
     splits = {
         split: Split(part.images[:6], part.labels[:6]) for split, part in images.splits.items()
@@ -170,14 +170,14 @@ def test_dry_run_estimates_extraction(tmp_path: Path, gpus: int) -> None:
     plan = make_plan(study, RunHistory(), make_prints(tmp_path))
     (line,) = format_extraction(study, plan, prints)
     assert "features of photos through pocket: 18 images to encode before the trials, " in line
-    measured = "s on this machine (estimated from a few images)"
-    assert line.endswith("time unknown (not measured on GPUs)" if gpus else measured)
+    cpu_time = "s on this machine (estimated from a few images)"
+    assert line.endswith("time unknown (not measured on GPUs)" if gpus else cpu_time)
     prepare_features(collect_needs(study), prints, Console(quiet=True))
     assert format_extraction(study, plan, prints) == []
 
 
 def test_changed_weight_file_is_another_backbone(tmp_path: Path) -> None:
-    """A remembered fingerprint is valid only for the same file."""
+    """The remembered fingerprint is then no longer valid."""
     loaded: list[Any] = []
 
     def load(name: str, device: str) -> FakeClip:
@@ -201,7 +201,7 @@ def test_changed_weight_file_is_another_backbone(tmp_path: Path) -> None:
 def test_damaged_fingerprint_file_is_ignored(
     tmp_path_factory: pytest.TempPathFactory, damage: Damage
 ) -> None:
-    """The backbone is loaded again, and gets no wrong fingerprint."""
+    """The backbone is loaded again, and its fingerprint is correct."""
     folder = tmp_path_factory.mktemp("memory")
     make_prints(folder).backbone_fingerprint("pocket")
     (path,) = folder.glob("cache/fingerprints/*")
@@ -213,7 +213,7 @@ def test_damaged_fingerprint_file_is_ignored(
 def test_node_without_gpu_extracts_on_its_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, resources: object
 ) -> None:
-    """The study itself would be refused there."""
+    """A run of the study would be refused there."""
     monkeypatch.setattr(features, "find_gpu_fault", lambda: "No CUDA GPUs are available")
     out = io.StringIO()
     prints = Fingerprints(make_method(tmp_path / "log"), None, tmp_path / "cache")

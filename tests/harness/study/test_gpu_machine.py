@@ -1,4 +1,4 @@
-"""Studies on a simulated GPU machine: which process uses the GPU."""
+"""Studies on a simulated GPU machine: the processes that use the GPU, and its allocator."""
 
 from contextlib import nullcontext
 from dataclasses import replace
@@ -17,37 +17,37 @@ from tests.harness.fakes import FakeClip, make_study
 
 
 def test_driver_does_not_use_the_gpu(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Actors extract; the driver's backbone is on the CPU; the object store fits the features."""
-    there = [{"CPU": 2.0, "GPU": 1.0}]
-    monkeypatch.setattr(features, "get_machine_resources", lambda: there)
+    """Actors extract the features, and the object store is large enough for them."""
+    nodes = [{"CPU": 2.0, "GPU": 1.0}]
+    monkeypatch.setattr(features, "get_machine_resources", lambda: nodes)
     monkeypatch.setattr(machine, "count_visible_gpus", lambda: 1)
     monkeypatch.setattr(machine, "find_gpu_fault", lambda: None)
-    rooms, loaded = list[int](), set[str]()
+    store_sizes, devices = list[int](), set[str]()
 
-    def session(study: Any, address: str | None, room: int, verbose: bool) -> Any:
-        rooms.append(room)
+    def session(study: Any, address: str | None, store_size: int, verbose: bool) -> Any:
+        store_sizes.append(store_size)
         return nullcontext(True)
 
     def load(name: str, device: str) -> FakeClip:
-        loaded.add(device)
+        devices.add(device)
         return FakeClip(name)
 
     monkeypatch.setattr(harness.ray, "ray_session", session)
-    monkeypatch.setattr(harness.ray, "get_cluster_resources", lambda: there)
+    monkeypatch.setattr(harness.ray, "get_cluster_resources", lambda: nodes)
     monkeypatch.setattr(TrialRunner, "_run_distributed", lambda *_: None)
     method = replace(bench.method, load_backbone=load)
     study = make_study(resources={"gpus": 0.5})
     assert bench.run(study, method=method, in_process=False).missing == 3
     assert bench.log.read_text() == "extract photos on a cluster\n"
-    assert loaded == {"cpu"}
-    assert rooms == [8 * 3 * 4 * 4]  # images, views, numbers, bytes
+    assert devices == {"cpu"}
+    assert store_sizes == [8 * 3 * 4 * 4]  # images, views, numbers, bytes
 
 
 @pytest.mark.parametrize("variables", [{}, *({name: "backend:native"} for name in ALLOCATOR)])
 def test_workers_use_expandable_segments_by_default(
     monkeypatch: pytest.MonkeyPatch, variables: dict[str, str]
 ) -> None:
-    """The user's allocator options, under either name, are passed to workers instead."""
+    """If the user has set allocator options, in either variable, workers get these instead."""
     for name in ALLOCATOR:
         monkeypatch.delenv(name, raising=False)
     for name, value in variables.items():

@@ -1,4 +1,4 @@
-"""Studies with plugins from a file, on Ray, with ship's own method."""
+"""Studies with plugins from files, run with ship's method."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -24,7 +24,7 @@ THIRD_PARTY = Path(__file__).parents[2] / "third_party"
 SHAPES = 'from ship.plugins import DatasetPlugin\nshapes = DatasetPlugin("shapes", Shapes())\n'
 
 
-def written(folder: Path) -> Path:
+def write_plugins(folder: Path) -> Path:
     """Write a file with a generator, a fine-tuner and a dataset."""
     shapes = (THIRD_PARTY / "ship_example" / "ship_example" / "shapes.py").read_text("utf-8")
     methods = (THIRD_PARTY / "nearest_mean.py").read_text("utf-8")
@@ -33,33 +33,33 @@ def written(folder: Path) -> Path:
     return path
 
 
-def tags(bench: Bench) -> list[str]:
-    """Return the plugin tags of all runs, "" for runs without plugins."""
-    return [run.data.tags.get("ship.plugins", "") for run in bench.trials()]
+def list_plugin_tags(bench: Bench) -> list[str]:
+    """Return the plugin tags of all trials' runs; "" if a run has no plugin."""
+    return [run.data.tags.get("ship.plugins", "") for run in bench.list_trials()]
 
 
 @pytest.mark.slow
 def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path) -> None:
-    """An edited file makes new configurations, which have to be accepted."""
-    path = written(tmp_path)
+    """An edited file creates new configurations, which the user has to accept."""
+    path = write_plugins(tmp_path)
     load_plugins([path])
     space = {"finetuner": ["nearest_mean", "tip_adapter"]}
     constants = {"dataset": "shapes", "shots": 2, "augmentations": 0, "generator": "none"}
     study = make_study(space=space, save_models=True, **constants)
     assert ray_bench.run(study, method=MethodFunctions()).complete
     ray_bench.check_invariants()
-    with_plugin, built_in = ray_bench.trials()
+    with_plugin, built_in = ray_bench.list_trials()
     assert "finetuner nearest_mean: sha256:" in with_plugin.data.tags["ship.plugins"]
     assert "nearest_mean" not in built_in.data.tags["ship.plugins"]
-    assert all("dataset shapes: sha256:" in tag for tag in tags(ray_bench))
-    place = f"runs:/{with_plugin.info.run_id}"
-    loaded = harness.load_trained(place, 1, tracking_uri=ray_bench.uri)
+    assert all("dataset shapes: sha256:" in tag for tag in list_plugin_tags(ray_bench))
+    address = f"runs:/{with_plugin.info.run_id}"
+    loaded = harness.load_trained(address, 1, tracking_uri=ray_bench.uri)
     assert loaded.config.finetuner.name == "nearest_mean"
     assert loaded.logits(torch.ones(3, 256)).isfinite().all()
     table = reports.load_study("small", ray_bench.uri)
     assert len(table.rows) == 4
     assert ray_bench.run(study, method=MethodFunctions()).done == 2
-    assert len(ray_bench.trials()) == 2
+    assert len(ray_bench.list_trials()) == 2
 
     path.write_text(path.read_text("utf-8").replace("0.5, gt=0", "0.4, gt=0"))
     load_plugins([path])
@@ -68,38 +68,38 @@ def test_plugin_file_works_from_study_to_table(ray_bench: Bench, tmp_path: Path)
     ):
         ray_bench.run(study, method=MethodFunctions())
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
-    wanted = ["finetuner=nearest_mean"]
+    levels = ["finetuner=nearest_mean"]
     with pytest.raises(TrainedError, match=r"finetuner nearest_mean of plugin 'sha256:\w{64}"):
-        harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri)
+        harness.predict("small", tmp_path / "a.png", levels, tracking_uri=ray_bench.uri)
     assert ray_bench.run(study, method=MethodFunctions(), accept_changes=True).complete
-    assert harness.predict("small", tmp_path / "a.png", wanted, tracking_uri=ray_bench.uri).height
-    first, second = {tag for tag in tags(ray_bench) if "nearest_mean" in tag}
+    assert harness.predict("small", tmp_path / "a.png", levels, tracking_uri=ray_bench.uri).height
+    first, second = {tag for tag in list_plugin_tags(ray_bench) if "nearest_mean" in tag}
     assert first != second
 
 
 def test_a_metric_plugin_works_from_study_to_table(bench: Bench, tmp_path: Path) -> None:
-    """Its value per seed is a metric and in seeds.csv, and a descriptive column of the table.
+    """Its value per seed is a metric and a line of seeds.csv. The table has it without a verdict.
 
-    All other results are those of a study without it.
+    All other results are equal to those of a study without the metric.
     """
-    path = tmp_path / "mine.py"
-    path.write_text(
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
         "from ship.plugins import MetricPlugin\n"
         "def share(logits, labels, seen):\n"
         "    return 100 * (logits.argmax(1) == labels).mean()\n"
         "share = MetricPlugin('share', share)\n"
     )
-    load_plugins([path])
+    load_plugins([plugin])
     constants = {"dataset": "emoji", "max_classes": 8, "shots": 2, "controls": False}
     space = {"generator.n_ctx": [1, 2]}
-    settings = {"finetuner": {"name": "coop", "epochs": 1}, "generator": {"epochs": 1}}
-    study = make_study(space=space, metrics=["share"], seeds=2, **constants, **settings)
+    methods = {"finetuner": {"name": "coop", "epochs": 1}, "generator": {"epochs": 1}}
+    study = make_study(space=space, metrics=["share"], seeds=2, **constants, **methods)
     assert bench.run(study, method=MethodFunctions()).complete
-    run = bench.trials()[0]
+    run = bench.list_trials()[0]
     assert "metric share: sha256:" in run.data.tags["ship.plugins"]
     values = [run.data.metrics[f"test/custom/share/seed_{seed}"] for seed in (0, 1)]
-    folder = bench.store().client.download_artifacts(run.info.run_id, "seeds.csv")
-    (line,) = (row for row in Path(folder).read_text().splitlines() if "test/custom/share" in row)
+    path = bench.open_store().client.download_artifacts(run.info.run_id, "seeds.csv")
+    (line,) = (row for row in Path(path).read_text().splitlines() if "test/custom/share" in row)
     assert [float(value) for value in line.split(",")[1:]] == pytest.approx(values)
     report = reports.load_study("small", bench.uri, metric="custom/share")
     estimates = report.estimates.filter(metric="custom/share")
@@ -108,15 +108,15 @@ def test_a_metric_plugin_works_from_study_to_table(bench: Bench, tmp_path: Path)
     assert estimates["verdict"].null_count() == len(estimates) == 2
     assert estimates["difference"].count() == 1
 
-    plain = make_study(space=space, seeds=2, name="plain", **constants, **settings)
+    plain = make_study(space=space, seeds=2, name="plain", **constants, **methods)
     assert bench.run(plain, method=MethodFunctions()).complete
     names = [f"test/{name}/seed_{seed}" for name in ("base", "new") for seed in (0, 1)]
-    for first, second in zip(bench.trials(), bench.trials("plain"), strict=True):
+    for first, second in zip(bench.list_trials(), bench.list_trials("plain"), strict=True):
         assert [first.data.metrics[n] for n in names] == [second.data.metrics[n] for n in names]
 
 
-def lazy(folder: Path, module: str) -> Path:
-    """Write a file whose fine-tuner has its method in a module that only a trial imports."""
+def write_lazy_plugin(folder: Path, module: str) -> Path:
+    """Write a plugin file whose fine-tuner is in another module, which is imported when it runs."""
     path = folder / "lazy.py"
     path.write_text(
         "from typing import Literal\n"
@@ -128,22 +128,23 @@ def lazy(folder: Path, module: str) -> Path:
     return path
 
 
-def without_features(bench: Bench) -> MethodFunctions:
+def make_method_without_features(bench: Bench) -> MethodFunctions:
     """Return the method of a bench that fails if features are extracted."""
 
     def extract(*_: Any) -> Any:
-        raise AssertionError("features are made")
+        raise AssertionError("features are extracted")
 
     return replace(bench.method, extract=extract)
 
 
 def test_import_error_of_plugin_is_reported_before_features(bench: Bench, tmp_path: Path) -> None:
-    """One line has the plugin and the reason; a plan does not import its method."""
-    path = lazy(tmp_path, "no_such_module")
+    """The line has the plugin and the reason. A plan does not import the plugin's method."""
+    path = write_lazy_plugin(tmp_path, "no_such_module")
     load_plugins([path])
     study = make_study(finetuner="lazy", space={"shots": [1, 2]})
+    assert bench.plan(study).rows
     with pytest.raises(PluginError) as caught:
-        bench.run(study, method=without_features(bench))
+        bench.run(study, method=make_method_without_features(bench))
     assert str(caught.value) == (
         f"file {path}: finetuner lazy cannot be imported: ModuleNotFoundError: No module named "
         f"'no_such_module'"

@@ -18,22 +18,22 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return a list that records the experiment of each read."""
     names: list[str] = []
 
-    def counted(client: Any, experiment_id: str) -> list[Run]:
+    def list_and_count(client: Any, experiment_id: str) -> list[Run]:
         names.append(experiment_id)
         return list_runs(client, experiment_id)
 
-    monkeypatch.setattr(harness.store.history, "list_runs", counted)
-    monkeypatch.setattr("harness.store.runs.list_runs", counted)
+    monkeypatch.setattr(harness.store.history, "list_runs", list_and_count)
+    monkeypatch.setattr("harness.store.runs.list_runs", list_and_count)
     return names
 
 
 def test_command_reads_its_study_at_most_twice(
     bench: Bench, reads: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once if nothing is left to run, and once more after a run."""
+    """It reads once if nothing is left to run, and again after trials."""
     monkeypatch.chdir(tmp_path)
 
-    def read_by(n_seeds: int) -> int:
+    def count_reads(n_seeds: int) -> int:
         reads.clear()
         report = FinalReport()
         study = make_study(seeds=tuple(range(n_seeds)), space={"generator.n_ctx": [1, 2]})
@@ -41,7 +41,7 @@ def test_command_reads_its_study_at_most_twice(
         report.show(outcome)
         return len(reads)
 
-    assert [read_by(2), read_by(2), read_by(3)] == [2, 1, 2]
+    assert [count_reads(2), count_reads(2), count_reads(3)] == [2, 1, 2]
     reads.clear()
     prepare_report("small", bench.uri)
     assert len(reads) == 1
@@ -50,7 +50,7 @@ def test_command_reads_its_study_at_most_twice(
 def test_dry_run_reads_its_study_once(
     bench: Bench, reads: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """For the plan and for the line on detectable differences."""
+    """The plan and the line on detectable differences share the runs."""
     study = make_study(seeds=(0, 1, 2), space={"generator.n_ctx": [1, 2]})
     bench.run(study)
     reads.clear()
@@ -63,7 +63,7 @@ def test_dry_run_reads_its_study_once(
 def test_report_of_runs_in_memory_equals_report_of_store(
     bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Also if a new factor has just changed the tags of the study's own run."""
+    """They are equal even if a new factor has just changed the tags of the study's own run."""
     monkeypatch.chdir(tmp_path)
     for space in (
         {"generator.n_ctx": [1, 2]},

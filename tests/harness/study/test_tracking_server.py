@@ -1,4 +1,4 @@
-"""Studies with `mlflow server` and PostgreSQL, which are killed during a study."""
+"""`mlflow server` or its PostgreSQL is killed during a study."""
 
 import io
 import signal
@@ -16,17 +16,17 @@ from harness.config.study_config import StudyConfig
 from harness.store.run_update import RunUpdate, make_points
 from tests.harness import driver
 from tests.harness.conftest import Bench
-from tests.harness.fakes import sleepy
-from tests.harness.listening import marked
+from tests.harness.fakes import make_sleeping_behavior
+from tests.harness.processes import find_marked_processes
 from tests.harness.servers import MlflowServer, Postgres
-from tests.harness.study.drivers import HERE, Driver, wait_for
+from tests.harness.study.drivers import IN_PROCESS, Driver, wait_for
 from tests.killed_drivers.study_content import N_CONFIGURATIONS, describe_difference, read_content
 
 pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.timeout(480)]
 
 
 @dataclass
-class Place:
+class Tracking:
     """A server and its database."""
 
     database: Postgres
@@ -34,122 +34,124 @@ class Place:
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    """Start both for all tests of this file."""
+def tracking(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tracking]:
+    """Start a database and a server for all tests of this file."""
     database = Postgres()
     server = None
     try:
         server = MlflowServer(database.uri, tmp_path_factory.mktemp("server"))
-        yield Place(database, server)
+        yield Tracking(database, server)
     finally:
         if server is not None:
             server.kill()
         database.remove()
-    wait_for(lambda: not marked(server.mark), 20)
+    wait_for(lambda: not find_marked_processes(server.mark), 20)
 
 
 @pytest.fixture
-def there(place: Place, tmp_path: Path) -> Bench:
-    """Return a bench on the server."""
-    return Bench(place.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
+def server_bench(tracking: Tracking, tmp_path: Path) -> Bench:
+    """Return a bench whose store is the server."""
+    return Bench(tracking.server.uri, tmp_path / "log", tmp_path / "cache", reuse=False)
 
 
-def study(name: str) -> StudyConfig:
-    """Return the small study under another name, which is a new experiment."""
-    return driver.study(name=name)
+def make_named_study(name: str) -> StudyConfig:
+    """Return the small study with another name, and therefore another experiment."""
+    return driver.make_driver_study(name=name)
 
 
 @pytest.fixture(scope="module")
-def calm(place: Place, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """Return the content that an undisturbed study leaves."""
-    folder = tmp_path_factory.mktemp("calm")
-    bench = Bench(place.server.uri, folder / "log", folder / "cache")
-    assert bench.run(study("calm")).complete
-    bench.check_invariants("calm")
-    undisturbed = read_content(bench, "calm")
-    assert len(undisturbed) == N_CONFIGURATIONS + 1
-    return undisturbed
+def undisturbed_content(
+    tracking: Tracking, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, Any]:
+    """Return the content of the store after an undisturbed study."""
+    folder = tmp_path_factory.mktemp("undisturbed")
+    bench = Bench(tracking.server.uri, folder / "log", folder / "cache")
+    assert bench.run(make_named_study("undisturbed")).complete
+    bench.check_invariants("undisturbed")
+    content = read_content(bench, "undisturbed")
+    assert len(content) == N_CONFIGURATIONS + 1
+    return content
 
 
-def disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
-    """Run a study, act once its first trial has begun, and return the output."""
+def run_disturbed(bench: Bench, name: str, act: Callable[[], None]) -> str:
+    """Run a study, call `act` once its first trial has begun, and return the output."""
 
-    def later() -> None:
-        wait_for(lambda: bool(bench.lines()))
+    def act_after_start() -> None:
+        wait_for(lambda: bool(bench.list_started()))
         act()
 
-    thread = Thread(target=later)
+    thread = Thread(target=act_after_start)
     thread.start()
     console = Console(file=io.StringIO(), width=300)
     try:
-        assert bench.run(study(name), console=console).complete
+        assert bench.run(make_named_study(name), console=console).complete
     finally:
         thread.join()
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
 
 
-def check(bench: Bench, name: str, calm: dict[str, Any]) -> None:
-    """Check that nothing is lost, doubled or RUNNING, and that no secret is printed."""
-    assert not describe_difference(read_content(bench, name), calm)
+def check_content(bench: Bench, name: str, expected: dict[str, Any]) -> None:
+    """Check that no data is lost or duplicated, no run is RUNNING, and no password is stored."""
+    assert not describe_difference(read_content(bench, name), expected)
     bench.check_invariants(name)
-    assert bench.parent(name).data.tags["ship.state"] == "COMPLETE"
-    assert "geheim" not in str([run.to_dictionary() for run in bench.runs(name)])
+    assert bench.get_study_run(name).data.tags["ship.state"] == "COMPLETE"
+    assert "geheim" not in str([run.to_dictionary() for run in bench.list_runs(name)])
 
 
-@pytest.mark.parametrize("gone", ["server", "database"])
+@pytest.mark.parametrize("killed", ["server", "database"])
 def test_study_waits_for_a_killed_server(
-    place: Place, there: Bench, calm: dict[str, Any], gone: str
+    tracking: Tracking, server_bench: Bench, undisturbed_content: dict[str, Any], killed: str
 ) -> None:
-    """The table is the same and each seed is trained once, also if only the database restarts."""
-    there.behave = sleepy(0.5)
+    """The store has the same content as without the fault, and each seed is trained once."""
+    server_bench.behave = make_sleeping_behavior(0.5)
 
-    def strike() -> None:
-        place.server.kill() if gone == "server" else place.database.stop()
+    def restart() -> None:
+        tracking.server.kill() if killed == "server" else tracking.database.stop()
         time.sleep(5.0)
-        place.server.start() if gone == "server" else place.database.start()
+        tracking.server.start() if killed == "server" else tracking.database.start()
 
-    shown = disturbed(there, gone, strike)
-    check(there, gone, calm)
-    assert len(there.lines()) == 2 * N_CONFIGURATIONS
-    if gone == "server":
-        assert shown.count("the MLflow store does not answer (Connection refused)") == 1
-        assert shown.count("the MLflow store answers again") == 1
-    assert "geheim" not in shown and "Traceback" not in shown
+    output = run_disturbed(server_bench, killed, restart)
+    check_content(server_bench, killed, undisturbed_content)
+    assert len(server_bench.list_started()) == 2 * N_CONFIGURATIONS
+    if killed == "server":
+        assert output.count("the MLflow store does not answer (Connection refused)") == 1
+        assert output.count("the MLflow store answers again") == 1
+    assert "geheim" not in output and "Traceback" not in output
 
 
 @pytest.mark.parametrize("end", ["timeout", "sigterm", "sigkill"])
 def test_rerun_records_results_finished_during_outage(
-    place: Place, there: Bench, calm: dict[str, Any], end: str
+    tracking: Tracking, server_bench: Bench, undisturbed_content: dict[str, Any], end: str
 ) -> None:
-    """No seed that was trained is trained again."""
+    """Seeds that finished during the outage are not trained again."""
     timeout = 4.0 if end == "timeout" else 600.0
-    first = Driver(there, 0.5, end, fault={**HERE, "store_timeout": timeout})
+    first = Driver(server_bench, 0.5, end, fault={**IN_PROCESS, "store_timeout": timeout})
     try:
-        wait_for(lambda: len(there.lines()) >= 4)  # the second trial has begun
-        place.server.kill()
+        wait_for(lambda: len(server_bench.list_started()) >= 4)  # the second trial has begun
+        tracking.server.kill()
         if end != "timeout":
-            time.sleep(5.0)  # the trial ends, and its driver waits
+            time.sleep(5.0)  # meanwhile the trial ends, and the driver waits for the server
             first.process.send_signal(signal.SIGTERM if end == "sigterm" else signal.SIGKILL)
     finally:
         code, output = first.end()
-        place.server.start()
+        tracking.server.start()
     assert code == {"timeout": 3, "sigterm": 130, "sigkill": -signal.SIGKILL}[end], output
     if end == "timeout":
         assert "Run the same command to resume" in output
     assert "geheim" not in output and "Traceback" not in output
-    assert len(there.lines()) == 4
-    code, output = Driver(there, 0.0, end, fault=HERE).end()
+    assert len(server_bench.list_started()) == 4
+    code, output = Driver(server_bench, 0.0, end, fault=IN_PROCESS).end()
     assert code == 0, output
-    assert len(there.lines()) == 2 * N_CONFIGURATIONS
-    check(there, end, calm)
+    assert len(server_bench.list_started()) == 2 * N_CONFIGURATIONS
+    check_content(server_bench, end, undisturbed_content)
 
 
-@pytest.mark.parametrize("where", ["there", "bench"])
-def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: str) -> None:
-    """Points, params and tags are not added again, on PostgreSQL and sqlite."""
-    bench: Bench = request.getfixturevalue(where)
-    store = bench.store()
+@pytest.mark.parametrize("fixture", ["server_bench", "bench"])
+def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, fixture: str) -> None:
+    """Points, params and tags are stored once, on PostgreSQL and sqlite."""
+    bench: Bench = request.getfixturevalue(fixture)
+    store = bench.open_store()
     run_id = store.create_run(store.create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):

@@ -1,4 +1,4 @@
-"""Trained models of studies with save_models: true and ship's own method."""
+"""Trained models of studies with `save_models: true` and ship's method."""
 
 import io
 import re
@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP
 from ship.subsets import FeatureSet
 from ship.trial import TrainedError
 from tests.harness.conftest import Bench
-from tests.harness.fakes import fake_images, make_study
+from tests.harness.fakes import load_fake_images, make_study
 from tests.reports.builder import StoreBuilder, make_scores
 from tests.ship.conftest import build_features
 from tests.ship.trial.cases import COOP, VAE
@@ -36,45 +36,45 @@ def pocket() -> FrozenCLIP:
 
 
 @pytest.fixture(scope="module")
-def images(pocket: FrozenCLIP) -> FeatureSet:
+def features(pocket: FrozenCLIP) -> FeatureSet:
     """Return features of eight classes with the packaged backbone."""
     return build_features(pocket)
 
 
-def study(**keys: Any) -> StudyConfig:
+def make_model_study(**keys: Any) -> StudyConfig:
     """Return a study of two configurations with two seeds each."""
     space = {"generator.kl_weight": [0.001, 0.1]}
     constants = {"shots": 2, "augmentations": 2, "generator": VAE, "finetuner": COOP}
     return make_study(**{"space": space, "save_models": True, **constants, **keys})
 
 
-def run(bench: Bench, features: FeatureSet, study_config: StudyConfig) -> Any:
-    """Run the study with ship's method on these features."""
-    replaced = {"extract": lambda *_: features, "load_dataset": fake_images}
-    return bench.run(study_config, method=replace(MethodFunctions(), **replaced))
+def run_study(bench: Bench, features: FeatureSet, study: StudyConfig) -> Any:
+    """Run a study with ship's method on these features."""
+    replaced = {"extract": lambda *_: features, "load_dataset": load_fake_images}
+    return bench.run(study, method=replace(MethodFunctions(), **replaced))
 
 
-def answers(bench: Bench, run_id: str) -> pl.DataFrame:
-    """Return the correct predictions that a run has saved."""
-    path = bench.store().client.download_artifacts(run_id, "correct.parquet")
+def read_correct_predictions(bench: Bench, run_id: str) -> pl.DataFrame:
+    """Read which test images a run's models have classified correctly."""
+    path = bench.open_store().client.download_artifacts(run_id, "correct.parquet")
     return pl.read_parquet(io.BytesIO(Path(path).read_bytes()))
 
 
 def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
-    """Check that each loaded fine-tuner gives exactly the predictions that its run has saved."""
-    runs = bench.trials()
+    """Check that loaded models classify the same images correctly as in their run."""
+    runs = bench.list_trials()
     assert len(runs) == 2
     for trial_run in runs:
-        saved = answers(bench, trial_run.info.run_id)
+        saved = read_correct_predictions(bench, trial_run.info.run_id)
         labels, seen = saved["class_id"].to_list(), torch.tensor(saved["seen"].to_list())
         for seed in (0, 1):
-            place = f"runs:/{trial_run.info.run_id}"
-            loaded = harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri)
+            address = f"runs:/{trial_run.info.run_id}"
+            loaded = harness.load_trained(address, seed, clip=clip, tracking_uri=bench.uri)
             weight = trial_run.data.params["generator.kl_weight"]
             assert loaded.config.generator.kl_weight == float(weight)  # type: ignore[union-attr]
             logits = loaded.logits(torch.tensor(features.test))
-            right = (logits.argmax(-1) == torch.tensor(labels)).tolist()
-            assert right == saved[f"all/seed_{seed}"].to_list()
+            correct = (logits.argmax(-1) == torch.tensor(labels)).tolist()
+            assert correct == saved[f"all/seed_{seed}"].to_list()
             is_base = torch.arange(len(loaded.class_names)) < len(loaded.base)
             within = logits.masked_fill(seen.unsqueeze(1) != is_base, -torch.inf).argmax(-1)
             assert (within == torch.tensor(labels)).tolist() == saved[f"own/seed_{seed}"].to_list()
@@ -82,77 +82,75 @@ def check_runs(bench: Bench, features: FeatureSet, clip: FrozenCLIP) -> None:
 
 @pytest.mark.slow
 def test_each_run_saves_its_trained_models(
-    bench: Bench, images: FeatureSet, pocket: FrozenCLIP
+    bench: Bench, features: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """Per seed; a study that reuses runs also reuses the models that it requests."""
-    assert run(bench, images, study()).complete
-    check_runs(bench, images, pocket)
-    client = bench.store().client
-    run_id = bench.trials()[0].info.run_id
+    """Each seed has a model. A study that reuses runs also reuses the models that it requests."""
+    assert run_study(bench, features, make_model_study()).complete
+    check_runs(bench, features, pocket)
+    client = bench.open_store().client
+    run_id = bench.list_trials()[0].info.run_id
     files = [Path(file.path).name for file in client.list_artifacts(run_id, "trained")]
     assert files == ["seed_0.safetensors", "seed_1.safetensors", "trained.json"]
-    for name, save in (("kept", True), ("left", False)):
-        assert not run(bench, images, study(name=name, save_models=save)).ran
+    for name, save in (("with_models", True), ("without_models", False)):
+        assert not run_study(bench, features, make_model_study(name=name, save_models=save)).ran
         names = [
-            trial_run.path for trial_run in client.list_artifacts(bench.trials(name)[0].info.run_id)
+            file.path for file in client.list_artifacts(bench.list_trials(name)[0].info.run_id)
         ]
         assert names == ["correct.parquet", "seeds.csv", "trained"][: 2 + save]
-    assert not run(bench, images, study(name="one", seeds=[1])).ran
-    (trial_run, *_) = bench.trials("one")
+    assert not run_study(bench, features, make_model_study(name="one_seed", seeds=[1])).ran
+    (trial_run, *_) = bench.list_trials("one_seed")
     files = [
         Path(file.path).name for file in client.list_artifacts(trial_run.info.run_id, "trained")
     ]
     assert files == ["seed_1.safetensors", "trained.json"]
     harness.load_trained(f"runs:/{trial_run.info.run_id}", clip=pocket, tracking_uri=bench.uri)
+    copied_run_id = bench.list_trials("with_models")[0].info.run_id
     copied, first = (
-        Path(client.download_artifacts(trial_run, "trained"))
-        for trial_run in (bench.trials("kept")[0].info.run_id, run_id)
+        Path(client.download_artifacts(artifact_run_id, "trained"))
+        for artifact_run_id in (copied_run_id, run_id)
     )
-    assert all(
-        (copied / trial_run.name).read_bytes() == trial_run.read_bytes()
-        for trial_run in first.iterdir()
-    )
-    check_example(run_id, bench.uri, torch.tensor(images.test))
-    # resumed as its YAML says, without the --set save_models=true of its first run
-    assert not run(bench, images, study(save_models=False)).ran
-    check_named(bench, pocket)
-    for place, error, message in (
+    assert all((copied / file.name).read_bytes() == file.read_bytes() for file in first.iterdir())
+    check_example(run_id, bench.uri, torch.tensor(features.test))
+    # The study is resumed without the override save_models=true of its first run.
+    assert not run_study(bench, features, make_model_study(save_models=False)).ran
+    check_predictions(bench, pocket)
+    for address, error, message in (
         (f"runs:/{run_id}", TrainedError, "has no seed 7; choices: 0, 1"),
         ("runs:/nothing", UserError, "nothing"),
         ("http://127.0.0.1/x", UserError, "must be a path, or begin with one of mlflow-artifacts"),
     ):
         with pytest.raises(error, match=message):
-            harness.load_trained(place, 7, clip=pocket, tracking_uri=bench.uri)
+            harness.load_trained(address, 7, clip=pocket, tracking_uri=bench.uri)
 
 
-def check_named(bench: Bench, clip: FrozenCLIP) -> None:
-    """Check that images get the class with the highest mean probability over the seeds."""
-    folder = bench.log.parent / "own"
+def check_predictions(bench: Bench, clip: FrozenCLIP) -> None:
+    """Check that predict() returns the class with the highest mean probability over the seeds."""
+    folder = bench.log.parent / "images"
     (folder / "below").mkdir(parents=True)
     paths = [folder / "a.PNG", folder / "below" / "b.png"]
     for path, color in zip(paths, ("red", "blue"), strict=True):
         Image.new("RGB", (40, 30), color).save(path)
-    for passed_over in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
-        (folder / passed_over).parent.mkdir(exist_ok=True)
-        (folder / passed_over).touch()
+    for ignored in (".c.png", "notes.txt", ".thumbs/d.png", "e.jpg/notes.txt"):
+        (folder / ignored).parent.mkdir(exist_ok=True)
+        (folder / ignored).touch()
     levels = ["generator.kl_weight=1.0e-1"]
-    named = harness.predict("small", folder, levels, tracking_uri=bench.uri)
+    predicted = harness.predict("small", folder, levels, tracking_uri=bench.uri)
     (run,) = (
         trial_run
-        for trial_run in bench.trials()
+        for trial_run in bench.list_trials()
         if trial_run.data.params["generator.kl_weight"] == "0.1"
     )
-    place = f"runs:/{run.info.run_id}"
+    address = f"runs:/{run.info.run_id}"
     models = [
-        harness.load_trained(place, seed, clip=clip, tracking_uri=bench.uri) for seed in (0, 1)
+        harness.load_trained(address, seed, clip=clip, tracking_uri=bench.uri) for seed in (0, 1)
     ]
     mean = sum(model.predict(paths).probabilities for model in models) / 2
     best = [models[0].class_names[i] for i in mean.argmax(-1).tolist()]
-    assert named["image"].to_list() == ["a.PNG", "below/b.png"]
-    assert named["class"].to_list() == best
-    assert named["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
-    assert named["seeds"].to_list() == [2, 2]
-    assert named["error"].to_list() == [None, None]
+    assert predicted["image"].to_list() == ["a.PNG", "below/b.png"]
+    assert predicted["class"].to_list() == best
+    assert predicted["probability"].to_list() == pytest.approx(mean.max(-1).values.tolist())
+    assert predicted["seeds"].to_list() == [2, 2]
+    assert predicted["error"].to_list() == [None, None]
     (folder / "b.png").write_bytes(b"no image")
     mixed = harness.predict("small", folder, levels, tracking_uri=bench.uri)
     assert mixed["image"].to_list() == ["a.PNG", "b.png", "below/b.png"]
@@ -162,7 +160,7 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     broken.mkdir()
     for name in ("x.png", "y.png"):
         (broken / name).write_bytes(b"no image")
-    for wrong, message in (
+    for invalid, message in (
         ({"config": ["kl_weight=7"]}, "no finished configuration that .*choices: kl_weight "),
         ({"images": folder / "notes.txt"}, "contains no images"),
         ({"images": folder / "none"}, "no such file or folder"),
@@ -173,92 +171,96 @@ def check_named(bench: Bench, clip: FrozenCLIP) -> None:
     ):
         with pytest.raises(UserError, match=message):
             harness.predict(
-                **{"study": "small", "images": folder, "tracking_uri": bench.uri, **wrong}
+                **{"study": "small", "images": folder, "tracking_uri": bench.uri, **invalid}
             )
 
 
-def test_level_with_other_classes_must_be_named(tmp_path: Path) -> None:
-    """Scores of two datasets are not compared; selection chooses within the named one."""
+def test_predict_requires_a_level_of_dataset(tmp_path: Path) -> None:
+    """Selection scores of two datasets are not comparable."""
     Image.new("RGB", (9, 9)).save(tmp_path / "a.png")
     n_ctx = "generator.n_ctx"
     factors = [{"key": "dataset", "levels": ["emoji", "photos"]}, {"key": n_ctx, "levels": [1, 2]}]
-    over = StoreBuilder("over", factors, [0], config={"save_models": True})
+    datasets = StoreBuilder("datasets", factors, [0], config={"save_models": True})
     for number, dataset in enumerate(("emoji", "photos")):
         for level in (1, 2):
             assignment = {"dataset": dataset, n_ctx: level}
-            over.add_run(assignment, {0: make_scores(80 - 30 * number + level)}, dataset=dataset)
+            datasets.add_run(
+                assignment, {0: make_scores(80 - 30 * number + level)}, dataset=dataset
+            )
     crossed = StoreBuilder("crossed", seeds=[0], protocol="cross_dataset")
     crossed.add_run({n_ctx: 1}, {0: {"accuracy": 50.0}}, selected={"harmonic_mean": 50.0})
-    uri = over.write(f"sqlite:///{tmp_path}/mlflow.db")
+    uri = datasets.write(f"sqlite:///{tmp_path}/mlflow.db")
     crossed.write(uri)
-    rows = load_records("over", uri).rows
+    rows = load_records("datasets", uri).rows
     best = rows.filter(pl.col("config_key").str.contains("photos.*: 2"))["run_id"].item()
-    none_named = "config must select a level of dataset, because its levels have .*: emoji, photos"
-    for study, levels, message in (
-        ("over", [], none_named),
-        ("over", ["n_ctx=1", "x=2"], f"^config: x must be a factor of over .*\n{none_named}"),
+    no_level = "config must select a level of dataset, because its levels have .*: emoji, photos"
+    for study_name, levels, message in (
+        ("datasets", [], no_level),
+        ("datasets", ["n_ctx=1", "x=2"], f"^config: x must be a factor of datasets .*\n{no_level}"),
         (
-            "over",
+            "datasets",
             ["dataset=moji"],
             "no finished configuration .*got dataset=moji. .*choices: dataset emoji, n_ctx 2; ",
         ),
-        ("over", ["dataset=photos"], best),
+        ("datasets", ["dataset=photos"], best),
         ("crossed", [], "^study crossed: predict does not support cross_dataset .*target=NAME"),
     ):
         with pytest.raises((UserError, TrainedError), match=message):
-            harness.predict(study, tmp_path, levels, tracking_uri=uri)
+            harness.predict(study_name, tmp_path, levels, tracking_uri=uri)
 
 
 def check_example(run_id: str, store: str, images: torch.Tensor) -> None:
-    """Run the example of the page, and check its comments."""
+    """Run the example of docs/howto/trained-model.md, and check what its comments state."""
     page = (DOCS / "howto" / "trained-model.md").read_text("utf-8")
     (example,) = re.findall(r"```python\n(.*?)```", page, re.S)
-    known: dict[str, Any] = {"images": images}
+    variables: dict[str, Any] = {"images": images}
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_TRACKING_URI", store)
-        exec(example.replace("RUN_ID", run_id), known)
-    assert known["features"].shape == (100, 256)
-    assert known["labels"].tolist() == [0] * 50 + [1] * 50
-    assert known["scores"].shape == (len(images), len(known["trained"].class_names))
+        exec(example.replace("RUN_ID", run_id), variables)
+    assert variables["features"].shape == (100, 256)
+    assert variables["labels"].tolist() == [0] * 50 + [1] * 50
+    assert variables["scores"].shape == (len(images), len(variables["trained"].class_names))
 
 
 @pytest.mark.slow
-def test_save_models_does_not_rerun_finished_runs(bench: Bench, images: FeatureSet) -> None:
-    """The option does not change the configuration."""
-    assert run(bench, images, study(save_models=False)).complete
-    assert not run(bench, images, study()).ran
-    run_id = bench.trials()[0].info.run_id
-    names = [file.path for file in bench.store().client.list_artifacts(run_id)]
+def test_save_models_does_not_rerun_finished_runs(bench: Bench, features: FeatureSet) -> None:
+    """The key does not change the configuration."""
+    assert run_study(bench, features, make_model_study(save_models=False)).complete
+    assert not run_study(bench, features, make_model_study()).ran
+    run_id = bench.list_trials()[0].info.run_id
+    names = [file.path for file in bench.open_store().client.list_artifacts(run_id)]
     assert names == ["correct.parquet", "seeds.csv"]
-    assert run(bench, images, study(name="other")).ran  # nor does it serve one that keeps files
+    assert run_study(
+        bench, features, make_model_study(name="other")
+    ).ran  # a study that saves models cannot reuse runs without them
     (bench.log.parent / "x.png").write_bytes(b"")
     message = r"no saved models of run \w{32}. .* ran without .* save_models=true under"
     with pytest.raises(UserError, match=message):
         harness.predict(
             "small", bench.log.parent / "x.png", ["kl_weight=0.1"], tracking_uri=bench.uri
         )
-    assert run(bench, images, study(seeds=3)).ran
+    assert run_study(bench, features, make_model_study(seeds=3)).ran
     files = [
-        len(bench.store().client.list_artifacts(trial_run.info.run_id, "trained"))
-        for trial_run in bench.trials()
+        len(bench.open_store().client.list_artifacts(trial_run.info.run_id, "trained"))
+        for trial_run in bench.list_trials()
     ]
     assert sorted(files) == [0, 0, 2, 2]
 
 
 @pytest.mark.weekly
 def test_models_are_loaded_from_a_tracking_server(
-    served: Callable[[Path], Bench], tmp_path: Path, images: FeatureSet, pocket: FrozenCLIP
+    start_server: Callable[[Path], Bench], tmp_path: Path, features: FeatureSet, pocket: FrozenCLIP
 ) -> None:
-    """By the address of a run, of its folder, and of one seed's file."""
-    bench = served(tmp_path / "files")
-    assert run(bench, images, study()).complete
-    check_runs(bench, images, pocket)
-    info = bench.trials()[0].info
-    listed = bench.store().client.search_logged_models([info.experiment_id])
-    assert [model.status for model in listed] == ["READY", "READY"]
+    """A model is loaded by the address of a run, of its folder, or of a seed's file."""
+    bench = start_server(tmp_path / "files")
+    assert run_study(bench, features, make_model_study()).complete
+    check_runs(bench, features, pocket)
+    info = bench.list_trials()[0].info
+    models = bench.open_store().client.search_logged_models([info.experiment_id])
+    assert [model.status for model in models] == ["READY", "READY"]
     for base in (f"runs:/{info.run_id}", info.artifact_uri):
-        for place, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):
-            loaded = harness.load_trained(f"{base}/{place}", clip=pocket, tracking_uri=bench.uri)
+        for path, seed in (("trained", 0), ("trained/seed_1.safetensors", 1)):
+            loaded = harness.load_trained(f"{base}/{path}", clip=pocket, tracking_uri=bench.uri)
             assert loaded.seed == seed
     with pytest.raises(UserError, match=re.escape(info.run_id)):
         harness.load_trained(f"runs:/{info.run_id}", 7, clip=pocket, tracking_uri=bench.uri)

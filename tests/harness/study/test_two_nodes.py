@@ -1,4 +1,4 @@
-"""A real study on two nodes of a Ray cluster, whose driver dies and is replaced on the other."""
+"""The driver of a study on two nodes is killed and replaced by a driver on the other node."""
 
 import os
 import secrets
@@ -16,7 +16,7 @@ from harness.store.open import open_store
 from ship.datasets import load_dataset
 from tests.harness.ray_node import Node
 from tests.harness.same_table import assert_same_table
-from tests.harness.servers import free_port
+from tests.harness.servers import find_free_port
 from tests.harness.study.drivers import wait_for
 
 NAME = "two_nodes"
@@ -56,11 +56,11 @@ def write_images(root: Path) -> None:
 def nodes(ray_folder: Path, tmp_path: Path) -> Iterator[list[Node]]:
     """Create two nodes with separate homes, caches and copies of the plugin, and one token.
 
-    They share the store, the images, the checkpoints, and the gate that the plugin waits for.
+    They share the store, the images, the checkpoints, and the file for which the plugin waits.
     """
     token = secrets.token_hex(32)
     (tmp_path / "gate").mkdir()
-    created = [
+    both_nodes = [
         Node(
             ray_folder / name,
             token,
@@ -71,21 +71,21 @@ def nodes(ray_folder: Path, tmp_path: Path) -> Iterator[list[Node]]:
         )
         for name in "ab"
     ]
-    for node in created:
+    for node in both_nodes:
         (node.home / "methods.py").write_text(PLUGIN.read_text("utf-8"), "utf-8")
         (node.home / "study.yaml").write_text(STUDY, "utf-8")
-    yield created
-    for node in reversed(created):
+    yield both_nodes
+    for node in reversed(both_nodes):
         node.stop()
 
 
 def count_steps(gate: Path) -> Counter[str]:
-    """Return the number of steps of each sign's trials, as the plugin has logged them."""
+    """Return the number of training steps per sign, which the plugin has logged."""
     return Counter(line.partition(":")[2] for line in (gate / "calls").read_text().split())
 
 
 def read_models(uri: str) -> dict[float, dict[str, bytes]]:
-    """Return the saved models of each complete run of the study by sign and file name."""
+    """Return the saved models of the study's complete runs, by sign and file name."""
     store = open_store(uri)
     models: dict[float, dict[str, bytes]] = {}
     for run in read_history(store.client, str(store.find_experiment(NAME)), "harmonic_mean").runs:
@@ -101,18 +101,18 @@ def read_models(uri: str) -> dict[float, dict[str, bytes]]:
 @pytest.mark.faults
 @pytest.mark.timeout(600)
 def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path: Path) -> None:
-    """Trials of both nodes continue from their checkpoints; models and table are undisturbed."""
+    """Trials of both nodes resume from their checkpoints. Models and table are the same."""
     write_images(tmp_path / "data")
     first, other = nodes
     gate, storage = tmp_path / "gate", tmp_path / "checkpoints"
     command = ["--space", "study.yaml", "--plugin", "methods.py"]
     command += ["--data-root", str(tmp_path / "data")]
-    port = free_port()
+    port = find_free_port()
     first.start(port, head=True, n_nodes=1)
     other.start(port, head=False, n_nodes=2)
-    joined = [*command, "--address", f"127.0.0.1:{port}", "--storage", str(storage)]
+    on_cluster = [*command, "--address", f"127.0.0.1:{port}", "--storage", str(storage)]
 
-    driver = first.sweep(*joined)
+    driver = first.start_driver(*on_cluster)
     waiting = [gate / "waiting-1", gate / "waiting-2"]
     wait_for(lambda: all(map(Path.exists, waiting)) or driver.poll() is not None)
     assert driver.poll() is None, driver.communicate()
@@ -125,23 +125,23 @@ def test_killed_driver_is_replaced_on_the_other_node(nodes: list[Node], tmp_path
     assert len(list(storage.rglob("*.safetensors"))) == 2
     (gate / "open").touch()
 
-    driver = other.sweep(*joined)
+    driver = other.start_driver(*on_cluster)
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
     assert "4 pruned" in output
 
-    calm, undisturbed = f"sqlite:///{tmp_path}/calm.db", tmp_path / "undisturbed"
-    undisturbed.mkdir()
-    (undisturbed / "open").touch()
-    other.environment |= {"MLFLOW_TRACKING_URI": calm, "SHIP_TEST_GATE": str(undisturbed)}
-    driver = other.sweep(*command, "--in-process")
+    undisturbed, open_gate = f"sqlite:///{tmp_path}/undisturbed.db", tmp_path / "open_gate"
+    open_gate.mkdir()
+    (open_gate / "open").touch()
+    other.environment |= {"MLFLOW_TRACKING_URI": undisturbed, "SHIP_TEST_GATE": str(open_gate)}
+    driver = other.start_driver(*command, "--in-process")
     output, _ = driver.communicate(timeout=240)
     assert driver.returncode == 0, output
-    steps, expected = count_steps(gate), count_steps(undisturbed)
+    steps, expected = count_steps(gate), count_steps(open_gate)
     for sign in ("1", "2"):
-        assert expected[sign] < steps[sign] < expected[sign] + N_BEFORE  # none began again
+        assert expected[sign] < steps[sign] < expected[sign] + N_BEFORE  # no trial began again
     disturbed = f"sqlite:///{tmp_path}/mlflow.db"
-    assert_same_table(disturbed, calm, NAME)
+    assert_same_table(disturbed, undisturbed, NAME)
     models = read_models(disturbed)
-    assert sorted(models) == [1.0, 2.0] and models == read_models(calm)
+    assert sorted(models) == [1.0, 2.0] and models == read_models(undisturbed)
     assert all(len(files) == 2 for files in models.values())

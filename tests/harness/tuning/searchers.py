@@ -1,4 +1,4 @@
-"""Searchers of small studies, and the trials that Optuna knows."""
+"""Build searchers of small studies, run their trials, and list the trials that Optuna knows."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,7 +16,7 @@ from harness.store import name_seed_metric
 from harness.store.history import RunHistory
 from harness.tuning.searcher import StudySearcher
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import truth
+from tests.harness.fakes import compute_result
 
 Score = Callable[[TrialConfig, int], float]
 KL = {"generator.kl_weight": [0.001 * n for n in range(1, 9)]}
@@ -24,46 +24,53 @@ RANGE = {"generator.kl_weight": {"low": 1e-4, "high": 1.0, "log": True}}
 EMPTY = RunHistory()
 
 
-def optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
+def list_optuna_trials(searcher: StudySearcher) -> list[FrozenTrial]:
     """Return the trials that Optuna knows."""
     assert searcher.sampler is not None
     return searcher.sampler.optuna_study.get_trials(deepcopy=False)
 
 
-def values_of(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
-    """Return the values of the study's factors that an Optuna trial stands for."""
+def read_values(study: StudyConfig, trial: FrozenTrial) -> dict[str, Any]:
+    """Return the values of the study's factors in an Optuna trial."""
     return suggest(FixedTrial(trial.params), study)
 
 
-def works(study: StudyConfig, prints: Fingerprints) -> list[Work]:
-    """Return the work of a study without any runs."""
+def make_work(study: StudyConfig, prints: Fingerprints) -> list[Work]:
+    """Return the work that is left of a study without runs."""
     return list(make_plan(study, EMPTY, prints).work)
 
 
-def searcher_of(
+def make_searcher(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
-    """Return the searcher of a run with a history, without a limit of concurrent trials."""
+    """Return the searcher of a study with a history.
+
+    If the study has no limit of concurrent trials, nor has the searcher.
+    """
     make = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
-    room = study.max_concurrent_trials or 10_000
-    return StudySearcher(study, plan, history, make, lambda: room)
+    n_slots = study.max_concurrent_trials or 10_000
+    return StudySearcher(study, plan, history, make, lambda: n_slots)
 
 
-def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
-    """Return the last result of a successful trial."""
+def make_result(
+    searcher: StudySearcher, trial_id: str, score: Score = compute_result
+) -> dict[str, Any]:
+    """Return the last result of a trial that succeeds."""
     work = searcher.attempts[trial_id].work
     keys = {seed: name_seed_metric(seed, "selection/harmonic_mean") for seed in work.seeds}
     numbers = {key: score(work.configuration.trial, seed) for seed, key in keys.items()}
     return {FINAL: [{"metrics": numbers}]}
 
 
-def drive(searcher: StudySearcher, most: int = 100, score: Score = truth) -> list[Work]:
-    """Run all trials, one after the other."""
-    ran = []
-    for number in map(str, range(most)):
+def run_trials(
+    searcher: StudySearcher, max_trials: int = 100, score: Score = compute_result
+) -> list[Work]:
+    """Run all trials, one after the other, and return their work."""
+    works: list[Work] = []
+    for number in map(str, range(max_trials)):
         if searcher.suggest(number) == Searcher.FINISHED:
-            return ran
-        searcher.on_trial_complete(number, done(searcher, number, score))
-        ran.append(searcher.attempts[number].work)
-    raise AssertionError("the searcher does not end")
+            return works
+        searcher.on_trial_complete(number, make_result(searcher, number, score))
+        works.append(searcher.attempts[number].work)
+    raise AssertionError("the searcher does not finish")

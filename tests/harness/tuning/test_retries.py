@@ -1,4 +1,4 @@
-"""Retries of trials by cause, causes of a worker's death, and workers that cannot start."""
+"""Trials are retried depending on the cause of their failure."""
 
 from types import SimpleNamespace
 from typing import Any
@@ -17,29 +17,31 @@ from harness.store import Failure, State
 from harness.tuning.monitor import Monitor, format_seeds
 from harness.tuning.retries import Attempt
 from tests.case_files import load_cases
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.tuning.searchers import (
     KL,
     RANGE,
-    done,
-    drive,
-    optuna_trials,
-    searcher_of,
-    works,
+    list_optuna_trials,
+    make_result,
+    make_searcher,
+    make_work,
+    run_trials,
 )
 
 DIED = Death(Failure.WORKER_DIED, "its worker process died")
 LOST = Death(Failure.NODE_LOST, "its node was lost")
-SHORT = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
-RAN_OUT = {FAILED: [encode_failure(MemoryError("no more"), (0,), "after epoch 1 of stage final")]}
+MEMORY_KILL = Death(Failure.OUT_OF_MEMORY, "killed by Ray because memory was low")
+OUT_OF_MEMORY = {
+    FAILED: [encode_failure(MemoryError("no more"), (0,), "after epoch 1 of stage final")]
+}
 
 
 def make_attempt(prints: Fingerprints, seeds: int = 1) -> Attempt:
     """Return an attempt of a trial."""
-    return Attempt(works(make_study(space=KL, seeds=seeds), prints)[0])
+    return Attempt(make_work(make_study(space=KL, seeds=seeds), prints)[0])
 
 
-def died(
+def end_attempt(
     attempt: Attempt, death: Death | None, last: dict[str, Any] | None = None
 ) -> list[Attempt]:
     """End an attempt by its worker's death or by its last result, and return its retries."""
@@ -50,86 +52,92 @@ def died(
 @pytest.mark.parametrize(
     ("deaths", "reason"),
     [
-        # the second death is the trial's own; a lost node in between counts for nothing
+        # A trial fails at its second death. Lost nodes are not counted.
         ([LOST, DIED, LOST, DIED], "its worker process died before its first epoch (attempt 4)"),
-        # a configuration that kills every node is not retried forever
+        # A configuration that kills its nodes is not retried without limit.
         ([LOST] * 6, "its node was lost before its first epoch (attempt 6)"),
-        # one seed that Ray kills may be the victim of others
-        ([SHORT, SHORT], "killed by Ray because memory was low before its first epoch (attempt 2)"),
+        # A single seed that Ray kills is retried once, because others may have used the memory.
+        (
+            [MEMORY_KILL, MEMORY_KILL],
+            "killed by Ray because memory was low before its first epoch (attempt 2)",
+        ),
     ],
 )
 def test_worker_deaths_and_lost_nodes_are_retried(
     prints: Fingerprints, deaths: list[Death], reason: str
 ) -> None:
-    """The trial is retried unchanged; after the limit it fails with its last cause."""
-    now = make_attempt(prints)
+    """The trial is retried with the same seeds. After the limit, it fails with its last cause."""
+    attempt = make_attempt(prints)
     for death in deaths[:-1]:
-        before, (now,) = now, died(now, death)
-        assert before.state is State.INTERRUPTED
-        assert before.reason.startswith(death.reason) and before.reason.endswith("; retried")
-    assert died(now, deaths[-1]) == []
-    assert (now.state, now.failure, now.reason) == (State.FAIL, deaths[-1].failure, reason)
+        previous, (attempt,) = attempt, end_attempt(attempt, death)
+        assert previous.state is State.INTERRUPTED
+        assert previous.reason.startswith(death.reason) and previous.reason.endswith("; retried")
+    assert end_attempt(attempt, deaths[-1]) == []
+    assert (attempt.state, attempt.failure) == (State.FAIL, deaths[-1].failure)
+    assert attempt.reason == reason
 
 
-@pytest.mark.parametrize(("last", "death"), [(RAN_OUT, None), ({}, SHORT)])
+@pytest.mark.parametrize(("last", "death"), [(OUT_OF_MEMORY, None), ({}, MEMORY_KILL)])
 def test_out_of_memory_trial_is_retried_in_two_halves(
     prints: Fingerprints, last: dict[str, Any], death: Death | None
 ) -> None:
-    """It is halved until a single seed runs out of memory, which is FAIL."""
+    """It is halved repeatedly. A single seed that runs out of memory fails."""
     whole = make_attempt(prints, seeds=5)
-    left = died(whole, death, last)
+    halves = end_attempt(whole, death, last)
     assert whole.state is State.INTERRUPTED
     assert whole.reason.endswith("; retried as two trials with half of the seeds each")
-    assert [half.work.seeds for half in left] == [(0, 1), (2, 3, 4)]
-    assert not any(half.work.may_stop for half in left)
-    first, second = died(left[1], None, RAN_OUT)
+    assert [half.work.seeds for half in halves] == [(0, 1), (2, 3, 4)]
+    assert not any(half.work.may_stop for half in halves)
+    first, second = end_attempt(halves[1], None, OUT_OF_MEMORY)
     assert (first.work.seeds, second.work.seeds) == ((2,), (3, 4))
-    assert died(first, None, RAN_OUT) == []
+    assert end_attempt(first, None, OUT_OF_MEMORY) == []
     assert (first.state, first.failure) == (State.FAIL, Failure.OUT_OF_MEMORY)
 
 
-@pytest.mark.parametrize("bad", ["", "b"])
-def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, bad: str) -> None:
-    """With the mean over all seeds, or FAIL if either half failed."""
+@pytest.mark.parametrize("failed", ["", "b"])
+def test_halved_configuration_is_reported_to_optuna_once(prints: Fingerprints, failed: str) -> None:
+    """Optuna gets the mean over all seeds, or FAIL if a half failed."""
     study = make_study(
         space=RANGE, sampler="random", n_trials=1, seeds=2, max_concurrent_trials=None
     )
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("whole")
-    searcher.on_trial_complete("whole", RAN_OUT)
+    searcher.on_trial_complete("whole", OUT_OF_MEMORY)
     for name in "ab":
         assert isinstance(searcher.suggest(name), dict)
     for name in "ab":
-        searcher.on_trial_complete(name, RAN_OUT if name in bad else done(searcher, name))
+        searcher.on_trial_complete(
+            name, OUT_OF_MEMORY if name in failed else make_result(searcher, name)
+        )
     assert searcher.suggest("end") == Searcher.FINISHED
-    (reported,) = optuna_trials(searcher)
-    value = truth(ConfigurationMaker(study, prints)(reported.params).trial, 0.5)  # type: ignore[arg-type]
-    expected = (TrialState.FAIL, None) if bad else (TrialState.COMPLETE, pytest.approx(value))
+    (reported,) = list_optuna_trials(searcher)
+    value = compute_result(ConfigurationMaker(study, prints)(reported.params).trial, 0.5)  # type: ignore[arg-type]
+    expected = (TrialState.FAIL, None) if failed else (TrialState.COMPLETE, pytest.approx(value))
     assert (reported.state, reported.value) == expected
 
 
 @pytest.mark.parametrize("scheduler", ["none", "asha"])
 def test_later_trials_begin_with_as_many_seeds_as_fit(prints: Fingerprints, scheduler: str) -> None:
-    """A trial that the scheduler may stop begins with all seeds: its means must be comparable."""
+    """If the scheduler may stop a trial, it begins with all seeds so that means are comparable."""
     study = make_study(
         space={"generator.n_ctx": [4, 8, 16]}, seeds=5, scheduler={"name": scheduler}
     )
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", RAN_OUT)
-    seeds = [work.seeds for work in drive(searcher)]
+    searcher.on_trial_complete("a", OUT_OF_MEMORY)
+    seeds = [work.seeds for work in run_trials(searcher)]
     halves = [(0, 1), (2, 3, 4)]
     later = [(0, 1, 2, 3, 4)] if scheduler == "asha" else halves
     assert seeds == [*halves, *later, *later]
 
 
-def test_lack_of_memory_says_nothing_about_other_methods(prints: Fingerprints) -> None:
+def test_lack_of_memory_does_not_affect_other_methods(prints: Fingerprints) -> None:
     """A trial of another fine-tuner begins with all seeds."""
     study = make_study(space={"finetuner": ["coop", "clip_adapter"]}, seeds=4)
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     searcher.suggest("a")
-    searcher.on_trial_complete("a", RAN_OUT)
-    assert [work.seeds for work in drive(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
+    searcher.on_trial_complete("a", OUT_OF_MEMORY)
+    assert [work.seeds for work in run_trials(searcher)] == [(0, 1), (2, 3), (0, 1, 2, 3)]
 
 
 @pytest.mark.parametrize(
@@ -138,15 +146,15 @@ def test_lack_of_memory_says_nothing_about_other_methods(prints: Fingerprints) -
 def test_lost_node_is_distinguished_from_dead_worker(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By Ray's message, and by whether the cluster has another node."""
+    """The cause depends on Ray's message and the number of nodes."""
     monkeypatch.setattr(patches.ray, "nodes", lambda: [{}] * case["nodes"])
     assert parse_death(case["message"]) == Death(Failure[case["failure"]], case["reason"])
 
 
 def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
-    """It ends once a trial has failed before any trial started."""
+    """It ends when a trial has failed for good before any trial has started."""
     study = make_study(space=KL)
-    (work, *_) = works(study, prints)
+    (work, *_) = make_work(study, prints)
     attempts = {name: Attempt(work) for name in "ab"}
     attempts["a"].state, attempts["b"].state = State.INTERRUPTED, State.FAIL
     searcher: Any = SimpleNamespace(attempts=attempts)
@@ -166,6 +174,6 @@ def test_study_ends_if_no_worker_can_start(prints: Fingerprints) -> None:
         (tuple(range(0, 20, 2)), "10 seeds from 0 to 18"),
     ],
 )
-def test_progress_names_the_seeds_of_a_part(seeds: tuple[int, ...], text: str) -> None:
-    """A few are listed, many have their number and range."""
+def test_progress_names_the_seeds_of_a_trial(seeds: tuple[int, ...], text: str) -> None:
+    """A few seeds are listed. Many are given as their number and range."""
     assert format_seeds(seeds) == text

@@ -1,4 +1,4 @@
-"""The searcher and successive halving with a simulated driver, without Ray."""
+"""The searcher and successive halving, called by the tests instead of Tune."""
 
 import math
 from statistics import mean
@@ -20,61 +20,61 @@ from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
 from harness.tuning.tune_run import StudyScheduler
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.planning.made import run_of
 from tests.harness.tuning.searchers import (
     KL,
     RANGE,
-    done,
-    drive,
-    optuna_trials,
-    searcher_of,
-    values_of,
-    works,
+    list_optuna_trials,
+    make_result,
+    make_searcher,
+    make_work,
+    read_values,
+    run_trials,
 )
 
 
 def test_max_concurrent_trials_limits_suggestions(prints: Fingerprints) -> None:
-    """None means that Tune asks again later."""
-    searcher = searcher_of(make_study(max_concurrent_trials=2), prints)
+    """If the searcher suggests None, Tune calls it again later."""
+    searcher = make_searcher(make_study(max_concurrent_trials=2), prints)
     assert isinstance(searcher.suggest("a"), dict)
     assert isinstance(searcher.suggest("b"), dict)
     assert searcher.suggest("c") is None
-    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
     assert isinstance(searcher.suggest("c"), dict)
-    searcher.on_trial_complete("b", done(searcher, "b"))
-    assert searcher.suggest("d") is None  # its worker may die, and it runs again
-    searcher.on_trial_complete("c", done(searcher, "c"))
+    searcher.on_trial_complete("b", make_result(searcher, "b"))
+    assert searcher.suggest("d") is None  # "c" may still have to be retried
+    searcher.on_trial_complete("c", make_result(searcher, "c"))
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
 def test_trials_are_suggested_while_slots_are_free(prints: Fingerprints) -> None:
-    """Slots become free when a worker is idle or a node joins."""
-    room = 1
+    """A slot becomes free when a trial ends or a node joins the cluster."""
+    n_slots = 1
     study = make_study(space=KL, max_concurrent_trials=None)
-    searcher = searcher_of(study, prints)
-    searcher.max_concurrent = lambda: room
+    searcher = make_searcher(study, prints)
+    searcher.max_concurrent = lambda: n_slots
     assert [searcher.suggest(name) is None for name in "ab"] == [False, True]
-    searcher.on_trial_complete("a", done(searcher, "a"))
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
     assert [searcher.suggest(name) is None for name in "bc"] == [False, True]
-    room = 2
+    n_slots = 2
     assert [searcher.suggest(name) is None for name in "cd"] == [False, True]
 
 
 def test_starting_worker_is_not_replaced_by_an_idle_one(prints: Fingerprints) -> None:
-    """Tune by itself would choose the first trial that does not run."""
+    """By default, Tune chooses the first trial that is not running."""
     study = make_study(space=KL)
-    assert StudyScheduler(study, searcher_of(study, prints)).choose_trial_to_run(Mock()) is None
+    assert StudyScheduler(study, make_searcher(study, prints)).choose_trial_to_run(Mock()) is None
 
 
 def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> None:
-    """Stopped is PRUNED; failed, dead and non-finite are FAIL."""
+    """Stopped trials are PRUNED; trials that fail, die or have a non-finite objective are FAIL."""
     study = make_study(space=RANGE, sampler="tpe", n_trials=6, max_concurrent_trials=6, seeds=1)
-    searcher = searcher_of(study, prints)
+    searcher = make_searcher(study, prints)
     for name in "abcdef":
         searcher.suggest(name)
-    searcher.on_trial_complete("a", done(searcher, "a"))
-    searcher.attempts["b"].stop_reason = "it lags behind"
+    searcher.on_trial_complete("a", make_result(searcher, "a"))
+    searcher.attempts["b"].stop_reason = "stopped by asha"
     searcher.on_trial_complete("b", {"selection_objective": 60.0})
     searcher.on_trial_complete("c", {"failed": [{"failure": "non_finite", "reason": "nan"}]})
     searcher.on_trial_complete("d", error=True)
@@ -86,7 +86,7 @@ def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> Non
     nan = float("nan")
     final = {"final": [{"metrics": {"selection/harmonic_mean/seed_0": nan}}]}
     searcher.on_trial_complete("f", final)
-    trials = optuna_trials(searcher)
+    trials = list_optuna_trials(searcher)
     assert [trial.state for trial in trials] == [
         TrialState.COMPLETE,
         TrialState.PRUNED,
@@ -97,7 +97,7 @@ def test_only_complete_trials_have_values_in_optuna(prints: Fingerprints) -> Non
 
 
 def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> None:
-    """From the history at the start, and with the mean over finite seeds at the end."""
+    """Finished ones are reported at the start, the others when all of their seeds have ended."""
     study = make_study(
         space=RANGE,
         sampler="tpe",
@@ -123,12 +123,12 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
             run_of(more, (0, 1), objective={0: 10.0, 1: 20.0}),
         )
     )
-    searcher = searcher_of(study, prints, history)
-    max_concurrent = [(trial.state, trial.value) for trial in optuna_trials(searcher)]
+    searcher = make_searcher(study, prints, history)
+    reported = [(trial.state, trial.value) for trial in list_optuna_trials(searcher)]
     fail, running = (TrialState.FAIL, None), (TrialState.RUNNING, None)
     average = (TrialState.COMPLETE, pytest.approx(51.0))
     other_average = (TrialState.COMPLETE, pytest.approx(50.5))
-    assert max_concurrent == [
+    assert reported == [
         average,
         (TrialState.PRUNED, None),
         fail,
@@ -136,30 +136,30 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
         running,
         running,
     ]
-    ran = drive(searcher)
+    ran = run_trials(searcher)
     assert [(work.configuration.key, work.seeds) for work in ran] == [
         (less.key, (2,)),
         (more.key, (2,)),
     ]
     assert not any(work.may_stop for work in ran)
-    later = [(trial.state, trial.value) for trial in optuna_trials(searcher)[4:]]
+    later = [(trial.state, trial.value) for trial in list_optuna_trials(searcher)[4:]]
     assert later == [
-        (TrialState.COMPLETE, pytest.approx((50.0 + truth(less.trial, 2)) / 2)),
-        (TrialState.COMPLETE, pytest.approx((30.0 + truth(more.trial, 2)) / 3)),
+        (TrialState.COMPLETE, pytest.approx((50.0 + compute_result(less.trial, 2)) / 2)),
+        (TrialState.COMPLETE, pytest.approx((30.0 + compute_result(more.trial, 2)) / 3)),
     ]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
-    """The seed depends on the number of known configurations; equal starts propose the same."""
+    """Two runs from the same history propose the same configurations."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
-    first, again = (drive(searcher_of(study, prints)) for _ in range(2))
-    assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
+    first, second = (run_trials(make_searcher(study, prints)) for _ in range(2))
+    assert [w.configuration.key for w in first] == [w.configuration.key for w in second]
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
-    searcher = searcher_of(longer, prints, history)
-    more = drive(searcher)
-    assert len(optuna_trials(searcher)) == 8  # no known one was proposed again
+    searcher = make_searcher(longer, prints, history)
+    more = run_trials(searcher)
+    assert len(list_optuna_trials(searcher)) == 8  # no finished configuration was proposed again
     assert len(more) == 4
     assert not {w.configuration.key for w in first} & {w.configuration.key for w in more}
 
@@ -168,54 +168,56 @@ def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: 
 def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> None:
     """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
-    known = drive(searcher_of(first, prints))
-    values = [truth(work.configuration.trial, 0) for work in known]
-    pairs = zip(known, values, strict=True)
+    works = run_trials(make_searcher(first, prints))
+    values = [compute_result(work.configuration.trial, 0) for work in works]
+    pairs = zip(works, values, strict=True)
     runs = tuple(run_of(work.configuration, (0,), objective={0: value}) for work, value in pairs)
     study = make_study(space=RANGE, sampler=sampler, n_trials=35, seeds=1)
-    more = drive(searcher_of(study, prints, RunHistory(runs)))
-    assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
+    more = run_trials(make_searcher(study, prints, RunHistory(runs)))
+    assert mean(compute_result(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
 
 
 @pytest.mark.slow
 def test_gp_proposes_the_same_with_and_without_a_restart(prints: Fingerprints) -> None:
-    """At the start, when half of the random ones are known, and while the process proposes.
+    """It may be restarted before the first trial, during the random trials, and after them.
 
-    Repeats of known configurations and failed ones change nothing about that.
+    Some configurations fail, and the sampler repeats some proposals.
     """
     space = {"generator.n_ctx": [1, 2, 4, 8, 16], "shots": [1, 2, 4, 8]}
 
     def score(config: TrialConfig, seed: int) -> float:
-        return math.nan if config.shots == 2 else truth(config, seed) - config.shots
+        return math.nan if config.shots == 2 else compute_result(config, seed) - config.shots
 
     study = make_study(space=space, sampler="gp", n_trials=18, seeds=1)
-    ran = drive(searcher_of(study, prints), score=score)
+    ran = run_trials(make_searcher(study, prints), score=score)
     assert len({work.configuration.key for work in ran}) == len(ran) == 18
-    runs = [_run_with(work, score(work.configuration.trial, 0)) for work in ran]
-    for known in (0, 5, 14, 16):
-        more = drive(searcher_of(study, prints, RunHistory(tuple(runs[:known]))), score=score)
-        assert more == ran[known:]
+    runs = [_make_record(work, score(work.configuration.trial, 0)) for work in ran]
+    for n_finished in (0, 5, 14, 16):
+        more = run_trials(
+            make_searcher(study, prints, RunHistory(tuple(runs[:n_finished]))), score=score
+        )
+        assert more == ran[n_finished:]
 
 
-def _run_with(work: Work, value: float) -> RunRecord:
-    """Return the stored run of a work with one seed; the run failed if the value is NaN."""
+def _make_record(work: Work, value: float) -> RunRecord:
+    """Return the run of a work with one seed. It has failed if the value is NaN."""
     if math.isnan(value):
         failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
         return run_of(work.configuration, work.seeds, **failed)
     return run_of(work.configuration, work.seeds, objective={0: value})
 
 
-def test_gp_does_not_stay_where_configurations_fail(prints: Fingerprints) -> None:
-    """The optimum fails, and the process proposes other configurations than its neighbors."""
+def test_gp_leaves_a_region_of_failed_configurations(prints: Fingerprints) -> None:
+    """Configurations near the optimum fail, and most later proposals are elsewhere."""
 
     def score(config: TrialConfig, seed: int) -> float:
-        value = truth(config, seed)
+        value = compute_result(config, seed)
         return math.nan if value > 53 else value
 
     study = make_study(space=RANGE, sampler="gp", n_trials=24, seeds=1)
     values = [
         score(work.configuration.trial, 0)
-        for work in drive(searcher_of(study, prints), score=score)
+        for work in run_trials(make_searcher(study, prints), score=score)
     ]
     assert sum(map(math.isnan, values[-10:])) < 4
 
@@ -226,30 +228,30 @@ def test_gp_does_not_stay_where_configurations_fail(prints: Fingerprints) -> Non
     [
         ({"generator.n_ctx": [1, 2, 4], "shots": [1, 2]}, 6),
         ({"generator.n_ctx": [1, 2, 3, 4, 5, 6, 7], "shots": [1, 2]}, 14),
-        # 7 * 0.1 is 0.7000000000000001
+        # In floating point, 7 * 0.1 is larger than 0.7.
         ({"generator.kl_weight": {"low": 0.0, "high": 0.7, "step": 0.1}}, 8),
     ],
 )
 def test_finite_space_is_exhausted_without_repeats(
     prints: Fingerprints, space: dict[str, Any], configurations: int, sampler: str
 ) -> None:
-    """If the sampler repeats itself, the grid provides the rest."""
+    """If the sampler repeats itself, the remaining configurations are taken from the grid."""
     study = make_study(space=space, sampler=sampler, n_trials=50, seeds=1)
-    searcher = searcher_of(study, prints)
-    ran = drive(searcher)
+    searcher = make_searcher(study, prints)
+    ran = run_trials(searcher)
     assert len(ran) == len({work.configuration.key for work in ran}) == configurations
-    reported, make = optuna_trials(searcher), ConfigurationMaker(study, prints)
+    reported, make = list_optuna_trials(searcher), ConfigurationMaker(study, prints)
     assert len(reported) > configurations
     is_tpe = sampler == "tpe"
     reported = [trial for trial in reported if is_tpe or trial.state is TrialState.COMPLETE]
-    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
-    assert [trial.value for trial in reported] == truths
+    results = [compute_result(make(read_values(study, trial)).trial, 0) for trial in reported]
+    assert [trial.value for trial in reported] == results
     history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
 
 
 def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
-    """Without groups, Optuna would sample a factor with `when` independently."""
+    """Without TPE's option `group`, Optuna would sample a factor with `when` independently."""
     space = {
         "generator": ["vae", "none"],
         "generator.n_ctx": {"choices": [1, 2, 4, 8], "when": {"generator": "vae"}},
@@ -257,17 +259,17 @@ def test_tpe_models_conditional_factors_together(prints: Fingerprints) -> None:
         "shots": [1, 2, 4],
     }
     study = make_study(space=space, sampler="tpe", n_trials=30, seeds=1)
-    searcher = searcher_of(study, prints)
-    drive(searcher)
+    searcher = make_searcher(study, prints)
+    run_trials(searcher)
     assert searcher.sampler is not None
     optuna_study = searcher.sampler.optuna_study
-    trial = optuna_trials(searcher)[-1]
+    trial = list_optuna_trials(searcher)[-1]
     modeled = optuna_study.sampler.infer_relative_search_space(optuna_study, trial)
     assert modeled.keys() == space.keys()
 
 
 class TrialRunner:
-    """Trials by name under successive halving with a reduction factor of 2."""
+    """Trials by name, and successive halving with a reduction factor of 2."""
 
     def __init__(self, works_by_name: dict[str, Work]) -> None:
         self.attempts = {name: Attempt(work) for name, work in works_by_name.items()}
@@ -277,7 +279,7 @@ class TrialRunner:
         self._added: set[str] = set()
 
     def report(self, name: str, number: int, value: float) -> str:
-        """Return the decision after an evaluation, with Tune's order of calls."""
+        """Report an evaluation in Tune's order of calls, and return the scheduler's decision."""
         trial, result = SimpleNamespace(trial_id=name), {EVALUATIONS: number, LAST_VALUE: value}
         if name not in self._added:
             self._added.add(name)
@@ -290,12 +292,12 @@ class TrialRunner:
 
 @pytest.fixture
 def works_of_study(prints: Fingerprints) -> list[Work]:
-    """Return eight works of one study."""
-    return works(make_study(space=KL), prints)
+    """Return the eight works of a study."""
+    return make_work(make_study(space=KL), prints)
 
 
 def test_asha_stops_a_bad_trial(works_of_study: list[Work]) -> None:
-    """At each rung separately; the reason has the evaluation and the value."""
+    """It decides at each rung separately. The reason has the evaluation and the value."""
     trials = TrialRunner(dict(zip("abcd", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
@@ -311,15 +313,15 @@ def test_asha_stops_a_bad_trial(works_of_study: list[Work]) -> None:
 
 
 def test_value_of_a_stopped_trial_counts_once(works_of_study: list[Work]) -> None:
-    """Tune also reports the trial's end; counted twice, low values would spare others."""
+    """Tune reports it again at the trial's end. Counted twice, it would lower the rung's cutoff."""
     trials = TrialRunner(dict(zip("abc", works_of_study, strict=False)))
     assert trials.report("a", 1, 60.0) == TrialScheduler.CONTINUE
     assert trials.report("b", 1, 10.0) == TrialScheduler.STOP
-    assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the middle of 60 and 10
+    assert trials.report("c", 1, 30.0) == TrialScheduler.STOP  # below the median of 60 and 10
 
 
 def test_retried_configuration_is_not_judged_twice(works_of_study: list[Work]) -> None:
-    """It has passed its rung, and later values do not stop it there."""
+    """Once it has passed a rung, values that were reported later do not stop it there."""
     first, *other_works = works_of_study
     trials = TrialRunner(
         {"a": first, "c": first, **dict(zip("0123456", other_works, strict=False))}

@@ -1,4 +1,4 @@
-"""Checkpoints of a worker: when they are written, resumed from and dropped."""
+"""Workers write checkpoints, resume trials from them, and ignore damaged ones."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -15,8 +15,8 @@ from harness.worker import Worker
 from ship.state import Checkpoint
 from ship.trial_config import EpochMetrics, TrialConfig
 from tests.harness.fakes import EPOCHS as SELECTION_EPOCHS
-from tests.harness.fakes import SIX, make_method
-from tests.harness.worker.workers import finish, make_worker
+from tests.harness.fakes import METRIC_NAMES, make_method
+from tests.harness.worker.workers import make_worker, run_to_end
 
 NAME = make_checkpoint_name("key", (0, 1), save=False)
 
@@ -27,87 +27,91 @@ def storage(tmp_path: Path) -> Storage:
     return Storage(str(tmp_path), "study")
 
 
-def worker_of(
+def make_checkpoint_worker(
     tmp_path: Path, storage: Storage, every: float | None = 0.0, run_trial: Any = None
 ) -> Worker:
-    """Return a worker of the analytic method that writes checkpoints."""
+    """Return a worker that writes checkpoints, by default with the analytic method."""
     log = tmp_path / "log"
     worker = make_worker(run_trial or make_method(log).run_trial)
     worker._checkpoints = Checkpoints(storage, every)
-    worker.begin(spec())
+    worker.begin(make_spec())
     return worker
 
 
-def spec(name: str = NAME) -> dict[str, Any]:
+def make_spec(name: str = NAME) -> dict[str, Any]:
     """Return the spec of a trial whose checkpoint has this name."""
     return make_trial_spec(TrialConfig(), (0, 1), True, name)
 
 
-def epochs_of(results: Sequence[dict[str, Any]]) -> list[Any]:
+def collect_epochs(results: Sequence[dict[str, Any]]) -> list[Any]:
     """Return the epochs of all results."""
     return [epoch for result in results for epoch in result[EPOCHS]]
 
 
 @pytest.mark.parametrize("steps", range(1, SELECTION_EPOCHS + 1))
 def test_another_worker_resumes_a_trial(tmp_path: Path, storage: Storage, steps: int) -> None:
-    """It reports the same epochs, computes only the rest, and ends with the same numbers."""
-    whole = finish(worker_of(tmp_path, Storage(str(tmp_path), "other")))
-    first = worker_of(tmp_path, storage)
+    """It reports the same epochs and numbers, and computes only the remaining epochs."""
+    uninterrupted = run_to_end(make_checkpoint_worker(tmp_path, Storage(str(tmp_path), "other")))
+    first = make_checkpoint_worker(tmp_path, storage)
     first._seconds = 1000.0
     for _ in range(steps):
         first.step()
-    resumed = finish(worker_of(tmp_path, storage))
-    assert epochs_of(resumed) == epochs_of(whole)
-    numbers, all_numbers = (dict(results[-1][FINAL][0]["metrics"]) for results in (resumed, whole))
-    assert numbers.pop(Cost.SECONDS) > 1000 > all_numbers.pop(Cost.SECONDS)
-    del numbers[Cost.PEAK_MEMORY], all_numbers[Cost.PEAK_MEMORY]
-    assert numbers == all_numbers
-    assert f"went on behind {steps} epochs" in (tmp_path / "log").read_text()
+    resumed = run_to_end(make_checkpoint_worker(tmp_path, storage))
+    assert collect_epochs(resumed) == collect_epochs(uninterrupted)
+    metrics, expected = (
+        dict(results[-1][FINAL][0]["metrics"]) for results in (resumed, uninterrupted)
+    )
+    assert metrics.pop(Cost.SECONDS) > 1000 > expected.pop(Cost.SECONDS)
+    del metrics[Cost.PEAK_MEMORY], expected[Cost.PEAK_MEMORY]
+    assert metrics == expected
+    assert f"resumed after {steps} epochs" in (tmp_path / "log").read_text()
 
 
-def losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
+def run_trial_losing_a_seed(*_: Any) -> Iterator[EpochMetrics]:
     """Run a trial whose second seed fails."""
-    six = dict.fromkeys(SIX, (50.0, None))
-    yield EpochMetrics("selection", 1, 0.5, six, (), {1: "loss not finite"})
-    test = {**six, "selection_harmonic_mean": (50.0, None), "selection_epoch": (1.0, None)}
+    metrics = dict.fromkeys(METRIC_NAMES, (50.0, None))
+    yield EpochMetrics("selection", 1, 0.5, metrics, (), {1: "loss not finite"})
+    test = {**metrics, "selection_harmonic_mean": (50.0, None), "selection_epoch": (1.0, None)}
     yield EpochMetrics("test", 1, 1.0, test, (), {1: "loss not finite"})
 
 
-@pytest.mark.parametrize("loses", [False, True])
-def test_saved_result_is_not_trained_again(tmp_path: Path, storage: Storage, loses: bool) -> None:
-    """Another worker returns the saved result, which is the same to the driver."""
-    run_trial = losing_a_seed if loses else None
-    whole = finish(worker_of(tmp_path, storage, 3600.0, run_trial))
+@pytest.mark.parametrize("has_failed_seed", [False, True])
+def test_saved_result_is_not_trained_again(
+    tmp_path: Path, storage: Storage, has_failed_seed: bool
+) -> None:
+    """Another worker returns the saved result with the same epochs and metrics."""
+    run_trial = run_trial_losing_a_seed if has_failed_seed else None
+    trained = run_to_end(make_checkpoint_worker(tmp_path, storage, 3600.0, run_trial))
 
-    def never(*_: Any) -> Iterator[EpochMetrics]:
-        raise AssertionError("it is trained again")
+    def fail(*_: Any) -> Iterator[EpochMetrics]:
+        raise AssertionError("the trial is trained again")
 
-    (result,) = finish(worker_of(tmp_path, storage, None, never))
-    assert epochs_of([result]) == epochs_of(whole)
-    assert result[FINAL] == whole[-1][FINAL]
-    assert bool(result[FINAL][0][FAILED_SEEDS]) == loses
-    assert bool(result[FINAL][0]["files"]) != loses
+    (result,) = run_to_end(make_checkpoint_worker(tmp_path, storage, None, fail))
+    assert collect_epochs([result]) == collect_epochs(trained)
+    assert result[FINAL] == trained[-1][FINAL]
+    assert bool(result[FINAL][0][FAILED_SEEDS]) == has_failed_seed
+    assert bool(result[FINAL][0]["files"]) != has_failed_seed
     storage.delete(NAME)
-    assert FAILED in finish(worker_of(tmp_path, storage, None, never))[-1]
+    assert FAILED in run_to_end(make_checkpoint_worker(tmp_path, storage, None, fail))[-1]
 
 
 def test_checkpoints_are_written_at_intervals(tmp_path: Path, storage: Storage) -> None:
-    """None is written if disabled, but an existing one is read."""
+    """If checkpoints are disabled, none is written, but an existing one is read."""
     for every in (3600.0, None):
-        worker = worker_of(tmp_path, storage, every)
+        worker = make_checkpoint_worker(tmp_path, storage, every)
         worker.step()
         assert storage.read(NAME) is None
-    worker_of(tmp_path, storage).step()
-    finish(worker_of(tmp_path, storage, None))
-    assert "went on behind" in (tmp_path / "log").read_text()
+    make_checkpoint_worker(tmp_path, storage).step()
+    run_to_end(make_checkpoint_worker(tmp_path, storage, None))
+    assert "resumed after" in (tmp_path / "log").read_text()
 
 
 @pytest.mark.parametrize("damage", ["flipped", "short"])
 def test_damaged_checkpoint_restarts_the_trial(
     tmp_path: Path, storage: Storage, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With one line in the log."""
-    first = worker_of(tmp_path, storage)
+    """The log has one line about it."""
+    first = make_checkpoint_worker(tmp_path, storage)
     first.step()
     data = storage.read(NAME)
     assert data is not None
@@ -117,27 +121,27 @@ def test_damaged_checkpoint_restarts_the_trial(
     }[damage]
     storage.write(NAME, damaged)
     with caplog.at_level(logging.WARNING):
-        results = finish(worker_of(tmp_path, storage, None))
+        results = run_to_end(make_checkpoint_worker(tmp_path, storage, None))
     assert FINAL in results[-1]
-    assert "went on" not in (tmp_path / "log").read_text()
+    assert "resumed" not in (tmp_path / "log").read_text()
     assert len([r for r in caplog.records if "cannot read checkpoint" in r.message]) == 1
 
 
 @pytest.mark.parametrize(
     ("owner", "name", "error"),
     [
-        (Storage, "write", OSError("in the way")),
-        (Checkpoint, "to_bytes", MemoryError()),  # its worker would else be taken for dead
-        (Storage, "read", OSError("in the way")),
+        (Storage, "write", OSError("no such folder")),
+        (Checkpoint, "to_bytes", MemoryError()),  # otherwise the worker would be regarded as dead
+        (Storage, "read", OSError("no such folder")),
     ],
 )
 def test_checkpoint_errors_do_not_fail_the_trial(
     tmp_path: Path, storage: Storage, caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch, owner: type, name: str, error: Exception,
 ) -> None:  # fmt: skip
-    """It only could not be resumed."""
+    """The trial succeeds, but another worker could not resume it."""
     monkeypatch.setattr(owner, name, Mock(side_effect=error))
     with caplog.at_level(logging.WARNING):
-        assert FINAL in finish(worker_of(tmp_path, storage))[-1]
+        assert FINAL in run_to_end(make_checkpoint_worker(tmp_path, storage))[-1]
     message = "cannot read" if name == "read" else "cannot write"
     assert any(message in record.message for record in caplog.records)

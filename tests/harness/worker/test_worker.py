@@ -1,4 +1,4 @@
-"""A worker in this process: its results, and nodes with other versions."""
+"""Results of a worker, and errors of nodes with other weights, plugins or versions."""
 
 import json
 from collections.abc import Iterator
@@ -29,13 +29,13 @@ from ship.configs import FINETUNERS
 from ship.plugins import load_plugin
 from ship.registry import Origin
 from ship.trial_config import CorrectPredictions, EpochMetrics, TrialConfig
-from tests.harness.fakes import SIX, FakeClip, load_other_weights, truth
-from tests.harness.worker.workers import CONFIG, analytic, finish, make_worker
+from tests.harness.fakes import METRIC_NAMES, FakeClip, compute_result, load_other_weights
+from tests.harness.worker.workers import CONFIG, make_run_trial, make_worker, run_to_end
 
 
 def test_fast_epochs_are_sent_together(tmp_path: Path) -> None:
-    """The scheduler gets every evaluated selection epoch, and no other."""
-    results = finish(make_worker(analytic(tmp_path)))
+    """Only a selection epoch that the scheduler evaluates ends a result."""
+    results = run_to_end(make_worker(make_run_trial(tmp_path)))
     assert [[e["stage"] for e in result[EPOCHS]] for result in results] == [
         ["selection_generator", "selection"],
         ["selection"],
@@ -43,9 +43,9 @@ def test_fast_epochs_are_sent_together(tmp_path: Path) -> None:
         ["final", "test"],
     ]
     assert [result.get(EVALUATIONS) for result in results] == [1, 2, 3, None]
-    expected = (truth(CONFIG, 0) + truth(CONFIG, 1)) / 2
-    seen = [result[LAST_VALUE] for result in results[:3]]
-    assert seen == pytest.approx([expected - 2, expected - 1, expected])
+    expected = (compute_result(CONFIG, 0) + compute_result(CONFIG, 1)) / 2
+    values = [result[LAST_VALUE] for result in results[:3]]
+    assert values == pytest.approx([expected - 2, expected - 1, expected])
     assert LAST_VALUE not in results[-1]
 
 
@@ -55,36 +55,36 @@ def test_fast_epochs_are_sent_together(tmp_path: Path) -> None:
 def test_a_share_of_a_gpu_bounds_the_memory(
     monkeypatch: pytest.MonkeyPatch, gpus: float, device: str, fractions: list[float]
 ) -> None:
-    """Torch may allocate the trial's share of the GPU's memory, and all of it without shares."""
-    limited: list[float] = []
-    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limited.append)
+    """A trial with a share of a GPU may allocate the same share of the memory; others all of it."""
+    limits: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", limits.append)
     Worker({}, lambda *_: None, FakeClip, gpus=gpus, device=device)
-    assert limited == fractions
+    assert limits == fractions
 
 
 def test_control_sends_no_objective_to_the_scheduler(tmp_path: Path) -> None:
-    """Its epochs are sent together."""
-    results = finish(make_worker(analytic(tmp_path), may_stop=False))
+    """All of its epochs are therefore sent together."""
+    results = run_to_end(make_worker(make_run_trial(tmp_path), may_stop=False))
     assert not any(EVALUATIONS in result or LAST_VALUE in result for result in results)
     (result,) = results
     assert FINAL in result
 
 
 def test_failed_seed_is_in_no_mean() -> None:
-    """It has no number; the scheduler gets the mean of the other seeds."""
+    """It has no metrics. The scheduler gets the mean of the other seeds."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:
-        yield EpochMetrics("selection", 1, 0.3, dict.fromkeys(SIX, (40.0, 60.0)))
-        lost = {"failed": {1: "loss is not finite at stage selection, epoch 2"}}
-        yield EpochMetrics("selection", 2, 0.6, dict.fromkeys(SIX, (50.0, None)), **lost)
-        test = dict.fromkeys((*SIX, "selection_harmonic_mean"), (55.0, None))
+        yield EpochMetrics("selection", 1, 0.3, dict.fromkeys(METRIC_NAMES, (40.0, 60.0)))
+        failed = {"failed": {1: "loss is not finite at stage selection, epoch 2"}}
+        yield EpochMetrics("selection", 2, 0.6, dict.fromkeys(METRIC_NAMES, (50.0, None)), **failed)
+        test = dict.fromkeys((*METRIC_NAMES, "selection_harmonic_mean"), (55.0, None))
         correct_predictions = CorrectPredictions(
             "", (0,), ("cat",), (True,), {"own": (b"\x80", b"")}
         )
         test["selection_epoch"] = (2.0, None)
-        yield EpochMetrics("test", 2, 1.0, test, (correct_predictions,), **lost)
+        yield EpochMetrics("test", 2, 1.0, test, (correct_predictions,), **failed)
 
-    results = finish(make_worker(run_trial, log={"seed_curves": True}))
+    results = run_to_end(make_worker(run_trial, log={"seed_curves": True}))
     assert [r[LAST_VALUE] for r in results if LAST_VALUE in r] == [50.0, 50.0]
     curves = [epoch["metrics"] for result in results for epoch in result[EPOCHS]]
     assert curves[1]["selection/base"] == 50.0
@@ -99,7 +99,7 @@ def test_failed_seed_is_in_no_mean() -> None:
 
 
 def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
-    """By name and precision; one is dropped before a third is loaded."""
+    """They are identified by name and precision. One is dropped before a third is loaded."""
     alive, loaded = WeakSet[FakeClip](), []
 
     def load(name: str, device: str, precision: str) -> FakeClip:
@@ -107,14 +107,14 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
         alive.add(clip := FakeClip(name))
         return clip
 
-    worker = make_worker(analytic(tmp_path), load_backbone=load)
+    worker = make_worker(make_run_trial(tmp_path), load_backbone=load)
     (features,) = worker.features.values()
     requested = [("A:b", "fp32"), ("pocket", "fp32"), ("pocket", "bf16"), ("A:b", "fp32")]
     for name, precision in [*requested[1:2], *requested[:2], *requested[1:]]:
         config = CONFIG.model_copy(update={"backbone": name, "precision": precision})
         worker.features = dict.fromkeys(list_feature_keys(config), features)
         worker.begin(make_trial_spec(config, (5,), True))
-        assert finish(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
+        assert run_to_end(worker)[-1][FINAL][0]["metrics"]["test/base/seed_5"] > 0
     expected = [("pocket", "fp32"), *requested[:1], *requested[2:]]
     assert loaded == [
         (*names, n_alive) for names, n_alive in zip(expected, (0, 1, 1, 1), strict=True)
@@ -122,11 +122,11 @@ def test_last_two_backbones_are_kept(tmp_path: Path) -> None:
 
 
 def test_targets_are_passed_by_name() -> None:
-    """Each with its feature set, in addition to the source's."""
-    seen: dict[str, Any] = {}
+    """Each target has its feature set, in addition to that of the source."""
+    targets: dict[str, Any] = {}
 
     def run_trial(*args: Any) -> Iterator[EpochMetrics]:
-        seen.update(args[4])
+        targets.update(args[4])
         yield from ()
 
     config = CONFIG.model_copy(update={"protocol": "cross_dataset", "targets": ("b", "c")})
@@ -135,15 +135,17 @@ def test_targets_are_passed_by_name() -> None:
         **worker.features,
         **{need: f"features of {need.dataset}" for need in list_feature_keys(config)[1:]},
     }
-    finish(worker)
-    assert seen == {"b": "features of b", "c": "features of c"}
+    run_to_end(worker)
+    assert targets == {"b": "features of b", "c": "features of c"}
 
 
 def test_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
-    """They would mix features of one backbone with the text encoder of another."""
+    """Otherwise features of one backbone would be used with the text encoder of another."""
     options = {"backbone": "weights-of-pocket"}
-    assert finish(make_worker(analytic(tmp_path), **options))[-1][FINAL]
-    (result,) = finish(make_worker(analytic(tmp_path), load_backbone=load_other_weights, **options))
+    assert run_to_end(make_worker(make_run_trial(tmp_path), **options))[-1][FINAL]
+    (result,) = run_to_end(
+        make_worker(make_run_trial(tmp_path), load_backbone=load_other_weights, **options)
+    )
     (failed,) = result[FAILED]
     assert failed["failure"] is Failure.ERROR
     assert "backbone pocket has other weights on this node than" in failed["reason"]
@@ -157,9 +159,9 @@ def test_node_with_other_weights_fails_its_trials(tmp_path: Path) -> None:
     ],
 )
 def test_worker_reports_a_broken_gpu(message: str, broken: bool) -> None:
-    """CUDA would refuse the next trial; the trial at fault has the reason."""
+    """CUDA would fail in the next trial, too. The trial that caused the error has the reason."""
     worker = make_worker(Mock(side_effect=RuntimeError(message)))
-    (result,) = finish(worker)
+    (result,) = run_to_end(worker)
     assert message in result[FAILED][0]["reason"]
     assert worker.gpu_is_broken == broken
 
@@ -174,22 +176,22 @@ def test_worker_reports_a_broken_gpu(message: str, broken: bool) -> None:
     ],
 )
 def test_too_small_gpu_share_is_named(gpus: float, hint: str) -> None:
-    """The reason has the larger share to set."""
+    """The reason proposes a larger share."""
     error = torch.OutOfMemoryError("CUDA out of memory")
     worker = make_worker(Mock(side_effect=error), gpus=gpus)
-    (result,) = finish(worker)
+    (result,) = run_to_end(worker)
     (failed,) = result[FAILED]
     text = "OutOfMemoryError: CUDA out of memory (before its first epoch)"
     assert failed == {"failure": Failure.OUT_OF_MEMORY, "reason": text + hint}
 
 
-FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
+PLUGIN = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 
 @pytest.fixture
 def config(restore_registries: None) -> TrialConfig:
     """Return a trial with a plugin's fine-tuner."""
-    load_plugin(FILE)
+    load_plugin(PLUGIN)
     return TrialConfig.model_validate({"finetuner": {"name": "nearest_mean"}})
 
 
@@ -212,32 +214,32 @@ def forget_plugin() -> None:
 def test_node_without_the_same_plugin_fails_its_trials(
     tmp_path: Path, config: TrialConfig, origin: Origin | None, message: str
 ) -> None:
-    """Their numbers would be those of other code."""
-    worker = make_worker(analytic(tmp_path), config=config)
+    """Otherwise their results would come from other code."""
+    worker = make_worker(make_run_trial(tmp_path), config=config)
     if origin is None:
         forget_plugin()
     else:
         FINETUNERS.origins["nearest_mean"] = origin
-    (failed,) = finish(worker)[-1][FAILED]
+    (failed,) = run_to_end(worker)[-1][FAILED]
     assert message in failed["reason"]
 
 
 def test_node_with_another_version_fails_its_trials(tmp_path: Path) -> None:
-    """The reason has both versions, whose numbers must not share a table."""
-    worker = make_worker(analytic(tmp_path))
+    """The reason has both versions. Their results must not be in the same table."""
+    worker = make_worker(make_run_trial(tmp_path))
     spec = {**worker._spec, "code": "ship-sweep 0.1 (results version 9)"}
     worker.begin({"spec": json.dumps(spec)})
-    (failed,) = finish(worker)[-1][FAILED]
+    (failed,) = run_to_end(worker)[-1][FAILED]
     assert failed["failure"] is Failure.ERROR
     assert failed["reason"].startswith(f"ValueError: this node has {get_code_version()}, and the ")
     assert "driver has ship-sweep 0.1 (results version 9). Install the same" in failed["reason"]
 
 
 def test_features_are_fetched_when_a_trial_needs_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of other trials stay where they are."""
-    fetched: list[Any] = []
-    monkeypatch.setattr("harness.worker.ray.get", lambda ref: fetched.append(ref) or f"<{ref}>")
+    """Features of other trials are not fetched."""
+    references: list[Any] = []
+    monkeypatch.setattr("harness.worker.ray.get", lambda ref: references.append(ref) or f"<{ref}>")
     needs = [FeatureKey("pocket", name, 0, "") for name in ("a", "b")]
     features = SharedFeatures(dict(zip(needs, ("ref a", "ref b"), strict=True)))
-    assert (len(features), list(features), fetched) == (2, needs, [])
-    assert features[needs[1]] == "<ref b>" and fetched == ["ref b"]
+    assert (len(features), list(features), references) == (2, needs, [])
+    assert features[needs[1]] == "<ref b>" and references == ["ref b"]

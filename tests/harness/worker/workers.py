@@ -1,4 +1,4 @@
-"""A worker in this process, and the analytic trials that it runs."""
+"""Workers in the test's process, and the trials that they run."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,9 +15,16 @@ CONFIG = TrialConfig()
 
 
 def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Worker:
-    """Return a worker that has begun its first trial."""
+    """Return a worker that has begun its first trial.
+
+    Args:
+        run_trial: Function that runs a trial.
+        config: The trial.
+        keys: `backbone` (fingerprint of the features' backbone), `load_backbone`, `gpus`,
+            `log` (keyword arguments of Worker) and `may_stop`.
+    """
     shared = np.zeros((1, 1, 1), dtype=np.float32)
-    shared.setflags(write=False)  # as Ray gives them
+    shared.setflags(write=False)  # like arrays from Ray's object store
     features = FakeFeatures("emoji", shared, keys.get("backbone"))
     worker = Worker(
         {list_feature_keys(c)[0]: features for c in (config, CONFIG)},
@@ -30,20 +37,20 @@ def make_worker(run_trial: Any, config: TrialConfig = CONFIG, **keys: Any) -> Wo
     return worker
 
 
-def finish(worker: Worker) -> list[dict[str, Any]]:
-    """Return all results up to the last."""
+def run_to_end(worker: Worker) -> list[dict[str, Any]]:
+    """Run a worker's trial to its end, and return all results."""
     results = []
     while not results or not results[-1].get("done"):
         results.append(worker.step())
     return results
 
 
-def analytic(tmp_path: Path) -> Any:
-    """Return the analytic method's run_trial."""
+def make_run_trial(tmp_path: Path) -> Any:
+    """Return the function that runs a trial of the analytic method."""
     return make_method(tmp_path / "log").run_trial
 
 
-def items(*per_seed: dict[str, tuple[float, ...]]) -> Any:
+def make_selection_trial(*per_seed: dict[str, tuple[float, ...]]) -> Any:
     """Return a run_trial that yields selection epochs with these metrics."""
 
     def run_trial(*_: Any) -> Iterator[EpochMetrics]:

@@ -1,4 +1,4 @@
-"""Searches of a response surface with a known optimum and noise as large as between seeds."""
+"""Samplers search a function with a known optimum and as much noise as between seeds."""
 
 import math
 from statistics import fmean
@@ -11,7 +11,7 @@ from harness.planning.fingerprints import Fingerprints
 from harness.tuning.searcher import StudySearcher
 from ship.trial_config import TrialConfig
 from tests.harness.fakes import make_study
-from tests.harness.tuning.searchers import done, searcher_of
+from tests.harness.tuning.searchers import make_result, make_searcher
 
 # the factors of search_spaces/search.yaml
 SPACE = {
@@ -23,12 +23,16 @@ PEAK = 65.0
 N_TRIALS = 40
 N_REPEATS = 40
 SEEDS = 5
-# standard deviations over seeds, in points of H: common to all configurations; per configuration
+# Standard deviations of noise over seeds, in points of H: shared by all configurations, and
+# independent for each.
 COMMON_SD, RESIDUAL_SD = 1.0, 0.7
 
 
-def planted(config: TrialConfig) -> float:
-    """Return the true H of a configuration; n_ctx 8, KL weight 0.001 and 128 latents are best."""
+def compute_true_h(config: TrialConfig) -> float:
+    """Return the true H of a configuration.
+
+    The optimum has n_ctx 8, a KL weight of 0.001 and 128 latent dimensions.
+    """
     generator = config.generator.model_dump()
     n_ctx = math.log2(generator["n_ctx"]) - 3
     kl_weight = math.log10(generator["kl_weight"]) + 3
@@ -37,7 +41,7 @@ def planted(config: TrialConfig) -> float:
 
 
 class NoisyScore:
-    """Scores a configuration under a seed: the planted H plus noise."""
+    """Score of a configuration and a seed: the true H plus noise."""
 
     def __init__(self, repeat: int) -> None:
         self._random = np.random.default_rng(repeat)
@@ -45,30 +49,30 @@ class NoisyScore:
 
     def __call__(self, config: TrialConfig, seed: int) -> float:
         residual = self._random.normal(0, RESIDUAL_SD)
-        return float(planted(config) + self._common[seed] + residual)
+        return float(compute_true_h(config) + self._common[seed] + residual)
 
 
-def trials_until_near(searcher: StudySearcher, score: NoisyScore) -> int:
-    """Run a search until a configuration is within half a point of the optimum.
+def count_trials_until_near(searcher: StudySearcher, score: NoisyScore) -> int:
+    """Count the trials of a search until one is within half a point of the optimum.
 
     Returns:
-        The number of trials; one more than the study has if none came so near.
+        The number of trials. If no trial is near the optimum, N_TRIALS + 1.
     """
     for number in range(1, N_TRIALS + 1):
         searcher.suggest(str(number))
-        if planted(searcher.attempts[str(number)].work.configuration.trial) >= PEAK - 0.5:
+        if compute_true_h(searcher.attempts[str(number)].work.configuration.trial) >= PEAK - 0.5:
             return number
-        searcher.on_trial_complete(str(number), done(searcher, str(number), score))
+        searcher.on_trial_complete(str(number), make_result(searcher, str(number), score))
     return N_TRIALS + 1
 
 
-def mean_trials(prints: Fingerprints, sampler: str) -> float:
-    """Return the mean number of trials until near the optimum, over repeats."""
+def compute_mean_trials(prints: Fingerprints, sampler: str) -> float:
+    """Return the mean number of trials until one is near the optimum, over repeats."""
     study = make_study(space=SPACE, sampler=sampler, n_trials=N_TRIALS, seeds=SEEDS)
     counts = []
     for repeat in range(N_REPEATS):
-        searcher = searcher_of(study.model_copy(update={"sampler_seed": repeat}), prints)
-        counts.append(trials_until_near(searcher, NoisyScore(repeat)))
+        searcher = make_searcher(study.model_copy(update={"sampler_seed": repeat}), prints)
+        counts.append(count_trials_until_near(searcher, NoisyScore(repeat)))
     return fmean(counts)
 
 
@@ -76,10 +80,10 @@ def mean_trials(prints: Fingerprints, sampler: str) -> float:
 def test_tpe_needs_fewer_trials_than_random_search(
     prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Means with Optuna 5.0: random 28.6, TPE over categories 26.1, over ordered 19.3."""
-    at_random = mean_trials(prints, "random")
-    ordered = mean_trials(prints, "tpe")
+    """Means with Optuna 5.0: 28.6 (random), 26.1 (TPE, unordered), 19.3 (TPE, ordered)."""
+    random = compute_mean_trials(prints, "random")
+    ordered = compute_mean_trials(prints, "tpe")
     monkeypatch.setattr(space, "list_ordered_levels", lambda factor: [])
-    categories = mean_trials(prints, "tpe")
-    assert ordered <= at_random - 4
-    assert ordered <= categories
+    unordered = compute_mean_trials(prints, "tpe")
+    assert ordered <= random - 4
+    assert ordered <= unordered

@@ -1,4 +1,4 @@
-"""Processes of this machine: their descendants, environments and listening sockets."""
+"""Look up processes of this machine: descendants, environments and listening sockets."""
 
 from ipaddress import IPv6Address, ip_address
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 
 
-def descendants(pid: int) -> list[int]:
+def list_descendants(pid: int) -> list[int]:
     """Return a process and all living processes that it has started, parents first."""
     try:
         return [pid, *(child.pid for child in psutil.Process(pid).children(recursive=True))]
@@ -14,23 +14,23 @@ def descendants(pid: int) -> list[int]:
         return [pid]
 
 
-def listening(pids: list[int]) -> dict[tuple[str, int], str]:
-    """Return (address, port) of every listening TCP socket -> command line of its process."""
+def find_listening_sockets(pids: list[int]) -> dict[tuple[str, int], str]:
+    """Return the command line of each process that listens on TCP, by address and port."""
     return {
-        (socket.laddr.ip, socket.laddr.port): command(socket.pid)
+        (socket.laddr.ip, socket.laddr.port): get_command_line(socket.pid)
         for socket in psutil.net_connections("tcp")
         if socket.pid in pids and socket.status == psutil.CONN_LISTEN
     }
 
 
 def is_loopback(address: str) -> bool:
-    """Return True if only this machine reaches an address. 127.0.0.1 may be written as IPv6."""
+    """Return True if only this machine can reach an address; IPv4 may be written as IPv6."""
     parsed = ip_address(address)
     mapped = parsed.ipv4_mapped if isinstance(parsed, IPv6Address) else None
     return (mapped or parsed).is_loopback
 
 
-def command(pid: int) -> str:
+def get_command_line(pid: int) -> str:
     """Return a process's command line, or "" after its end."""
     try:
         return " ".join(psutil.Process(pid).cmdline())
@@ -38,7 +38,7 @@ def command(pid: int) -> str:
         return ""
 
 
-def program(pid: int) -> str:
+def get_program(pid: int) -> str:
     """Return the name of the program that a process runs, or "" after its end."""
     try:
         return Path(psutil.Process(pid).exe()).name
@@ -46,7 +46,7 @@ def program(pid: int) -> str:
         return ""
 
 
-def environment_of(pid: int) -> dict[str, str]:
+def get_environment(pid: int) -> dict[str, str]:
     """Return the environment with which a process was started, or {} after its end."""
     try:
         return dict(psutil.Process(pid).environ())
@@ -54,6 +54,6 @@ def environment_of(pid: int) -> dict[str, str]:
         return {}
 
 
-def marked(mark: str) -> list[str]:
+def find_marked_processes(mark: str) -> list[str]:
     """Return the command lines of processes whose environment contains a value."""
-    return [command(pid) for pid in psutil.pids() if mark in environment_of(pid).values()]
+    return [get_command_line(pid) for pid in psutil.pids() if mark in get_environment(pid).values()]
