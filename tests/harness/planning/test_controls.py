@@ -10,7 +10,7 @@ from harness.planning.plan import Plan, make_plan
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of
+from tests.harness.planning.builders import build_record
 
 SHOTS, N_CTX = "shots", "generator.n_ctx"
 SEEDS = (0, 1)
@@ -29,7 +29,7 @@ def tried(
 ) -> RunRecord:
     """Return a finished run of a configuration with its selection score."""
     configuration = ConfigurationMaker(study, prints)({SHOTS: shots, N_CTX: 1})
-    return run_of(configuration, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
+    return build_record(configuration, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
 
 
 def at_other_levels(plan: Plan) -> dict[str, str]:
@@ -68,7 +68,7 @@ def test_a_former_best_configuration_keeps_its_finished_controls(prints: Fingerp
     study = sampled(n_trials=3)
     runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
     before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
-    runs += [run_of(row.configuration, SEEDS) for row in before.rows if row.label in CONTROLS]
+    runs += [build_record(row.configuration, SEEDS) for row in before.rows if row.label in CONTROLS]
     now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
     assert at_other_levels(now) == {
         **dict.fromkeys(CONTROLS, "done"),
@@ -81,9 +81,9 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
     study = sampled(space=space)
     maker = ConfigurationMaker(study, prints)
-    alone = run_of(maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0))
+    alone = build_record(maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0))
     alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
-    best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
+    best = build_record(maker({"generator": "vae", SHOTS: 4}), SEEDS)
     plan = make_plan(study, RunHistory((alone, best)), prints)
     assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
     (planned_row,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]

@@ -11,7 +11,7 @@ from harness.planning.plan import make_plan
 from harness.store import State
 from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of, settings_of
+from tests.harness.planning.builders import build_record, list_configurations
 
 Parts = list[tuple[int, ...]]
 
@@ -23,8 +23,8 @@ def seeds_of_trials(
     interrupted: Sequence[tuple[int, ...]] = (),
 ) -> Parts:
     """Return the seeds of each trial of a study whose first configuration was interrupted."""
-    first = settings_of(study, prints)[0]
-    runs = tuple(run_of(first, seeds, state=State.INTERRUPTED) for seeds in interrupted)
+    first = list_configurations(study, prints)[0]
+    runs = tuple(build_record(first, seeds, state=State.INTERRUPTED) for seeds in interrupted)
     history = RunHistory(runs)
     work = make_plan(study, history, prints).work
     trials = divide_work(study, work, history, slots)
@@ -90,7 +90,7 @@ def test_trials_that_the_scheduler_may_stop_are_not_divided(
 def test_finished_seeds_are_left_out(prints: Fingerprints) -> None:
     """Only missing seeds are divided."""
     study = make_study(space=ONE, seeds=5)
-    (first,) = settings_of(study, prints)
-    history = RunHistory((run_of(first, (0, 4)),))
+    (first,) = list_configurations(study, prints)
+    history = RunHistory((build_record(first, (0, 4)),))
     work = make_plan(study, history, prints).work
     assert [trial.seeds for trial in divide_work(study, work, history, 2)] == [(1,), (2, 3)]

@@ -15,7 +15,7 @@ from harness.store import State
 from harness.store.history import RunHistory, RunRecord
 from tests.case_files import load_cases
 from tests.harness.fakes import make_method, make_study
-from tests.harness.planning.made import run_of, settings_of
+from tests.harness.planning.builders import build_record, list_configurations
 
 CPU = "cpu (x86_64)"
 
@@ -33,19 +33,19 @@ def estimate_of(study: StudyConfig, prints: Fingerprints, *runs: RunRecord) -> T
 
 def finished(study: StudyConfig, prints: Fingerprints, seconds: float, **keys: Any) -> RunRecord:
     """A run of the study's first setting, n_ctx 1, both seeds."""
-    first = settings_of(study, prints)[0]
-    return run_of(first, (0, 1), **{"seconds": seconds, "device": CPU, **keys})
+    first = list_configurations(study, prints)[0]
+    return build_record(first, (0, 1), **{"seconds": seconds, "device": CPU, **keys})
 
 
 def test_finished_trials_determine_the_time(prints: Fingerprints) -> None:
     """A configuration has its own mean seconds per seed if it has any, else the mean of all."""
     study = make_study(seeds=3)
-    configurations = settings_of(study, prints)
+    configurations = list_configurations(study, prints)
     estimate = estimate_of(
         study,
         prints,
         finished(study, prints, 6.0),
-        run_of(configurations[1], (0,), seconds=9.0, device=CPU),
+        build_record(configurations[1], (0,), seconds=9.0, device=CPU),
         finished(study, prints, 0.1, control="zero_shot", config_key="control"),
         finished(study, prints, 900.0, device="NVIDIA H100"),
     )
@@ -61,9 +61,9 @@ def test_seeds_are_divided_as_in_the_study(
     """The seeds of an interrupted run are one trial, as its checkpoint is resumed."""
     monkeypatch.setattr(estimate_module, "count_slots", lambda *_: 1)
     study = make_study(space={"generator.n_ctx": [1, 2]}, seeds=3)
-    first, second = settings_of(study, prints)
-    interrupted = replace(run_of(second, (0, 1)), state=State.INTERRUPTED)
-    done = run_of(first, (0, 1, 2), seconds=6.0, device=CPU)
+    first, second = list_configurations(study, prints)
+    interrupted = replace(build_record(second, (0, 1)), state=State.INTERRUPTED)
+    done = build_record(first, (0, 1, 2), seconds=6.0, device=CPU)
     result = estimate_of(study, prints, done, interrupted)
     assert result is not None and result.trials == (4.0, 2.0)
 
@@ -72,14 +72,14 @@ def test_a_control_has_its_own_time_and_does_not_count_for_others(prints: Finger
     """This includes a control that ran as a level in another study."""
     study = make_study(controls=True)
     control = next(
-        configuration for configuration in settings_of(study, prints) if configuration.control
+        configuration for configuration in list_configurations(study, prints) if configuration.control
     )
-    ended = run_of(control, (0,), seconds=0.1, device=CPU, control="")
+    ended = build_record(control, (0,), seconds=0.1, device=CPU, control="")
     assert estimate_of(study, prints, ended) is None
     level = next(
-        configuration for configuration in settings_of(study, prints) if not configuration.control
+        configuration for configuration in list_configurations(study, prints) if not configuration.control
     )
-    estimate = estimate_of(study, prints, ended, run_of(level, (0,), seconds=4.0, device=CPU))
+    estimate = estimate_of(study, prints, ended, build_record(level, (0,), seconds=4.0, device=CPU))
     assert estimate is not None
     assert (estimate.seconds[control.key], estimate.seconds[level.key]) == (0.1, 4.0)
 

@@ -16,7 +16,7 @@ from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from tests.case_files import load_cases
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of, settings_of
+from tests.harness.planning.builders import build_record, list_configurations
 
 
 def setting_of(study: StudyConfig, prints: Fingerprints, case: dict[str, Any]) -> Configuration:
@@ -32,7 +32,7 @@ def run_told(study: dict[str, Any], prints: Fingerprints, case: dict[str, Any]) 
         keys = {"state": State.FAIL, "failure": Failure(case["failed"]), "reason": "why"}
     if keys["state"] is not State.COMPLETE:
         keys["objective"] = {}
-    return run_of(configuration, tuple(case.get("seeds", (0, 1))), **keys)
+    return build_record(configuration, tuple(case.get("seeds", (0, 1))), **keys)
 
 
 def rows_told(plan: Plan) -> list[tuple[str, str]]:
@@ -67,7 +67,7 @@ def test_a_plan_is_the_requested_work_without_the_finished_work(
 def test_labels_are_short_and_unambiguous(prints: Fingerprints) -> None:
     """A label is the last part of a name, or all of it if two factors end alike."""
     space = {"generator.lr": [0.1], "finetuner.lr": [0.2], "shots": [1]}
-    (configuration,) = settings_of(make_study(space=space), prints)
+    (configuration,) = list_configurations(make_study(space=space), prints)
     assert configuration.label == "generator.lr=0.1, finetuner.lr=0.2, shots=1"
     level = {"generator.kl_weight": 0.018700774249525893, "finetuner": "coop"}
     assert replace(configuration, assignment=level).label == "kl_weight=0.0187, finetuner=coop"

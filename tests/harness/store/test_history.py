@@ -17,7 +17,7 @@ from reports.study.load import load_records
 from reports.study.rows import make_seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of
+from tests.harness.planning.builders import build_record
 from tests.reports.builder import make_scores
 
 STATES = list(State)
@@ -26,7 +26,7 @@ STATES = list(State)
 def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
     """Return a run whose objective is 50 + seed."""
     configuration: Any = SimpleNamespace(key=key, control="", assignment={})
-    return run_of(configuration, seeds, state=state, **keys)
+    return build_record(configuration, seeds, state=state, **keys)
 
 
 runs = st.lists(

@@ -19,9 +19,9 @@ from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases, mark_slow_cases
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import SETTINGS as TRIALS
-from tests.ship.trial.cases import SMALL, config
-from tests.ship.trial.trained.made import PER_CLASS, answers, images, kept, noise, small, watched
+from tests.ship.trial.cases import TRIALS
+from tests.ship.trial.cases import SMALL, make_config
+from tests.ship.trial.trained.saved_models import PER_CLASS, compare_predictions, get_test_images, run_and_save, make_noise, save_small_models, record_samples
 
 MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
 NOT_KEPT = {"none", "real"}
@@ -52,11 +52,11 @@ def test_loaded_finetuner_gives_the_tested_predictions(
     """For each seed and image, with the selected inference options."""
     finetuner = FINE_TUNED[case]
     actual = {"name": generator, **MADE.get(generator, {})}
-    last = kept(tmp_path, config(finetuner=finetuner, generator=actual), [0, 3], features, clip)
+    last = run_and_save(tmp_path, make_config(finetuner=finetuner, generator=actual), [0, 3], features, clip)
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
-        logits = loaded.logits(images(features))
-        assert answers(logits, last, seed_index) == {"own": True, "all": True}
+        logits = loaded.logits(get_test_images(features))
+        assert compare_predictions(logits, last, seed_index) == {"own": True, "all": True}
         assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
             assert value == last.per_seed[f"selection_{key}"][seed_index]
@@ -75,10 +75,10 @@ def test_loaded_logits_of_a_solo_run_are_bitwise_equal(
         "predictions",
         lambda eval_set, logits: seen.append(logits) or answers(eval_set, logits),
     )
-    kept(tmp_path, config(), [3], features, clip)
+    run_and_save(tmp_path, make_config(), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
-    assert torch.equal(loaded.logits(images(features)), seen[-1][0])
-    unasked = run_trial(config(), [3], features, clip)
+    assert torch.equal(loaded.logits(get_test_images(features)), seen[-1][0])
+    unasked = run_trial(make_config(), [3], features, clip)
     assert list(unasked) and unasked.trained is None
 
 
@@ -91,9 +91,9 @@ def test_loaded_generator_gives_the_trials_features(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """From the same noise, bitwise if the seed was trained in a solo run."""
-    actual = watched(monkeypatch)
+    actual = record_samples(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
-    kept(tmp_path, config(generator=generator), [3], features, clip)
+    run_and_save(tmp_path, make_config(generator=generator), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
     if name in NOT_KEPT:
         assert loaded.notes == (f"generator {name} has no state to save",)
@@ -101,7 +101,7 @@ def test_loaded_generator_gives_the_trials_features(
             loaded.features()
         return
     names, expected = actual[-1]  # the last one judged is the one that was tested
-    result, labels = loaded.features(names, PER_CLASS, noise([3]))
+    result, labels = loaded.features(names, PER_CLASS, make_noise([3]))
     assert torch.equal(result, expected[0])
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
@@ -123,8 +123,8 @@ def test_new_classes_use_the_trials_templates(
 ) -> None:
     """Their text feature is the mean over the trial's sentences."""
     noiseless = {"name": "gaussian_text", "scale": 0.0}
-    setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
-    kept(tmp_path, setting, [3], features, clip)
+    config = make_config(generator=noiseless, templates=["dataset", "a {} in a video game."])
+    run_and_save(tmp_path, config, [3], features, clip)
     result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
     texts = ["a photo of a zeppelin.", "a zeppelin in a video game."]
     assert torch.allclose(result, encode_classes(clip, [texts]), atol=1e-6)
@@ -134,7 +134,7 @@ def test_logits_accept_images_files_and_features(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """All forms give the same logits, also with transparency."""
-    loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
+    loaded = ship.load_trained(save_small_models(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
     drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
     prepared = torch.stack([clip.preprocess(image) for image in drawn])
@@ -161,11 +161,11 @@ def test_model_trained_in_double_precision_is_loaded_in_it(
     tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
     """Its logits are in double precision."""
-    last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
+    last = run_and_save(tmp_path, make_config(), [0], features, clip64, dtype=torch.float64)
     loaded = ship.load_trained(tmp_path, clip=clip64)
-    logits = loaded.logits(images(features))
+    logits = loaded.logits(get_test_images(features))
     assert logits.dtype == torch.float64
-    assert answers(logits, last, 0) == {"own": True, "all": True}
+    assert compare_predictions(logits, last, 0) == {"own": True, "all": True}
 
 
 def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
 
     pocket = FrozenCLIP.load("pocket")
     actual = build_features(pocket)
-    folder = small(tmp_path / "trained", actual, pocket)
+    folder = save_small_models(tmp_path / "trained", actual, pocket)
     loaded = ship.load_trained(folder / "seed_3.safetensors")
     assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
     assert isinstance(loaded.config, TrialConfig)
@@ -185,7 +185,7 @@ def test_images_are_encoded_with_the_trials_image_precision(tmp_path: Path) -> N
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
-    folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
+    folder = save_small_models(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
     assert ship.load_trained(folder).clip.image_precision == "bf16"
     with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set the"):
         ship.load_trained(folder, clip=pocket)

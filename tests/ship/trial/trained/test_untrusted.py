@@ -20,7 +20,7 @@ from ship.trial import TrainedError, trained
 from tests.case_files import load_cases, set_value
 from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.trained.made import MANIFEST, SEED, Sound, small, write
+from tests.ship.trial.trained.saved_models import MANIFEST, SEED, SavedFiles, save_small_models, write_model
 
 FINETUNERS = ("coop", "tip_adapter_f", "gda", "zero_shot")
 
@@ -28,23 +28,23 @@ FINETUNERS = ("coop", "tip_adapter_f", "gda", "zero_shot")
 @pytest.fixture(scope="module")
 def sound(
     tmp_path_factory: pytest.TempPathFactory, clip: FrozenCLIP, features: FeatureSet
-) -> Sound:
+) -> SavedFiles:
     """Files of a short trial, for some fine-tuners."""
-    result = Sound()
+    result = SavedFiles()
     for name in FINETUNERS:
         folder = tmp_path_factory.mktemp(name) / "trained"
         finetuner = {"name": name, **FAST.get(name, {})}
-        small(folder, features, clip, finetuner=finetuner)
+        save_small_models(folder, features, clip, finetuner=finetuner)
         result[name] = {file: (folder / file).read_bytes() for file in (MANIFEST, SEED)}
     return result
 
 
-def manifest(sound: Sound, name: str) -> Any:
+def manifest(sound: SavedFiles, name: str) -> Any:
     """Return the content of a trained.json."""
     return json.loads(strip_checksum(sound[name][MANIFEST]))
 
 
-def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
+def edited(sound: SavedFiles, edits: dict[str, Any]) -> tuple[bytes, bytes]:
     """Return files with edited values of trained.json."""
     content = manifest(sound, "coop")
     for where, value in edits.items():
@@ -54,10 +54,10 @@ def edited(sound: Sound, edits: dict[str, Any]) -> tuple[bytes, bytes]:
 
 @pytest.mark.parametrize("mistake", load_cases(__file__, "mistakes.yaml"), ids=str)
 def test_unusable_trained_files_are_one_line(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, mistake: dict[str, Any]
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, mistake: dict[str, Any]
 ) -> None:
     """The line has the file and the reason."""
-    folder = write(tmp_path, *edited(sound, mistake["put"]))
+    folder = write_model(tmp_path, *edited(sound, mistake["put"]))
     with pytest.raises(TrainedError) as refused:
         ship.load_trained(folder, clip=clip)
     assert str(refused.value).startswith(str(folder))
@@ -66,15 +66,15 @@ def test_unusable_trained_files_are_one_line(
 
 
 def test_error_tells_the_requested_seed_and_plugin_from_those_of_the_file(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Neither message says only "got"."""
-    write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
+    write_model(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
     with pytest.raises(TrainedError) as raised:
         ship.load_trained(tmp_path / SEED, 3, clip=clip)
     message = "contains seed 0, but seed 3 was requested; pass the folder instead"
     assert str(raised.value) == f"{tmp_path / SEED}: {message}"
-    write(tmp_path, *edited(sound, {"plugins": {"finetuner coop": "mine 1"}}))
+    write_model(tmp_path, *edited(sound, {"plugins": {"finetuner coop": "mine 1"}}))
     plugins = {"finetuner coop": "mine 2"}
     monkeypatch.setattr(trained, "find_plugin_identities", lambda *_: plugins)
     with pytest.raises(TrainedError) as raised:
@@ -84,21 +84,21 @@ def test_error_tells_the_requested_seed_and_plugin_from_those_of_the_file(
     assert str(raised.value) == f"{tmp_path / MANIFEST}: {fault}; {advice}"
 
 
-def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: Sound) -> None:
+def test_backbone_path_in_a_file_is_not_loaded(tmp_path: Path, sound: SavedFiles) -> None:
     """It could be an archive, whose code torch would execute."""
     (tmp_path / "evil.pt").write_bytes(b"x")
     backbone = f"ViT-B-32:{tmp_path / 'evil.pt'}"
-    folder = write(tmp_path, *edited(sound, {"settings.backbone": backbone}))
+    folder = write_model(tmp_path, *edited(sound, {"settings.backbone": backbone}))
     message = r"neither published by open_clip nor cached; .* clip=FrozenCLIP\.load"
     with pytest.raises(TrainedError, match=message):
         ship.load_trained(folder)
 
 
 def test_too_large_trained_file_is_not_read(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever it contains."""
-    folder = write(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
+    folder = write_model(tmp_path, sound["coop"][MANIFEST], sound["coop"][SEED])
     monkeypatch.setattr(trained, "MAX_SEED_FILE_BYTES", 1000)
     with pytest.raises(TrainedError, match="has more than 1000 bytes"):
         ship.load_trained(folder, clip=clip)
@@ -130,7 +130,7 @@ def use(tmp_path: Path, clip: FrozenCLIP) -> None:
         assert str(error).startswith(str(tmp_path)) and "; " in str(error)
 
 
-def fitting(sound: Sound, name: str, data: bytes) -> bytes:
+def fitting(sound: SavedFiles, name: str, data: bytes) -> bytes:
     """Return trained.json with the digest of a seed's file."""
     content = manifest(sound, name)
     content["seeds"][0]["blake2b"] = compute_checksum(data)
@@ -139,16 +139,16 @@ def fitting(sound: Sound, name: str, data: bytes) -> bytes:
 
 @given(damage=DAMAGE, behind=st.binary(max_size=9))
 def test_damaged_trained_files_are_rejected(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, damage: Damage, behind: bytes
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, damage: Damage, behind: bytes
 ) -> None:
     """A damaged file never gives other numbers, even with a valid digest."""
     whole = sound["coop"]
     manifest_bytes, seed = (apply_damage(whole[name], damage) + behind for name in (MANIFEST, SEED))
-    use(write(tmp_path, manifest_bytes, whole[SEED]), clip)
-    use(write(tmp_path, fitting(sound, "coop", seed), seed), clip)
+    use(write_model(tmp_path, manifest_bytes, whole[SEED]), clip)
+    use(write_model(tmp_path, fitting(sound, "coop", seed), seed), clip)
     if seed != whole[SEED]:
         with pytest.raises(TrainedError, match=r"does not match trained\.json"):
-            ship.load_trained(write(tmp_path, whole[MANIFEST], seed), clip=clip)
+            ship.load_trained(write_model(tmp_path, whole[MANIFEST], seed), clip=clip)
 
 
 def changed(content: Any, path: list[int], value: Any) -> Any:
@@ -167,11 +167,11 @@ def changed(content: Any, path: list[int], value: Any) -> Any:
 
 @given(name=st.sampled_from(FINETUNERS), path=PATHS, value=ANY)
 def test_random_manifests_are_models_or_errors(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, path: list[int], value: Any
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, name: str, path: list[int], value: Any
 ) -> None:
     """One changed value gives an error, or a model of the file's size."""
     content = changed(manifest(sound, name), path, value)
-    use(write(tmp_path, add_checksum(content), sound[name][SEED]), clip)
+    use(write_model(tmp_path, add_checksum(content), sound[name][SEED]), clip)
 
 
 def other(value: Tensor) -> list[Tensor]:
@@ -190,7 +190,7 @@ def other(value: Tensor) -> list[Tensor]:
 
 @given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
 def test_random_tensors_are_models_or_errors(
-    tmp_path: Path, sound: Sound, clip: FrozenCLIP, name: str, which: int, how: int
+    tmp_path: Path, sound: SavedFiles, clip: FrozenCLIP, name: str, which: int, how: int
 ) -> None:
     """A changed or missing tensor fits the model or is rejected."""
     tensors = safetensors.torch.load(sound[name][SEED])
@@ -199,4 +199,4 @@ def test_random_tensors_are_models_or_errors(
     if how < len(choices):
         tensors[key] = choices[how].contiguous()
     data = safetensors.torch.save(tensors)
-    use(write(tmp_path, fitting(sound, name, data), data), clip)
+    use(write_model(tmp_path, fitting(sound, name, data), data), clip)

@@ -10,12 +10,12 @@ from harness.store import Run, State, Tag
 from harness.store.history import RunHistory, RunRecord
 
 
-def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
+def list_configurations(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
     """The study's settings, reference arms first."""
     return list(make_plan(study, RunHistory(), prints).configurations)
 
 
-def run_of(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
+def build_record(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
     """A run in the ledger."""
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
     values: dict[str, Any] = {
