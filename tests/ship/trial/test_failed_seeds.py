@@ -119,8 +119,18 @@ CASES = [
         "loss is not finite at stage selection, epoch 1",
     ),
     ({"selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**CROSS_DATASET, "selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**CROSS_DATASET, "selection": "none"}, BatchedFinetuner, {"epoch": 2, "nth": 1}, "final, epoch 2"),
+    (
+        {**CROSS_DATASET, "selection": "none"},
+        BatchedFinetuner,
+        {"epoch": 2},
+        "stage final, epoch 2",
+    ),
+    (
+        {**CROSS_DATASET, "selection": "none"},
+        BatchedFinetuner,
+        {"epoch": 2, "nth": 1},
+        "final, epoch 2",
+    ),
     (
         {"protocol": "generalized_zero_shot"},
         BatchedFinetuner,

@@ -92,7 +92,9 @@ def record_samples(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...
     samples: list[tuple[tuple[str, ...], Tensor]] = []
     measure_eval_set = quality.measure_eval_set
 
-    def measure_and_record(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+    def measure_and_record(
+        sample: Sample, eval_set: EvalSet, seeds: Sequence[int]
+    ) -> dict[str, Tensor]:
         ids = eval_set.task.synthetic_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
