@@ -81,7 +81,9 @@ def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerpri
     space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
     study = sampled(space=space)
     maker = ConfigurationMaker(study, prints)
-    alone = build_record(maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0))
+    alone = build_record(
+        maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0)
+    )
     alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
     best = build_record(maker({"generator": "vae", SHOTS: 4}), SEEDS)
     plan = make_plan(study, RunHistory((alone, best)), prints)

@@ -72,12 +72,16 @@ def test_a_control_has_its_own_time_and_does_not_count_for_others(prints: Finger
     """This includes a control that ran as a level in another study."""
     study = make_study(controls=True)
     control = next(
-        configuration for configuration in list_configurations(study, prints) if configuration.control
+        configuration
+        for configuration in list_configurations(study, prints)
+        if configuration.control
     )
     ended = build_record(control, (0,), seconds=0.1, device=CPU, control="")
     assert estimate_of(study, prints, ended) is None
     level = next(
-        configuration for configuration in list_configurations(study, prints) if not configuration.control
+        configuration
+        for configuration in list_configurations(study, prints)
+        if not configuration.control
     )
     estimate = estimate_of(study, prints, ended, build_record(level, (0,), seconds=4.0, device=CPU))
     assert estimate is not None

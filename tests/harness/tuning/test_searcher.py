@@ -171,7 +171,9 @@ def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> 
     known = drive(searcher_of(first, prints))
     values = [truth(work.configuration.trial, 0) for work in known]
     pairs = zip(known, values, strict=True)
-    runs = tuple(build_record(work.configuration, (0,), objective={0: value}) for work, value in pairs)
+    runs = tuple(
+        build_record(work.configuration, (0,), objective={0: value}) for work, value in pairs
+    )
     study = make_study(space=RANGE, sampler=sampler, n_trials=35, seeds=1)
     more = drive(searcher_of(study, prints, RunHistory(runs)))
     assert mean(truth(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
