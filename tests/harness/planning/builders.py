@@ -1,4 +1,4 @@
-"""Settings and finished runs as a plan meets them."""
+"""Helpers that create configurations and run records for tests of plans."""
 
 from typing import Any
 
@@ -11,14 +11,20 @@ from harness.store.history import RunHistory, RunRecord
 
 
 def list_configurations(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
-    """The study's settings, reference arms first."""
+    """Return the study's configurations, first those of the controls."""
     return list(make_plan(study, RunHistory(), prints).configurations)
 
 
 def build_record(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
-    """A run in the ledger."""
+    """Return the record of a complete run whose objective is 50 + seed.
+
+    Args:
+        configuration: The run's configuration.
+        seeds: Its seeds.
+        **keys: Other fields of the record, and the device.
+    """
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
-    values: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "logged": Run("r", 0, tags, {}, {}),
         "config_key": configuration.key,
         "control": configuration.control,
@@ -31,4 +37,4 @@ def build_record(configuration: Configuration, seeds: tuple[int, ...], **keys: A
         "seconds": 10.0,
         **keys,
     }
-    return RunRecord(**values)
+    return RunRecord(**fields)
