@@ -24,7 +24,7 @@ from tests.case_files import load_cases
 def test_a_trials_resources_determine_the_number_of_concurrent_trials(
     case: dict[str, Any],
 ) -> None:
-    """A trial uses one GPU by default if there is any. Cores and GPUs limit the number of trials."""
+    """By default a trial uses one GPU if there is any. Cores and GPUs limit the number."""
     resources = resolve_resources(Resources(**case["resources"]), case["nodes"])
     assert resources == Resources(**case["trial"])
     assert count_fitting_trials(resources, case["nodes"]) == case["n_concurrent"]
@@ -63,7 +63,7 @@ def test_resources_that_exceed_this_machine_are_refused(
 
 
 def test_an_address_without_a_ray_cluster_is_refused() -> None:
-    """It is refused if the port is closed. The address `auto`, which Ray resolves, is not checked."""
+    """Its port is closed. The address `auto`, which Ray resolves, is not checked."""
     check_resources("auto", Resources(cpus=10_000))
     with socket.create_server(("127.0.0.1", 0)) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"

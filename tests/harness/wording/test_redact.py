@@ -49,4 +49,5 @@ def test_no_part_of_a_secret_is_shown(shape: str, scheme: str, place: str, secre
 
 @pytest.mark.parametrize("uri", CASES["valid"])
 def test_addresses_that_mlflow_accepts_are_not_refused(uri: str) -> None:
+    """Their special characters do not make them invalid."""
     assert find_address_fault(uri) is None
