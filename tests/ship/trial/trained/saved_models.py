@@ -54,7 +54,7 @@ def save_small_models(folder: Path, features: FeatureSet, clip: FrozenCLIP, **ch
     return folder
 
 
-def answers(
+def compare_predictions(
     logits: Tensor, last: EpochMetrics, seed_index: int, eval_set: int = 0
 ) -> dict[str, bool]:
     """Compare the predictions of logits with those of a trial's report.
@@ -116,6 +116,6 @@ def write_model(folder: Path, manifest: bytes, tensors: bytes) -> Path:
     return write_files({MANIFEST: manifest, SEED: tensors}, folder)
 
 
-def images(features: FeatureSet) -> torch.Tensor:
+def get_test_images(features: FeatureSet) -> torch.Tensor:
     """Return the features of the test images."""
     return torch.tensor(features.test)
