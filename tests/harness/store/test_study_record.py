@@ -28,7 +28,7 @@ def test_an_invalid_tag_is_named_by_its_key(tags: dict[str, str], fault: str) ->
 
 
 def test_null_counts_as_missing() -> None:
-    """The default is used."""
+    """Seeds and n_trials then have their defaults."""
     record = StudyRecord.from_tags({"ship.study": '{"seeds": null, "n_trials": null}'})
     assert (record.seeds, record.n_trials) == ((), 0)
     assert StudyRecord.from_tags({"ship.study": '{"seeds": [3, 5]}'}).seeds == (3, 5)

@@ -105,7 +105,7 @@ def make_unanswering_store(**options: Any) -> tuple[StudyStore, list[str], str]:
 
 
 def test_store_timeout_ends_the_study() -> None:
-    """The line has no password. Later writes fail at once until the store answers."""
+    """The line has no password. Later writes are tried once, until the store answers."""
     store, lines, run_id = make_unanswering_store(timeout=0.2)
     with pytest.raises(StoreAway) as raised:
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))

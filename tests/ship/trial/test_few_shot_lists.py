@@ -52,9 +52,9 @@ def test_a_seed_with_a_list_does_not_depend_on_the_trials_other_seeds(clip64: Fr
     uneven = {**features.few_shot, 1: features.few_shot[1][:-1]}
     features = replace(features, few_shot=uneven)
     both = run_with_real_images(clip64, features, [0, 1])
-    alone = run_with_real_images(clip64, features, [1])
-    assert both.keys() == alone.keys()
-    for name, (value,) in alone.items():
+    solo = run_with_real_images(clip64, features, [1])
+    assert both.keys() == solo.keys()
+    for name, (value,) in solo.items():
         assert both[name][1] == pytest.approx(value, abs=1e-9), name
 
 

@@ -147,7 +147,7 @@ def make_matching_manifest(saved_files: SavedFiles, name: str, data: bytes) -> b
 def test_damaged_trained_files_are_rejected(
     tmp_path: Path, saved_files: SavedFiles, clip: FrozenCLIP, damage: Damage, appended: bytes
 ) -> None:
-    """A damaged seed file does not match trained.json. If its checksum is forged, it is checked."""
+    """A damaged seed file does not match trained.json. With a forged checksum it is validated."""
     intact = saved_files["coop"]
     manifest = apply_damage(intact[MANIFEST], damage) + appended
     seed = apply_damage(intact[SEED], damage) + appended
@@ -205,16 +205,25 @@ def make_changed_tensors(value: Tensor) -> list[Tensor]:
     ]
 
 
-@given(name=st.sampled_from(FINETUNERS), which=st.integers(0, 30), how=st.integers(0, 8))
+@given(
+    name=st.sampled_from(FINETUNERS),
+    tensor_index=st.integers(0, 30),
+    change_index=st.integers(0, 8),
+)
 def test_random_tensors_are_models_or_errors(
-    tmp_path: Path, saved_files: SavedFiles, clip: FrozenCLIP, name: str, which: int, how: int
+    tmp_path: Path,
+    saved_files: SavedFiles,
+    clip: FrozenCLIP,
+    name: str,
+    tensor_index: int,
+    change_index: int,
 ) -> None:
     """A changed or missing tensor results in an error or in a model that can be used."""
     tensors = safetensors.torch.load(saved_files[name][SEED])
-    key = sorted(tensors)[which % len(tensors)]
+    key = sorted(tensors)[tensor_index % len(tensors)]
     choices = make_changed_tensors(tensors.pop(key))
-    if how < len(choices):
-        tensors[key] = choices[how].contiguous()
+    if change_index < len(choices):
+        tensors[key] = choices[change_index].contiguous()
     data = safetensors.torch.save(tensors)
     manifest = make_matching_manifest(saved_files, name, data)
     check_model_or_error(write_model(tmp_path, manifest, data), clip)
