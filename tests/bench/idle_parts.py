@@ -22,7 +22,7 @@ from harness.store import (
 from harness.tuning import StudySearcher
 from tests.bench.idle_method import make_idle_method
 from tests.harness.fakes import FakeClip, FakeFeatures, make_study
-from tests.harness.planning.made import run_of
+from tests.harness.planning.builders import build_record
 
 SEEDS = 3
 N_PARTS = 4  # number of equal parts of the runs, each with a row of results
@@ -83,7 +83,7 @@ def measure_searcher(sampler: str, known: int, n_suggestions: int, folder: Path)
         seeds = tuple(range(SEEDS))
         history = RunHistory(
             tuple(
-                run_of(
+                build_record(
                     trial, seeds, objective=dict.fromkeys(seeds, 50.0 + place * 7919 % 997 / 100)
                 )
                 for place, trial in enumerate(every)

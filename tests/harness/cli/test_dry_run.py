@@ -17,43 +17,43 @@ from tests.harness.cli.conftest import invoke
 DRY = ("--space", "prompt_len", "--dry-run")
 
 
-@pytest.fixture
-def planned(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
-    """Puts a plan in place; the studies that are planned."""
+SetPlan = Callable[..., None]
 
-    def put(**keys: Any) -> list[Any]:
+
+@pytest.fixture
+def set_plan(monkeypatch: pytest.MonkeyPatch) -> SetPlan:
+    """Return a function that replaces the plan of any study. Its keywords are the plan's fields."""
+
+    def replace_plan(**fields: Any) -> None:
         empty = {
             "rows": (),
             "n_proposals": 0,
             "estimate": None,
             "notes": (),
             "history": RunHistory(),
+            "finished": False,
         }
-        plan = SimpleNamespace(**{**empty, "finished": False, **keys})
-        studies: list[Any] = []
-        monkeypatch.setattr(
-            harness.study, "plan_study", lambda study, **_: studies.append(study) or plan
-        )
-        return studies
+        plan = SimpleNamespace(**{**empty, **fields})
+        monkeypatch.setattr(harness.study, "plan_study", lambda *_, **__: plan)
 
-    return put
+    return replace_plan
 
 
 def test_the_plan_and_its_time_are_printed_and_nothing_runs(
-    calls: dict[str, Any], planned: Callable[..., list[Any]]
+    calls: dict[str, Any], set_plan: SetPlan
 ) -> None:
-    """It gives state, seeds and time per configuration, the total, and the basis of the estimate.
+    """The plan has state, seeds and time per configuration, the total time, and its basis.
 
-    Control characters of notes are removed.
+    Control characters of notes are escaped.
     """
     rows = (
         PlanRow(Configuration("a", TrialConfig(), {"n_ctx": "[1]"}), (), done=(0, 1)),
         PlanRow(Configuration("b", TrialConfig(), {"n_ctx": 2}), (1,), done=(0,)),
         PlanRow(Configuration("c", TrialConfig(), {"n_ctx": 4}), (0, 1)),
     )
-    left = TimeEstimate({"b": 0.4, "c": 90.0}, (0.4, 90.0), (72.0,) * 100, 2, 12)
+    estimate = TimeEstimate({"b": 0.4, "c": 90.0}, (0.4, 90.0), (72.0,) * 100, 2, 12)
     notes = ("x.yaml: the study has changed:\n  shots: 4, was \x1b[31m8",)
-    planned(rows=rows, n_proposals=3, estimate=left, notes=notes)
+    set_plan(rows=rows, n_proposals=3, estimate=estimate, notes=notes)
     lines = invoke(*DRY).stdout.splitlines()
     assert [line.split() for line in lines[2:5]] == [
         ["n_ctx=[1]", "done"],
@@ -68,19 +68,20 @@ def test_the_plan_and_its_time_are_printed_and_nothing_runs(
         "  shots: 4, was \\x1b[31m8",
     ]
     assert lines[-1].startswith("the difference that 10 seeds can detect is unknown")
-    elsewhere = invoke(*DRY, "--address", "auto").stdout
-    assert "for trials: about 2.0 h of computing; from 12 finished trials" in elsewhere
+    # the number of concurrent trials is unknown on a cluster
+    on_cluster = invoke(*DRY, "--address", "auto").stdout
+    assert "for trials: about 2.0 h of computing; from 12 finished trials" in on_cluster
     assert "study" not in calls
 
 
-def test_a_plan_without_a_finished_trial_says_that_its_time_is_unknown(
-    calls: dict[str, Any], planned: Callable[..., list[Any]]
+def test_without_a_finished_trial_the_time_is_reported_as_unknown(
+    calls: dict[str, Any], set_plan: SetPlan
 ) -> None:
-    """A finished plan has no such line."""
+    """A plan without work has no such line."""
     unknown = "estimated time left for trials: unknown until the first trial has finished"
-    planned(rows=(PlanRow(Configuration("a", TrialConfig(), {"n_ctx": 1}), (0,)),))
+    set_plan(rows=(PlanRow(Configuration("a", TrialConfig(), {"n_ctx": 1}), (0,)),))
     assert invoke(*DRY).stdout.splitlines()[3].startswith(unknown)
-    planned(finished=True)
+    set_plan(finished=True)
     assert unknown not in invoke(*DRY).stdout
 
 
@@ -100,15 +101,15 @@ SERIAL = ("--set", "max_concurrent_trials=1")
     ],
 )
 def test_a_dry_run_warns_of_missing_and_idle_resources(
-    planned: Callable[..., list[Any]],
+    set_plan: SetPlan,
     monkeypatch: pytest.MonkeyPatch,
     arguments: tuple[str, ...],
     gpus: int,
     finished: bool,
     warning: str,
 ) -> None:
-    """The plan is shown nevertheless, since it may run on another machine."""
-    planned(finished=finished)
+    """The plan is shown nevertheless, since the study may run on another machine."""
+    set_plan(finished=finished)
     monkeypatch.setattr(harness.resources, "count_visible_gpus", lambda: gpus)
     monkeypatch.setattr(harness.resources, "find_gpu_fault", lambda: None)
     result = invoke(*DRY, *arguments)

@@ -1,4 +1,4 @@
-"""ship-sweep from outside: arguments, exit codes, and output."""
+"""The command ship-sweep: its arguments, exit codes and output."""
 
 import os
 import shlex
@@ -28,8 +28,10 @@ from tests.case_files import load_cases
 from tests.harness.cli.conftest import URI, invoke
 
 
-def test_a_complete_study_exits_0_and_shows_how_to_open_mlflow(calls: dict[str, Any]) -> None:
-    """The report is followed by the command that opens MLflow's UI, quoted for a shell."""
+def test_a_complete_study_exits_0_and_prints_the_command_of_mlflows_ui(
+    calls: dict[str, Any],
+) -> None:
+    """The command follows the report, and is quoted for a shell."""
     result = invoke("--space", "prompt_len", "--set", "shots=4", "--address", "auto", "--verbose")
     assert result.exit_code == 0
     assert calls["study"].base.shots == 4
@@ -46,31 +48,31 @@ def test_a_complete_study_exits_0_and_shows_how_to_open_mlflow(calls: dict[str, 
 
 
 @pytest.mark.parametrize("publishes", [False, True])
-def test_the_report_is_made_once(calls: dict[str, Any], publishes: bool) -> None:
-    """The report printed at the end is the one that the study's run in MLflow has."""
+def test_the_report_is_prepared_once(calls: dict[str, Any], publishes: bool) -> None:
+    """The printed report is the one that is stored in MLflow."""
     calls["publishes"] = publishes
     _, report, _ = invoke("--space", "prompt_len").stdout.splitlines()
     assert report == "report 1 in prompt_len-report"
     assert calls["published"] == ("publication" if publishes else None)
 
 
-ENDINGS = load_cases(__file__, "outcomes.yaml")
+OUTCOMES = load_cases(__file__, "outcomes.yaml")
 
 
-@pytest.mark.parametrize("case", ENDINGS, ids=lambda case: str(case["outcome"]))
+@pytest.mark.parametrize("case", OUTCOMES, ids=lambda case: str(case["outcome"]))
 def test_the_exit_code_depends_on_failed_and_missing_trials(
     calls: dict[str, Any], case: dict[str, Any]
 ) -> None:
-    """Failed or missing trials exit with 3, an interrupt with 130. Pruned trials are complete."""
+    """It is 3 if trials failed or are missing, and 130 after an interrupt."""
     calls["outcome"] = case["outcome"]
     result = invoke("--space", "prompt_len")
     assert result.exit_code == case["code"]
-    assert result.stderr.startswith(case["says"])
-    assert len(result.stderr.splitlines()) == bool(case["says"])
-    assert result.stdout.splitlines()[1].startswith(case["shows"])
+    assert result.stderr.startswith(case["stderr"])
+    assert len(result.stderr.splitlines()) == bool(case["stderr"])
+    assert result.stdout.splitlines()[1].startswith(case["stdout"])
 
 
-def test_a_report_that_cannot_be_written_is_one_line(
+def test_an_unwritable_report_is_one_line_error(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The command of MLflow's UI is printed nevertheless."""
@@ -84,11 +86,11 @@ def test_a_report_that_cannot_be_written_is_one_line(
 @pytest.mark.parametrize(
     ("error", "code", "message"),
     [
-        # a user's mistake that only running finds
+        # errors of the user that are only detected in the run
         (UserError("no such store"), 2, "no such store\n"),
         (BackboneError("no such tower"), 2, "no such tower\n"),
-        # no mistake: a job that is run again on this code finishes the study
-        (StoreUnavailable("http://me:geheim@host: no answer"), 3,
+        # with exit code 3, schedulers run the same job again, which completes the study
+        (StoreAway("http://me:geheim@host: no answer"), 3,
          "incomplete: http://***@host: no answer\n"),
         (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
         (KeyboardInterrupt(), 130, "interrupted: run the same command to resume\n"),
@@ -96,10 +98,10 @@ def test_a_report_that_cannot_be_written_is_one_line(
         (ValueError("shapes differ"), 1, ""),
     ],
 )  # fmt: skip
-def test_an_error_that_ends_a_run_is_one_line(
+def test_an_expected_error_of_a_run_is_one_line(
     monkeypatch: pytest.MonkeyPatch, error: BaseException, code: int, message: str
 ) -> None:
-    """It has its own exit code and no traceback."""
+    """Each kind of error has an exit code, and only bugs have a traceback."""
     monkeypatch.setattr(harness.study, "run_study", Mock(side_effect=error))
     result = invoke("--space", "prompt_len")
     assert (result.exit_code, result.stderr) == (code, message)
@@ -111,9 +113,9 @@ def test_an_error_that_ends_a_run_is_one_line(
 def test_a_password_in_a_stores_address_is_not_printed(
     uri: str, mode: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whatever part of the address is wrong, there is one line and no traceback."""
+    """The error is one line without a traceback for every kind of invalid address."""
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
-    monkeypatch.setattr("harness.store.errors.MAX_TRIES", 1)  # nobody is there
+    monkeypatch.setattr("harness.store.errors.MAX_TRIES", 1)  # no server answers
     result = invoke("--space", "prompt_len", *mode)
     assert result.exit_code == 2, result.exception
     (line,) = result.stderr.splitlines()
@@ -122,20 +124,21 @@ def test_a_password_in_a_stores_address_is_not_printed(
     assert line.startswith("http://***@127.0.0.1:9: the" if well_formed else "the store's address")
 
 
-def test_ray_does_not_take_the_drivers_parent_for_its_raylet(
+def test_ray_does_not_mistake_the_drivers_parent_for_its_raylet(
     calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Ray reads the variable when it is imported, so the command sets it first."""
-    monkeypatch.setenv("RAY_RAYLET_PID", "")  # so that it is put back
+    """The command sets the variable before it imports Ray, which reads it on import."""
+    monkeypatch.setenv("RAY_RAYLET_PID", "")  # monkeypatch restores it after the test
     monkeypatch.delenv("RAY_RAYLET_PID")
     invoke("--space", "prompt_len")
     assert os.environ["RAY_RAYLET_PID"] == str(os.getpid())
 
 
 def test_mlflow_sends_no_telemetry(calls: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Telemetry is off before the import, unless the user has set the variable."""
+    """It is disabled before MLflow is imported, unless the user has set the variable."""
     for user_value, value in (("", "true"), ("false", "false")):
-        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", user_value)  # so that it is put back
+        # monkeypatch restores the variable after the test
+        monkeypatch.setenv("MLFLOW_DISABLE_TELEMETRY", user_value)
         if not user_value:
             monkeypatch.delenv("MLFLOW_DISABLE_TELEMETRY")
         invoke("--space", "prompt_len")
@@ -143,7 +146,7 @@ def test_mlflow_sends_no_telemetry(calls: dict[str, Any], monkeypatch: pytest.Mo
 
 
 def test_a_changed_study_is_refused_in_one_message(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The exit code is 2, and the message offers --accept-changes, which runs the study."""
+    """The message offers --accept-changes, which runs the study."""
 
     def run_study(*_: Any, accept_changes: bool, **__: Any) -> StudyOutcome:
         changes = StaleRows(differences={"shots: 2 -> 4": None})
@@ -164,21 +167,21 @@ PLUGIN = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
 
 @pytest.mark.usefixtures("restore_registries")
 def test_a_plugins_methods_can_be_used_in_the_yaml(calls: dict[str, Any]) -> None:
-    """After --plugin, the YAML and --set may use the names that the file defines."""
-    options = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
-    result = invoke("--space", "prompt_len", *options)
+    """With --plugin, the YAML and --set may use the names that the file defines."""
+    arguments = ("--set", "finetuner=nearest_mean", "--plugin", str(PLUGIN))
+    result = invoke("--space", "prompt_len", *arguments)
     assert result.exit_code == 0, result.output
     assert calls["study"].base.finetuner.step == 0.5
-    listed = invoke("options", "--plugin", str(PLUGIN))
-    assert listed.exit_code == 0 and "step size, as a part of the distance" in listed.stdout
+    options = invoke("options", "--plugin", str(PLUGIN))
+    assert options.exit_code == 0 and "step size, as a part of the distance" in options.stdout
 
 
 @pytest.mark.usefixtures("restore_registries")
 def test_check_lists_passed_and_failed_checks() -> None:
     """The exit code is 0 if all checks pass, 1 if a check fails, 2 for an unknown name."""
-    sound = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
-    assert sound.exit_code == 0, sound.output
-    lines = sound.stdout.splitlines()
+    valid = invoke("check", "nearest_mean", "--plugin", str(PLUGIN))
+    assert valid.exit_code == 0, valid.output
+    lines = valid.stdout.splitlines()
     assert lines[-1] == "all checks passed" and len(lines) == 1 + 2 * len(FINETUNER_CHECKS)
     assert all(line.startswith("fine-tuner nearest_mean: passed  with") for line in lines[:-1])
     text = PLUGIN.read_text("utf-8")
@@ -205,7 +208,7 @@ MISTAKES = load_cases(__file__, "mistakes.yaml")
 def test_mistakes_exit_2_with_one_line_each(
     case: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Every mistake in the command line and the YAML is a separate line on stderr."""
+    """All mistakes in the command line and the YAML are reported at once on stderr."""
     monkeypatch.setenv("RAY_ADDRESS", "ray://head:10001")
     Path("broken.py").write_text("1 / 0")
     Path("empty.py").touch()
@@ -221,7 +224,7 @@ def test_mistakes_exit_2_with_one_line_each(
 def test_removed_options_are_reported_with_their_replacements(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The exit code is 2. Each has one sentence, whether its value is a separate word or not."""
+    """Each has one line, whether its value follows "=" or a space."""
     monkeypatch.setitem(REMOVED, "--gone", "--gone was removed. Use ship-sweep list.")
     monkeypatch.setitem(REMOVED, "--left", "--left was removed. Use ship-sweep copy NAME.")
     result = invoke("--space", "prompt_len", "--left=3", "--gone", "4")
@@ -231,7 +234,7 @@ def test_removed_options_are_reported_with_their_replacements(
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_an_unusable_gpu_is_refused_with_torchs_reason() -> None:
-    """It is refused before anything is extracted."""
+    """It is refused before features are extracted."""
     result = invoke("--space", "prompt_len", "--set", "resources.gpus=0.5")
     assert (result.exit_code, result.stdout) == (2, "")
     message = (
@@ -260,16 +263,16 @@ def test_predictions_are_summarized_and_broken_images_are_listed(
     summary: str,
     exit_code: int,
 ) -> None:
-    """The file has every image. Images that cannot be decoded are on stderr, with exit code 2."""
-    seen = [None if name is None else seeds for name in classes]
+    """The CSV has every image. Images that cannot be decoded are on stderr, with exit code 2."""
+    n_seeds = [None if name is None else seeds for name in classes]
     errors = ["x.png: cannot be decoded" if name is None else None for name in classes]
-    named = pl.DataFrame(
-        {"image": classes, "class": classes, "seeds": seen, "seeds_agreeing": seen},
+    table = pl.DataFrame(
+        {"image": classes, "class": classes, "seeds": n_seeds, "seeds_agreeing": n_seeds},
     ).with_columns(error=pl.Series(errors, dtype=pl.String))
-    monkeypatch.setattr(predictions, "predict", lambda *of: named)
+    monkeypatch.setattr(predictions, "predict", lambda *_: table)
     result = invoke("predict", "small", ".")
     assert result.exit_code == exit_code
     assert result.stdout == f"small-predictions.csv: {summary}\n"
-    broken = "not predicted: x.png: cannot be decoded\n"
-    assert result.stderr == (broken if exit_code else "")
+    warning = "not predicted: x.png: cannot be decoded\n"
+    assert result.stderr == (warning if exit_code else "")
     assert len(pl.read_csv("small-predictions.csv")) == len(classes)

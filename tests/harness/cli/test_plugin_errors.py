@@ -1,4 +1,4 @@
-"""Exceptions of plugins are one line, not a traceback."""
+"""Exceptions of plugins are one line without a traceback."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ from tests.harness.cli.conftest import invoke
 
 pytestmark = pytest.mark.usefixtures("restore_registries")
 
-RAISED = {
+EXCEPTIONS = {
     "a BaseException": "class Odd(BaseException): pass\n",
     "no text": "class Odd(ValueError):\n    def __str__(self): raise RuntimeError\n",
     "a secret": "class Odd(RuntimeError): pass\n",
@@ -18,11 +18,11 @@ from typing import Literal
 from pydantic import field_validator
 from ship.plugins import FinetunerSettings
 
-def strike(place):
+def fail(place):
     if place == {place!r}:
         raise Odd("no route to http://me:geheim@host, geheim")
 
-strike("import")
+fail("import")
 
 class MineConfig(FinetunerSettings):
     method = "none:None"
@@ -32,27 +32,26 @@ class MineConfig(FinetunerSettings):
     @field_validator("size")
     @classmethod
     def check(cls, value):
-        strike("validator")
+        fail("validator")
         return value
 
     def explain_unused(self, key):
-        strike("explain_unused")
+        fail("explain_unused")
 """
 
 
 @pytest.mark.parametrize(
-    ("place", "kind"), list(zip(["import", "validator", "explain_unused"], RAISED, strict=True))
+    ("place", "kind"), list(zip(["import", "validator", "explain_unused"], EXCEPTIONS, strict=True))
 )
 def test_any_exception_of_a_plugin_is_one_line(tmp_path: Path, place: str, kind: str) -> None:
-    """It names the plugin and the error, shows no secret of an address, and exits with 2."""
+    """The line has the plugin's path and the error, and masks secrets. The exit code is 2."""
     path = tmp_path / "mine.py"
-    path.write_text(RAISED[kind] + PLUGIN.format(place=place), "utf-8")
-    keys = ("finetuner=mine", "finetuner.size=2")
-    configurations = [part for key in keys for part in ("--set", key)]
-    result = invoke("--space", "prompt_len", "--plugin", str(path), *configurations, "--dry-run")
+    path.write_text(EXCEPTIONS[kind] + PLUGIN.format(place=place), "utf-8")
+    overrides = ("--set", "finetuner=mine", "--set", "finetuner.size=2")
+    result = invoke("--space", "prompt_len", "--plugin", str(path), *overrides, "--dry-run")
     assert result.exit_code == 2, result.exception
     (line,) = result.stderr.splitlines()
-    # pydantic asks a ValueError for its text, which raises the other error
+    # pydantic calls str() of a ValueError, which here raises a RuntimeError
     assert str(path) in line and ("Odd" in line or "RuntimeError" in line)
     assert ("http://***@host, ***" in line) == (kind != "no text")
     assert "geheim" not in result.output

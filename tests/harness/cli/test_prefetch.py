@@ -1,4 +1,4 @@
-"""ship-sweep prefetch prepares a study and runs none of it."""
+"""ship-sweep prefetch downloads files and extracts features of a study without running it."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ SPACE = ("--space", "prompt_len")
 
 
 def test_prefetch_extracts_features_once(tmp_path: Path) -> None:
-    """They are in the cache, where the study finds them, and a second command does nothing."""
+    """The features are in the cache that the study reads, and a second command does nothing."""
     draw_images(tmp_path)
     arguments = ("--set", "dataset=image_folder:few", "--data-root", str(tmp_path))
     cache = tmp_path / "cache"
@@ -36,22 +36,22 @@ def test_prefetch_extracts_features_once(tmp_path: Path) -> None:
 def test_prefetch_names_files_that_cannot_be_downloaded(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Weights come first. Then the study is refused for the missing file."""
-    loaded: list[str] = []
+    """Weights are downloaded first. Then the study is refused because of the missing file."""
+    backbones: list[str] = []
 
     def download(root: str, download: bool) -> None:
         save_image(Path(root) / "caltech101" / "101_ObjectCategories" / "a" / "0.jpg")
 
     monkeypatch.setattr(torchvision.datasets, "Caltech101", download)
-    monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: loaded.append(name))
-    data = tmp_path / "data"
+    monkeypatch.setattr(FrozenCLIP, "load", lambda name, **_: backbones.append(name))
+    data_root = tmp_path / "data"
     result = invoke(
         "prefetch", "downloads", *SPACE, "--set", "dataset=caltech101",
-        "--set", "space.backbone=[pocket, RN50:openai]", "--data-root", str(data),
+        "--set", "space.backbone=[pocket, RN50:openai]", "--data-root", str(data_root),
     )  # fmt: skip
-    assert loaded == ["pocket", "RN50:openai"]
-    assert (data / "caltech-101" / "101_ObjectCategories" / "a" / "0.jpg").is_file()
-    split_file = data / "caltech-101" / "split_zhou_Caltech101.json"
+    assert backbones == ["pocket", "RN50:openai"]
+    assert (data_root / "caltech-101" / "101_ObjectCategories" / "a" / "0.jpg").is_file()
+    split_file = data_root / "caltech-101" / "split_zhou_Caltech101.json"
     assert f"the split file is still missing. Download it by hand to {split_file}" in result.stdout
     assert result.exit_code == 2
     assert f"{split_file}: cannot be read: No such file" in result.stderr

@@ -1,4 +1,4 @@
-"""Study files and --set: valid ones become studies, and each fault of others is one line."""
+"""Study files and --set are loaded as studies, or refused with one line per fault."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,42 +20,43 @@ from ship.trial_config import TrialConfig
 from tests.case_files import load_cases
 from tests.patterns import match_lines
 
-SOUND: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
+VALID: dict[str, Any] = {"space": {"generator.n_ctx": [1, 2]}}
 CASES: list[dict[str, Any]] = load_cases(__file__, "fault_cases.yaml")
 
 
-def faults_of(mapping: dict[str, Any], **settings: Any) -> list[str]:
-    """Every fault of a mapping, none where it is a study; paths begin with "x:" or "override:"."""
+def list_faults(mapping: dict[str, Any], **options: Any) -> list[str]:
+    """Return the faults of a mapping. A valid study has none."""
     try:
-        load_study({"name": "x", **mapping}, label="x", **settings)
+        load_study({"name": "x", **mapping}, label="x", **options)
     except ConfigError as error:
         return error.faults
     return []
 
 
 def test_omitted_keys_have_their_documented_defaults() -> None:
-    """A space by itself is a study: a grid over five seeds of the packaged data.
+    """A space is sufficient: the study is a grid with five seeds on the packaged data.
 
-    If the space is no grid, it is searched. A selection with one objective has that one.
+    A space with a continuous range is searched by TPE. The default of the objective depends on
+    protocol and selection.
     """
-    study = load_study({"name": "prompt", **SOUND})
+    study = load_study({"name": "prompt", **VALID})
     assert (study.name, study.sampler, study.n_trials) == ("prompt", "grid", None)
     assert study.seeds == (0, 1, 2, 3, 4)
     assert (study.scheduler.name, study.objective) == ("none", "harmonic_mean")
     assert (study.resources.cpus, study.resources.gpus) == (1.0, None)
     assert study.controls
-    ranged = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
-    assert load_study({"name": "x", "space": ranged, "n_trials": 3}).sampler == "tpe"
-    assert load_study({**SOUND, "name": "x", "selection": "base_val"}).objective == "base"
-    both = {"space": {"selection": ["pseudo_new", "few_val"]}}
-    assert load_study({"name": "x", **both}).objective == "base"
-    assert load_study({**SOUND, "name": "x", "protocol": "few_shot"}).objective == "accuracy"
+    space = {"generator.kl_weight": {"low": 1e-4, "high": 1, "log": True}}
+    assert load_study({"name": "x", "space": space, "n_trials": 3}).sampler == "tpe"
+    assert load_study({**VALID, "name": "x", "selection": "base_val"}).objective == "base"
+    space = {"selection": ["pseudo_new", "few_val"]}
+    assert load_study({"name": "x", "space": space}).objective == "base"
+    assert load_study({**VALID, "name": "x", "protocol": "few_shot"}).objective == "accuracy"
 
 
-def test_study_survives_json() -> None:
-    """The JSON in the store has the whole study."""
+def test_study_is_restored_from_json() -> None:
+    """The store has the study as JSON."""
     scheduler = {"name": "asha", "grace_period": 2}
-    mapping = {**SOUND, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
+    mapping = {**VALID, "name": "own-name", "description": "a line\n", "scheduler": scheduler}
     study = load_study(mapping).model_copy(update={"source": Path("x.yaml")})
     assert (study.name, study.description) == ("own-name", "a line")
     assert study.scheduler == AshaScheduler(grace_period=2, reduction_factor=3)
@@ -64,17 +65,17 @@ def test_study_survives_json() -> None:
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case["case"])
 def test_each_fault_is_one_line(case: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each fault names source, path, rule, value and choices, and there are no other lines."""
-    monkeypatch.setattr("harness.config.checks.MAX_GRID", case.get("most", 10_000))
-    study = {**SOUND, **parse_value(case.get("study", "{}"), "case")}
-    lines = faults_of(study, overrides=case.get("overrides", ()))
+    """The line has the source, the path, the rule, the value and the choices."""
+    monkeypatch.setattr("harness.config.checks.MAX_GRID", case.get("max_grid", 10_000))
+    study = {**VALID, **parse_value(case.get("study", "{}"), "case")}
+    lines = list_faults(study, overrides=case.get("overrides", ()))
     assert match_lines(lines, case["faults"].splitlines())
 
 
 def test_removed_keys_are_reported_together_with_all_other_faults(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """The sentence replaces the fault of a key or a value, in the YAML, in space and in --set."""
+    """They may be keys or values in the YAML, factors in space, or overrides."""
     for word in ("old", "group", "generator.old", "finetuner.old", "sampler: coin"):
         monkeypatch.setitem(REMOVED, word, f"{word} was removed. Leave it out.")
     study = {
@@ -83,7 +84,7 @@ def test_removed_keys_are_reported_together_with_all_other_faults(
         "generator": {"name": "vae", "old": 2},
         "space": {"generator.n_ctx": [1, 2], "finetuner.old": [1, 2]},
     }
-    assert sorted(faults_of(study, overrides=["group=3", "shots=0"])) == [
+    assert sorted(list_faults(study, overrides=["group=3", "shots=0"])) == [
         "overrides (--set): group was removed. Leave it out.",
         "overrides (--set): shots must be >= 1, got 0",
         "x: finetuner.old was removed. Leave it out.",
@@ -93,10 +94,10 @@ def test_removed_keys_are_reported_together_with_all_other_faults(
     ]
 
 
-def test_a_files_faults_begin_with_its_name(
+def test_faults_of_a_file_begin_with_its_path(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The name is written as the user gave it."""
+    """The path is printed as the user wrote it."""
     monkeypatch.chdir(tmp_path)
     Path("x.yaml").write_text("sed: 1\nspace: {augmentations: [0, 1]}\n")
     with pytest.raises(ConfigError) as caught:
@@ -109,7 +110,7 @@ def test_a_files_faults_begin_with_its_name(
 def test_the_working_directory_has_priority_over_packaged_studies(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A name, with or without .yaml, is the working directory's file, else the packaged one."""
+    """A name may end with .yaml. The packaged study is used if the file does not exist."""
     monkeypatch.chdir(tmp_path)
     assert load_study("prompt_len").space.keys() == {"generator.n_ctx"}
     Path("prompt_len.yaml").write_text("space: {shots: [1, 2]}\n")
@@ -121,9 +122,9 @@ def test_the_working_directory_has_priority_over_packaged_studies(
 def test_packaged_studies_are_valid(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each loads, has a description, and has at least five seeds.
+    """Each has a description and at least five seeds.
 
-    Studies on datasets that are not packaged lack only these.
+    The only faults are datasets that are not packaged and need a data root.
     """
     monkeypatch.chdir(tmp_path)
     try:
@@ -136,30 +137,31 @@ def test_packaged_studies_are_valid(
     assert len(study.seeds) >= 5
 
 
-def reference(*overrides: str) -> StudyConfig:
-    """The packaged study of the authors' settings, on images and a backbone that are packaged."""
+def load_authors_study(*overrides: str) -> StudyConfig:
+    """Load the packaged study with the authors' options, on packaged images and weights."""
     return load_study("authors", ["backbone=pocket", "dataset=photos", *overrides])
 
 
 def test_the_defaults_are_those_of_the_authors() -> None:
-    """Keys that are omitted have the values that authors.yaml writes out."""
-    other = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
-    other |= {"templates": ("dataset",)}  # of coop, the authors have no others
-    assert reference().base.model_copy(update=other) == TrialConfig()
+    """Omitted keys have the values of authors.yaml."""
+    differences = {"backbone": "pocket", "dataset": "emoji", "selection": "pseudo_new"}
+    differences |= {"templates": ("dataset",)}  # equal to the authors' templates for coop
+    assert load_authors_study().base.model_copy(update=differences) == TrialConfig()
 
 
-def test_the_authors_study_has_their_imagenet_settings(
+def test_the_authors_study_has_their_options_for_imagenet(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """As a constant and as a level, it has 10 and 20 epochs, a wider encoder, and the rest."""
+    """If ImageNet is the dataset or a level, it has other epochs and a wider encoder."""
     monkeypatch.setattr("harness.config.requirements.DataRequirements.find_faults", lambda *_: [])
-    constant = reference("dataset=imagenet").base
-    varied = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
-    assert resolve(varied, {"dataset": "imagenet"}) == constant
-    assert resolve(varied, {"dataset": "photos"}) == reference().base
-    controls = resolve_controls(reference("dataset=imagenet", "finetuner=gda"))
-    assert controls["zero_shot"].templates == ENSEMBLE  # as GDA's own code has it
-    generator = {**reference().base.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
+    constant = load_authors_study("dataset=imagenet").base
+    as_factor = load_study("authors", ["backbone=pocket", "space.dataset=[photos, imagenet]"])
+    assert resolve(as_factor, {"dataset": "imagenet"}) == constant
+    photos = load_authors_study().base
+    assert resolve(as_factor, {"dataset": "photos"}) == photos
+    controls = resolve_controls(load_authors_study("dataset=imagenet", "finetuner=gda"))
+    assert controls["zero_shot"].templates == ENSEMBLE  # the templates of GDA's authors
+    generator = {**photos.generator.model_dump(), "epochs": 10, "encoder_hidden": 4096}
     assert constant.generator.model_dump() == generator
     assert constant.finetuner.model_dump() == CoOpConfig(epochs=20).model_dump()
 
@@ -167,28 +169,31 @@ def test_the_authors_study_has_their_imagenet_settings(
 OVERRIDES = load_cases(__file__, "overrides.yaml")
 
 
-def value_at(place: Any, dotted: str) -> Any:
-    """What stands at a dotted name; of a mapping its keys."""
-    while dotted:
-        whole = isinstance(place, Mapping) and dotted in place
-        key, _, dotted = (dotted, "", "") if whole else dotted.partition(".")
-        if isinstance(place, Mapping) and key not in place:  # a factor's name has a dot in it
-            more, _, dotted = dotted.partition(".")
-            key = f"{key}.{more}"
-        place = place[key] if isinstance(place, Mapping) else getattr(place, key)
-    return list(place) if isinstance(place, Mapping | tuple) else place
+def get_value(owner: Any, name: str) -> Any:
+    """Return the value at a dotted name. For a mapping, return its keys."""
+    while name:
+        if isinstance(owner, Mapping) and name in owner:
+            key, name = name, ""
+        else:
+            key, _, name = name.partition(".")
+        if isinstance(owner, Mapping) and key not in owner:
+            # the name of a factor has a dot
+            second_part, _, name = name.partition(".")
+            key = f"{key}.{second_part}"
+        owner = owner[key] if isinstance(owner, Mapping) else getattr(owner, key)
+    return list(owner) if isinstance(owner, Mapping | tuple) else owner
 
 
 @pytest.mark.parametrize("case", OVERRIDES, ids=lambda case: " ".join(case["set"]))
 def test_overrides_set_keys_at_any_depth(case: dict[str, Any]) -> None:
-    """They set constants, groups, members, keys of the study, factors, and variants."""
-    expected = case.get("left") or case["has"]
-    if "left" in case:
+    """They set constants, groups and their members, keys of the study, factors, and variants."""
+    expected = case.get("yaml_has") or case["has"]
+    if "yaml_has" in case:
         overrides, _ = parse_overrides(case["set"])
         study: Any = apply_overrides(to_json(case["study"], "x"), overrides)[0]
     else:
         study = load_study({"name": "x", **case["study"]}, case["set"])
-    assert {key: value_at(study, key) for key in expected} == expected
+    assert {name: get_value(study, name) for name in expected} == expected
 
 
 def test_overrides_do_not_change_their_arguments() -> None:

@@ -1,4 +1,4 @@
-"""Datasets that do not fit a study are refused by name, before any work."""
+"""Datasets that a study cannot use are refused when the study is loaded."""
 
 import json
 from itertools import product
@@ -20,18 +20,18 @@ from tests.patterns import match_lines
 from tests.ship.datasets.conftest import save_image
 
 
-@pytest.mark.parametrize("case", load_cases(__file__, "lacking.yaml"), ids=str)
-def test_a_dataset_without_enough_images_is_one_line(case: dict[str, Any]) -> None:
-    """The line names the dataset and the classes. A trial that can run has none."""
+@pytest.mark.parametrize("case", load_cases(__file__, "missing_images.yaml"), ids=str)
+def test_a_dataset_without_enough_images_is_one_line_error(case: dict[str, Any]) -> None:
+    """The line has the dataset and the classes. A trial that can run has no such line."""
     names = tuple("abcdefgh"[: case.get("classes", 8)])
 
-    def split(name: str) -> Split:
+    def make_split(name: str) -> Split:
         missing = case.get("missing", {}).get(name, "")
         labels = np.repeat([n for n, letter in enumerate(names) if letter not in missing], 2)
         images = tuple(ImageFile(str(i), b"x") for i in range(len(labels)))
         return Split(images, labels.astype(np.int64))
 
-    splits = {name: split(name) for name in ("train", "val", "test")}
+    splits = {name: make_split(name) for name in ("train", "val", "test")}
     features = make_bare_features("own", DatasetScan(names, splits, n_seen=case.get("n_seen")))
     trial = TrialConfig.model_validate(case.get("trial", {}))
     messages = find_missing_data(
@@ -41,11 +41,11 @@ def test_a_dataset_without_enough_images_is_one_line(case: dict[str, Any]) -> No
     assert all(case["message"] in line for line in messages.values())
 
 
-def caltech(root: Path, shown: dict[str, str]) -> None:
-    """caltech101 with an image of each of these classes in its splits."""
+def write_caltech101(root: Path, classes_by_split: dict[str, str]) -> None:
+    """Write a caltech101 with one image per class in each split."""
     folder = root / "caltech-101"
     document: dict[str, list[Any]] = {}
-    for split, names in shown.items():
+    for split, names in classes_by_split.items():
         document[split] = []
         for i, name in enumerate(names):
             path = f"{name}/{split}{i}.png"
@@ -58,16 +58,14 @@ def caltech(root: Path, shown: dict[str, str]) -> None:
     "case", load_cases(__file__, "dataset_fit.yaml"), ids=lambda case: str(case["case"])
 )
 def test_a_study_with_unsuitable_datasets_is_refused(tmp_path: Path, case: dict[str, Any]) -> None:
-    """Each dataset is named with what it lacks.
-
-    Data that the study does not use is not required.
-    """
-    caltech(tmp_path, case.get("images", {"train": "bcc", "val": "abc", "test": "abcd"}))
+    """The line of a dataset has what is missing. Only data that the study uses is required."""
+    images = case.get("images", {"train": "bcc", "val": "abc", "test": "abcd"})
+    write_caltech101(tmp_path, images)
     for name, i in product(("cat", "dog"), range(4)):
         save_image(tmp_path / "pair" / name / f"{i}.png", i)
     study = {"space": {"shots": [1, 2]}, "controls": False, **case["study"]}
-    below = case.get("root", ".")
-    root = None if below is None else tmp_path / below
+    relative_root = case.get("root", ".")
+    root = None if relative_root is None else tmp_path / relative_root
     lines: list[str] = []
     try:
         load_study({"name": "x", **study}, (), root, label="x")

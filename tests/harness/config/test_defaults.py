@@ -1,4 +1,4 @@
-"""Defaults of the packaged backbone: which studies have them, and keys that override them."""
+"""Defaults of the packaged backbone: the studies that have them, and keys that override them."""
 
 from typing import Any
 
@@ -17,19 +17,19 @@ BARE: dict[str, Any] = {"space": {"generator": ["none", "vae", "real"]}}
 CLIP = "ViT-B-16:openai"
 
 
-def study_of(*overrides: str, **keys: Any) -> StudyConfig:
-    """Load the bare study with these keys and overrides."""
+def load_bare_study(*overrides: str, **keys: Any) -> StudyConfig:
+    """Load the study that has only a space, with these keys and overrides."""
     return load_study({"name": "bare", **BARE, **keys}, overrides, check_existence=False)
 
 
-def comparable(study: StudyConfig) -> StudyConfig:
-    """Return the study without the two fields that only say where its values come from."""
+def remove_sources(study: StudyConfig) -> StudyConfig:
+    """Return the study without the two fields that contain only the sources of its values."""
     return study.model_copy(update={"source": None, "backbone_defaults": {}})
 
 
 def test_a_space_without_other_keys_has_the_packaged_backbones_defaults() -> None:
-    """Dataset, fine-tuner and generator have the values of the file, and all are listed."""
-    study = study_of()
+    """Dataset, fine-tuner and generator have them, and backbone_defaults lists all of them."""
+    study = load_bare_study()
     trial = resolve(study, {"generator": "vae"})
     assert (trial.backbone, trial.dataset, trial.synthetic.resample) == ("pocket", "photos", False)
     finetuner = trial.finetuner.model_dump()
@@ -63,20 +63,17 @@ def test_a_space_without_other_keys_has_the_packaged_backbones_defaults() -> Non
 def test_a_key_of_the_yaml_overrides_the_default(
     keys: dict[str, Any], expected: dict[str, Any]
 ) -> None:
-    """Other keys of the method are filled in. A method without defaults keeps the authors'."""
-    study = study_of(**keys, dataset="emoji", synthetic={"resample": True})
+    """Omitted keys have the backbone's defaults, or the authors' if the method has none."""
+    study = load_bare_study(**keys, dataset="emoji", synthetic={"resample": True})
     assert study.base.finetuner.model_dump().items() >= expected.items()
     assert (study.base.dataset, study.base.synthetic.resample) == ("emoji", True)
     assert not {"dataset", "synthetic.resample"} & study.backbone_defaults.keys()
 
 
-def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None:
-    """Each level has those of its method.
-
-    A variant's key has priority, and no empty variant is made.
-    """
+def test_levels_of_a_factor_have_the_defaults_of_their_method() -> None:
+    """A variant in the YAML has priority. Methods without defaults get no variant."""
     space = {"finetuner": ["coop", "kgcoop", "gda"], "generator": ["none", "wgan"]}
-    study = study_of(space=space, variants={"finetuner": {"kgcoop": {"lr": 0.1}}})
+    study = load_bare_study(space=space, variants={"finetuner": {"kgcoop": {"lr": 0.1}}})
     kgcoop = resolve(study, {"finetuner": "kgcoop", "generator": "none"}).finetuner.model_dump()
     assert (kgcoop["lr"], kgcoop["epochs"], kgcoop["batch_size"]) == (0.1, 20, 64)
     assert study.variants["finetuner"].keys() == {"kgcoop"}
@@ -86,21 +83,20 @@ def test_levels_of_a_factor_have_the_defaults_below_their_own_variants() -> None
     assert not any(key.startswith("generator.vae") for key in study.backbone_defaults)
 
 
-def test_a_factor_has_the_default_for_its_baseline_and_is_not_listed() -> None:
-    """If lr is varied, the file's level is the baseline. With `when`, the default is in use."""
-    varied = {"finetuner.lr": [0.03, 0.3]}
-    study = study_of(space=varied)
+def test_a_factor_has_the_default_as_its_baseline() -> None:
+    """The default is then not listed, unless the factor is conditional and the default is used."""
+    study = load_bare_study(space={"finetuner.lr": [0.03, 0.3]})
     assert study.space["finetuner.lr"].baseline == 0.3
     assert "finetuner.coop.lr" not in study.backbone_defaults
-    sometimes = {"finetuner.lr": {"choices": [0.03, 0.1], "when": {"generator": "vae"}}}
-    study = study_of(space={**BARE["space"], **sometimes})
+    conditional = {"finetuner.lr": {"choices": [0.03, 0.1], "when": {"generator": "vae"}}}
+    study = load_bare_study(space={**BARE["space"], **conditional})
     assert study.backbone_defaults["finetuner.coop.lr"] == 0.3
 
 
 def test_overrides_count_as_keys_of_the_yaml() -> None:
-    """--set of a value overrides the default, and --set of a method has that method's defaults."""
-    assert study_of("finetuner.lr=0.01").base.finetuner.model_dump()["lr"] == 0.01
-    adapter = study_of("finetuner=clip_adapter").base.finetuner.model_dump()
+    """An overriding value replaces the default, and an overriding method has its own defaults."""
+    assert load_bare_study("finetuner.lr=0.01").base.finetuner.model_dump()["lr"] == 0.01
+    adapter = load_bare_study("finetuner=clip_adapter").base.finetuner.model_dump()
     assert (adapter["name"], adapter["lr"]) == ("clip_adapter", 0.003)
 
 
@@ -109,11 +105,11 @@ def test_overrides_count_as_keys_of_the_yaml() -> None:
     [([f"backbone={CLIP}"], {}), ([], {"backbone": CLIP})],
     ids=["--set", "YAML"],
 )
-def test_another_backbone_has_the_authors_settings(
+def test_another_backbone_has_the_authors_options(
     overrides: list[str], keys: dict[str, Any]
 ) -> None:
-    """--set or the YAML selects it. Nothing is filled in, and a dataset is required."""
-    study = study_of(*overrides, **keys, dataset="caltech101")
+    """There are no defaults of the backbone, and a dataset is required."""
+    study = load_bare_study(*overrides, **keys, dataset="caltech101")
     authors = {"backbone": CLIP, "dataset": "caltech101"}
     assert study.base == TrialConfig().model_copy(update=authors)
     assert (study.variants, study.backbone_defaults) == ({}, {})
@@ -122,17 +118,17 @@ def test_another_backbone_has_the_authors_settings(
 
 
 def test_a_backbone_that_varies_has_no_defaults() -> None:
-    """Its levels would differ in more than the backbone. Then a dataset factor is sufficient."""
+    """Its levels would otherwise differ in more than the backbone. A dataset is required."""
     space = {"backbone": ["pocket", CLIP], "dataset": ["photos", "emoji"]}
-    study = study_of(space=space)
+    study = load_bare_study(space=space)
     assert study.backbone_defaults == {}
     assert study.base.finetuner == TrialConfig().finetuner
     with pytest.raises(ConfigError, match="dataset is required"):
-        study_of(space={"backbone": ["pocket", CLIP]})
+        load_bare_study(space={"backbone": ["pocket", CLIP]})
 
 
-def test_every_default_of_the_file_is_valid_and_changes_something() -> None:
-    """Keys and values fit their method and differ from the authors'."""
+def test_every_default_is_valid_and_differs_from_the_authors() -> None:
+    """All keys of the file are options of their method."""
     for path, defaults in load_defaults().items():
         group, _, method = path.partition(".")
         kinds = GROUPS[group] if group else {"": TrialConfig}
@@ -145,15 +141,17 @@ def test_every_default_of_the_file_is_valid_and_changes_something() -> None:
 
 @pytest.mark.parametrize("name", list_packaged_names())
 def test_packaged_studies_contain_all_keys_with_a_default(name: str) -> None:
-    """A change of the defaults changes none of their configurations."""
+    """A change of the defaults does not affect their configurations."""
     assert load_study(name, check_existence=False).backbone_defaults == {}
 
 
 @pytest.mark.parametrize("name", [*list_packaged_names(), "bare"])
-def test_the_resolved_yaml_is_the_same_study(name: str) -> None:
-    """It loads as an equal study without any default of the backbone."""
-    study = study_of(space={"finetuner": ["coop", "tcp"]}) if name == "bare" else None
-    study = study or load_study(name, check_existence=False)
-    again = load_study(parse_value(format_resolved_yaml(study), name), check_existence=False)
-    assert again.backbone_defaults == {}
-    assert comparable(again) == comparable(study)
+def test_the_resolved_yaml_is_loaded_as_the_same_study(name: str) -> None:
+    """It contains all defaults of the backbone."""
+    if name == "bare":
+        study = load_bare_study(space={"finetuner": ["coop", "tcp"]})
+    else:
+        study = load_study(name, check_existence=False)
+    resolved = load_study(parse_value(format_resolved_yaml(study), name), check_existence=False)
+    assert resolved.backbone_defaults == {}
+    assert remove_sources(resolved) == remove_sources(study)

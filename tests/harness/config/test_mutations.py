@@ -1,4 +1,4 @@
-"""Any YAML is a study or a list of faults, never another exception."""
+"""Loading any YAML results in a study or a list of faults, never in another exception."""
 
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ SPACES = {
     path.name: path.read_bytes()
     for path in Path(__file__).parents[3].joinpath("search_spaces").glob("*.yaml")
 }
+# Random values, keys and paths for studies.
 _SCALARS = (
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5)
     | st.sampled_from(["vae", "none", "coop", "tpe", "grid", "asha", "emoji", "shots", "generator"])
@@ -48,15 +49,15 @@ _MUTATIONS = st.lists(st.tuples(_PATHS, _VALUES), max_size=4)
 @example([("targets", [None, None])])
 @given(_MUTATIONS)
 def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]]) -> None:
-    """Any mapping is a study that can run, or one ConfigError."""
-    sound = {
+    """All configurations and controls of such a study can be resolved."""
+    valid = {
         "space": {
             "generator.n_ctx": [1, 2],
             "generator.kl_weight": {"low": 1e-4, "high": 1, "log": True, "levels": 3},
         },
         "n_trials": 3,
     }
-    mapping, _ = apply_overrides(sound, [Override(path, value) for path, value in mutations])
+    mapping, _ = apply_overrides(valid, [Override(path, value) for path, value in mutations])
     try:
         study = load_study({"name": "x", **mapping})
     except ConfigError as error:
@@ -66,10 +67,10 @@ def test_mutated_mappings_give_faults_or_a_study(mutations: list[tuple[str, Any]
     for control in space.resolve_controls(study).values():
         assert control.shots is None or control.shots >= 1
     if study.sampler == "grid":
-        for setting in space.enumerate_grid(study)[:5]:
-            space.resolve(study, setting)
-    assignment = space.suggest(optuna.create_study().ask(), study)
-    assert assignment.keys() <= study.space.keys()
+        for assignment in space.enumerate_grid(study)[:5]:
+            space.resolve(study, assignment)
+    suggested = space.suggest(optuna.create_study().ask(), study)
+    assert suggested.keys() <= study.space.keys()
 
 
 _INSERTED = st.binary(max_size=6) | st.sampled_from(
@@ -91,10 +92,10 @@ _FILES = st.sampled_from(sorted(SPACES))
 def test_mutated_files_give_faults_or_a_study(
     tmp_path_factory: pytest.TempPathFactory, name: str, edits: list[tuple[int, int, bytes]]
 ) -> None:
-    """Packaged studies with altered bytes are a study, or printable lines with the file's name."""
+    """The lines of the faults are printable and begin with the file's path."""
     content, path = SPACES[name], tmp_path_factory.getbasetemp() / "fuzzed.yaml"
-    for place, length, inserted in edits:
-        start = place % (len(content) + 1)
+    for position, length, inserted in edits:
+        start = position % (len(content) + 1)
         content = content[:start] + inserted + content[start + length :]
     path.write_bytes(content)
     try:

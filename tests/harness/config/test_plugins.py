@@ -1,4 +1,4 @@
-"""Studies with plugins: their checks, and messages on unusable ones."""
+"""Studies that use methods of plugins: their options, and messages on faults."""
 
 from pathlib import Path
 from typing import Any
@@ -15,18 +15,18 @@ from harness.errors import ConfigError
 pytestmark = pytest.mark.usefixtures("restore_registries")
 
 FILE = Path(__file__).parents[2] / "third_party" / "nearest_mean.py"
-SHORT = {"generator": "none", "controls": False}
+BASE = {"name": "x", "generator": "none", "controls": False}
 
 
-def faults(mapping: dict[str, Any], *overrides: str) -> list[str]:
-    """All that is said against a study."""
+def list_faults(mapping: dict[str, Any]) -> list[str]:
+    """Return the faults of an invalid study."""
     with pytest.raises(ConfigError) as caught:
-        load_study({**SHORT, "name": "x", **mapping}, overrides, label="x")
+        load_study({**BASE, **mapping}, label="x")
     return caught.value.faults
 
 
-def test_a_plugins_settings_are_factors_like_any_other() -> None:
-    """They are set as a constant, as a level with variants, and by --set."""
+def test_options_of_a_plugin_can_be_set_like_any_other() -> None:
+    """They can be constants, factors, variants and overrides."""
     load_plugins([FILE])
     study = load_study(
         {
@@ -67,34 +67,34 @@ class QuietConfig(FinetunerSettings):
 """
 
 
-def test_a_factor_that_no_plugin_reads_is_refused(tmp_path: Path) -> None:
-    """The config's explain_unused gives the reason."""
+def test_a_factor_that_a_plugin_does_not_use_is_refused(tmp_path: Path) -> None:
+    """The reason is that of the config's explain_unused. Another level may use the factor."""
     (tmp_path / "quiet.py").write_text(QUIET)
     load_plugins([tmp_path / "quiet.py"])
-    (line,) = faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
+    (line,) = list_faults({"finetuner": "quiet", "space": {"shots": [1, 2]}})
     assert line == "x: space.shots has no effect: finetuner quiet looks at one image"
     levels = {"shots": [1, 2], "finetuner.loud": [False, True]}
-    load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
+    load_study({**BASE, "finetuner": "quiet", "space": levels})
     levels = {"shots": [1, 2], "finetuner": ["quiet", "coop"]}
-    load_study({**SHORT, "name": "x", "finetuner": "quiet", "space": levels})
+    load_study({**BASE, "finetuner": "quiet", "space": levels})
 
 
-def test_a_missing_required_key_of_a_plugin_is_named(tmp_path: Path) -> None:
-    """The message names the place where it is missing."""
+def test_a_missing_required_option_of_a_plugin_is_named(tmp_path: Path) -> None:
+    """The message has its dotted name and the method."""
     text = QUIET.replace('"quiet', '"needy').replace("loud: bool = False", "loud: bool")
     (tmp_path / "needy.py").write_text(text)
     load_plugins([tmp_path / "needy.py"])
-    lines = faults({"finetuner": "needy", "space": {"shots": [1, 2]}})
+    lines = list_faults({"finetuner": "needy", "space": {"shots": [1, 2]}})
     assert lines == ["x: finetuner.loud is required for finetuner needy"]
 
 
 def test_run_study_accepts_plugin_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python accepts them like the command line, and refuses an unusable file first."""
-    stop = Mock(side_effect=ConfigError(["stop"]))
-    monkeypatch.setattr("harness.study.run.make_fingerprints", stop)
+    """An unreadable file is refused before the study is loaded."""
+    make_fingerprints = Mock(side_effect=ConfigError(["stop"]))
+    monkeypatch.setattr("harness.study.run.make_fingerprints", make_fingerprints)
     with pytest.raises(ConfigError, match="cannot be read"):
         harness.run_study("prompt_len", plugins=[tmp_path / "absent.py"])
     with pytest.raises(ConfigError, match="stop"):
         harness.run_study("prompt_len", ["finetuner=nearest_mean"], plugins=[FILE])
-    study = stop.call_args.args[0]
+    study = make_fingerprints.call_args.args[0]
     assert study.base.finetuner.name == "nearest_mean"

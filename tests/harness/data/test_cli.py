@@ -1,6 +1,6 @@
-"""ship-data from outside: lists, checks, downloads and errors.
+"""The command ship-data: lists, checks, downloads and errors.
 
-Stand-ins for torchvision's classes write a tree instead of downloading one.
+Replacements for torchvision's classes create the files of a dataset instead of downloading them.
 """
 
 import os
@@ -29,12 +29,12 @@ from tests.ship.datasets.trees import LAYOUTS
 
 
 def invoke(*args: str) -> Any:
-    """Run the command in this process."""
+    """Run ship-data in this process and return its result."""
     return CliRunner().invoke(data_cli.app, list(args))
 
 
-def test_list_names_every_dataset_and_how_to_get_it() -> None:
-    """Without a data root: names, published counts, folders and sources."""
+def test_list_names_every_dataset_and_its_source() -> None:
+    """The list has the published counts, and instructions for datasets that are not packaged."""
     result = invoke("list")
     assert result.exit_code == 0
     for name in DATASETS:
@@ -45,7 +45,7 @@ def test_list_names_every_dataset_and_how_to_get_it() -> None:
 
 
 def test_list_distinguishes_present_missing_and_faulty_datasets(tmp_path: Path) -> None:
-    """One folder is sound, one is missing, and one has two faults."""
+    """The first fault of a faulty dataset is printed with the number of its faults."""
     LAYOUTS["awa2"](tmp_path)
     LAYOUTS["caltech101"](tmp_path)
     for path in ("train0.jpg", "train1.jpg"):
@@ -53,11 +53,11 @@ def test_list_distinguishes_present_missing_and_faulty_datasets(tmp_path: Path) 
     (tmp_path / "caltech-101/101_ObjectCategories/café/test0.jpg").unlink()
     lines = invoke("list", "--data-root", str(tmp_path)).stdout.splitlines()
     cells = [line.split() for line in lines[: lines.index("faulty")]]
-    state = {row[0]: row[3] for row in cells if row and row[0] in DATASETS}
+    states = {row[0]: row[3] for row in cells if row and row[0] in DATASETS}
     for name in ("emoji", "photos", "awa2"):
-        assert state.pop(name) == "present"
-    assert state.pop("caltech101") == "faulty"
-    assert set(state.values()) == {"missing"}
+        assert states.pop(name) == "present"
+    assert states.pop("caltech101") == "faulty"
+    assert set(states.values()) == {"missing"}
     (fault,) = [line for line in lines if line.startswith("caltech101: ")]
     assert "1 missing image: café/test0.jpg" in fault
     assert fault.endswith("(2 in all)")
@@ -78,10 +78,13 @@ def test_check_reports_all_faults_at_once(tmp_path: Path, case: dict[str, Any]) 
 
 
 @pytest.mark.parametrize(("suffix", "exit_code"), [("png", 2), ("bmp", 0)])
-def test_check_and_a_start_of_a_study_agree_on_faults(
+def test_check_and_load_dataset_agree_on_faults(
     tmp_path: Path, suffix: str, exit_code: int
 ) -> None:
-    """Equal files in two splits are a fault. Equal pixels and a folder next to the splits warn."""
+    """Equal files in two splits are a fault. Equal pixels in two files are a warning.
+
+    A folder next to those of the splits is also a warning.
+    """
     root = tmp_path / "pets"
     for split, name in product(("train", "val", "test"), ("cat", "dog")):
         save_image(root / split / name / f"{split}.png")
@@ -103,8 +106,8 @@ def test_check_and_a_start_of_a_study_agree_on_faults(
 
 
 @pytest.mark.data
-def test_the_published_caltech101_is_sound() -> None:
-    """All 8242 images of the real folder are decoded."""
+def test_the_published_caltech101_has_no_faults() -> None:
+    """All 8242 images can be decoded."""
     if "SHIP_DATA_ROOT" not in os.environ:
         pytest.skip("SHIP_DATA_ROOT is not set")
     result = invoke("check", "caltech101", "--data-root", os.environ["SHIP_DATA_ROOT"])
@@ -113,57 +116,59 @@ def test_the_published_caltech101_is_sound() -> None:
     assert result.stdout.endswith("8242 images decoded: sound\n")
 
 
-# what torchvision's classes make below their root, and the folder of images in it
-MADE = load_cases(__file__, "downloads.yaml")
+DOWNLOADS = load_cases(__file__, "downloads.yaml")
 
 
-def replace_torchvision(
-    monkeypatch: pytest.MonkeyPatch, name: str, make: Callable[[Path], None]
+def replace_download(
+    monkeypatch: pytest.MonkeyPatch, name: str, create_files: Callable[[Path], None]
 ) -> None:
-    """Put a class into torchvision.datasets that makes a tree instead of downloading one."""
+    """Replace torchvision's class of a dataset by one that creates files in its root."""
 
     def download(root: str, download: bool) -> None:
         assert download
-        make(Path(root))
+        create_files(Path(root))
 
     monkeypatch.setattr(torchvision.datasets, SOURCES[name].torchvision, download)
 
 
-@pytest.mark.parametrize("name", MADE)
-def test_get_moves_images_into_the_layout(
+@pytest.mark.parametrize("name", DOWNLOADS)
+def test_get_moves_images_into_the_expected_folder(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    """Images and notes are in CoOp's layout, and archives and work folders are removed.
+    """The folder is that of CoOp's layout. Archives and temporary folders are removed.
 
-    A split file that cannot be downloaded is requested; an existing one stays.
+    A split file that exists is kept. For a missing one, which has to be downloaded by hand, the
+    output has the path.
     """
-    _, layout, images = MADE[name]
+    _, layout, images = DOWNLOADS[name]
     folder = tmp_path / "data" / DATASETS[name].folder
     split_file = getattr(DATASETS[name], "split_file", "")
-    first = [split_file] if name == "dtd" else []
-    for each in first:
+    existing_files = []
+    if name == "dtd":
+        existing_files = [split_file]
         folder.mkdir(parents=True)
-        (folder / each).write_text("{}")
+        (folder / split_file).write_text("{}")
 
-    def make(root: Path) -> None:
+    def create_files(root: Path) -> None:
         save_image(root / layout / images / "a/0.jpg")
         (root / layout / "notes.txt").write_text("x")
         (root / layout / "archive.tar.gz").write_text("x")
 
-    replace_torchvision(monkeypatch, name, make)
+    replace_download(monkeypatch, name, create_files)
     result = invoke("get", name, "--data-root", str(tmp_path / "data"))
     assert result.exit_code == 0, result.stderr
-    assert sorted(path.name for path in folder.iterdir()) == sorted([images, "notes.txt", *first])
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == sorted([images, "notes.txt", *existing_files])
     assert (folder / images / "a/0.jpg").is_file()
     assert [path.name for path in (tmp_path / "data").iterdir()] == [folder.name]
     assert f"images of {name}: {folder / images}" in result.stdout
-    by_hand = result.stdout.splitlines()[1:]
-    assert len(by_hand) == (bool(split_file) and not first)
-    assert all(str(folder / split_file) in line for line in by_hand)
+    instructions = result.stdout.splitlines()[1:]
+    assert len(instructions) == (bool(split_file) and not existing_files)
+    assert all(str(folder / split_file) in line for line in instructions)
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "words"),
+    ("error", "code", "message"),
     [
         (URLError("Name or service not known"), 2, "<urlopen error Name or service not known>"),
         (RuntimeError("File not found\nor corrupted."), 2, "File not found or corrupted."),
@@ -177,20 +182,21 @@ def test_a_failed_download_leaves_no_file(
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException | None,
     code: int,
-    words: str,
+    message: str,
 ) -> None:
-    """There is one line, and the data root is empty."""
+    """The error is one line, and the data root is empty."""
 
-    def make(root: Path) -> None:
+    def create_files(root: Path) -> None:
         save_image(root / "dtd/half/0.jpg")
         if error is not None:
             raise error
 
-    replace_torchvision(monkeypatch, "dtd", make)
+    replace_download(monkeypatch, "dtd", create_files)
     data_root = tmp_path / "data"
     result = invoke("get", "dtd", "--data-root", str(data_root))
     assert (result.exit_code, result.stdout) == (code, "")
-    assert result.stderr == (f"dataset dtd could not be downloaded: {words}\n" if words else "")
+    line = f"dataset dtd could not be downloaded: {message}\n"
+    assert result.stderr == (line if message else "")
     assert [path.name for path in tmp_path.rglob("*")] == ["data"]
 
 
@@ -200,7 +206,7 @@ def test_a_failed_download_leaves_no_file(
 def test_mistakes_are_refused_in_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, case: dict[str, str]
 ) -> None:
-    """A dataset that cannot be downloaded is refused before anything is changed."""
+    """No files are changed."""
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_text("x")
     save_image(tmp_path / "eurosat/2750/0.jpg")
@@ -212,7 +218,7 @@ def test_mistakes_are_refused_in_one_line(
 def test_a_python_without_safe_unpacking_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Python 3.11.0 to 3.11.3 have no tarfile.data_filter; nothing is downloaded."""
+    """Python 3.11.0 to 3.11.3 have no tarfile.data_filter. With them nothing is downloaded."""
     monkeypatch.delattr(tarfile, "data_filter")
     result = invoke("get", "dtd", "--data-root", str(tmp_path / "data"))
     assert (result.exit_code, result.stdout) == (2, "")
@@ -220,23 +226,23 @@ def test_a_python_without_safe_unpacking_is_refused(
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("trick", ["../../outside", "link"])
-def test_an_archive_stays_in_its_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trick: str
+@pytest.mark.parametrize("member_name", ["../../outside", "link"])
+def test_an_archive_is_not_extracted_outside_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, member_name: str
 ) -> None:
-    """Members and links of a tar archive that lead out of its folder are refused."""
+    """Members and links of a tar archive with a target outside its folder are refused."""
 
-    def make(root: Path) -> None:
-        member = tarfile.TarInfo(trick)
-        if trick == "link":
+    def create_files(root: Path) -> None:
+        member = tarfile.TarInfo(member_name)
+        if member_name == "link":
             member.type, member.linkname = tarfile.SYMTYPE, str(tmp_path)
         with tarfile.open(root / "x.tar", "w") as archive:
             archive.addfile(member)
         extract_archive(str(root / "x.tar"), str(root / "inside"))
 
-    replace_torchvision(monkeypatch, "dtd", make)
+    replace_download(monkeypatch, "dtd", create_files)
     result = invoke("get", "dtd", "--data-root", str(tmp_path / "data"))
     assert result.exit_code == 2
     assert "could not be downloaded" in result.output
     assert not list(tmp_path.rglob("outside"))
-    assert tarfile.TarFile.extraction_filter is None  # as Python has it, once get is done
+    assert tarfile.TarFile.extraction_filter is None  # Python's default is restored after `get`

@@ -1,7 +1,6 @@
-"""Finished rows that leave a study's table when its YAML is edited, and the message."""
+"""Finished rows that an edit of the YAML removes from a study's table, and the message."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,24 +24,23 @@ REQUIRED = PROTOCOLS["base_to_new"].required
 
 
 @dataclass
-class History:
-    """A study's store as runs leave it, without Ray."""
+class StudyHistory:
+    """A store with runs of a study, which are written without Ray."""
 
     store: Store
     prints: Fingerprints
 
-    def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
-        """Note a run of the study: describe it, and complete the settings that `only` names."""
+    def complete_study(self, study: StudyConfig) -> None:
+        """Write the study's description and a finished run of each of its configurations."""
         experiment = self.store.create_experiment("small")
         plan = read_state(study, self.prints, self.store).plan
-        record = ParentRun.get_or_create(self.store, experiment, study)
-        record.describe(study, plan)
+        parent = ParentRun.get_or_create(self.store, experiment, study)
+        parent.describe(study, plan)
         for work in plan.work:
-            if only(work.configuration):
-                self.complete(experiment, work.configuration, work.seeds)
+            self.write_run(experiment, work.configuration, work.seeds)
 
-    def complete(self, experiment: str, configuration: Any, seeds: tuple[int, ...]) -> None:
-        """A finished run of a setting, of 10 s a seed."""
+    def write_run(self, experiment: str, configuration: Any, seeds: tuple[int, ...]) -> None:
+        """Write a finished run of a configuration that took 10 s per seed."""
         tags = {
             "ship.kind": "trial",
             "ship.state": "COMPLETE",
@@ -51,69 +49,70 @@ class History:
             **make_provenance_tags(configuration, self.prints),
         }
         run = self.store.client.create_run(experiment, tags=tags).info.run_id
-        tested = {
+        test_metrics = {
             name_seed_metric(seed, f"test/{name}"): 50.0 for seed in seeds for name in REQUIRED
         }
-        metrics = make_points({"trial/seconds": 10.0 * len(seeds), **tested})
+        metrics = make_points({"trial/seconds": 10.0 * len(seeds), **test_metrics})
         self.store.write(
             RunUpdate(run_id=run, params=list_params(configuration.trial), metrics=metrics)
         )
 
-    def changes(self, study: StudyConfig) -> StaleRows:
-        """What a run of the study would leave out of the table."""
+    def find_stale_rows(self, study: StudyConfig) -> StaleRows:
+        """Return the finished rows that a run of the study would remove from the table."""
         return read_state(study, self.prints, self.store).find_stale_rows()
 
 
 @pytest.fixture
-def history(store: Store, prints: Fingerprints) -> History:
-    """An empty store."""
-    return History(store, prints)
+def history(store: Store, prints: Fingerprints) -> StudyHistory:
+    """Return an empty store."""
+    return StudyHistory(store, prints)
 
 
-def counts(changes: StaleRows) -> tuple[int, int]:
-    """Rows that changed, and rows that were removed."""
-    return len(changes.changed), len(changes.removed)
+def count_rows(stale_rows: StaleRows) -> tuple[int, int]:
+    """Return the numbers of changed and removed rows."""
+    return len(stale_rows.changed), len(stale_rows.removed)
 
 
 STUDIES = load_cases(__file__, "edits.yaml")
 
 
 @pytest.mark.parametrize("case", STUDIES, ids=lambda case: str(case["study"]))
-def test_an_edit_changes_or_removes_rows(history: History, case: dict[str, Any]) -> None:
-    """Rows of removed levels, seeds and factors leave, and rows of other constants have changed.
+def test_an_edit_changes_or_removes_rows(history: StudyHistory, case: dict[str, Any]) -> None:
+    """Rows are removed with their level, seed or factor, and changed with a constant.
 
-    The line of a constant has both values, and other rows stay.
+    The line of a changed constant has both values.
     """
-    history.ran(make_study(**case["study"]))
+    history.complete_study(make_study(**case["study"]))
     for edit in case["edits"]:
-        changes = history.changes(make_study(**edit["to"]))
-        expected = (edit.get("changed", 0), edit.get("removed", 0))
-        assert (counts(changes), list(changes.differences)) == (expected, edit.get("lines", [])), (
-            edit
-        )
+        stale_rows = history.find_stale_rows(make_study(**edit["to"]))
+        assert count_rows(stale_rows) == (edit.get("changed", 0), edit.get("removed", 0)), edit
+        assert list(stale_rows.differences) == edit.get("lines", []), edit
 
 
-def test_rows_of_a_sampler_change_although_no_plan_has_them(history: History) -> None:
-    """Rows outside the new range are removed."""
+def test_rows_that_a_sampler_proposed_can_be_changed_or_removed(history: StudyHistory) -> None:
+    """They are not in the plan of an unfinished study. Rows outside the new range are removed."""
     keys: dict[str, Any] = {"sampler": "random", "n_trials": 3, "seeds": 1}
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, **keys)
-    history.ran(study)
+    history.complete_study(study)
     experiment = history.store.create_experiment("small")
-    make = ConfigurationMaker(study, history.prints)
-    record = ParentRun.get_or_create(history.store, experiment, study)
+    maker = ConfigurationMaker(study, history.prints)
+    parent = ParentRun.get_or_create(history.store, experiment, study)
     for value in (0.002, 0.2):
-        record.add_planned(make({"generator.kl_weight": value}))
-        history.complete(experiment, make({"generator.kl_weight": value}), (0,))
-    record.describe(study, read_state(study, history.prints, history.store).plan)
-    assert counts(history.changes(study)) == (0, 0)
-    assert counts(history.changes(make_study(space=space, shots=4, **keys))) == (2, 0)
-    narrow = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}
-    assert counts(history.changes(make_study(space=narrow, **keys))) == (0, 1)
+        configuration = maker({"generator.kl_weight": value})
+        parent.add_planned(configuration)
+        history.write_run(experiment, configuration, (0,))
+    parent.describe(study, read_state(study, history.prints, history.store).plan)
+    assert count_rows(history.find_stale_rows(study)) == (0, 0)
+    changed = make_study(space=space, shots=4, **keys)
+    assert count_rows(history.find_stale_rows(changed)) == (2, 0)
+    narrow_space = {"generator.kl_weight": {"low": 1e-1, "high": 1.0, "log": True}}
+    narrowed = make_study(space=narrow_space, **keys)
+    assert count_rows(history.find_stale_rows(narrowed)) == (0, 1)
 
 
 @pytest.mark.parametrize(
-    ("tag", "value", "words"),
+    ("tag", "value", "reason"),
     [
         ("backbone_fingerprint", "x", "backbone pocket: its content has changed"),
         ("dataset_fingerprint", "x", "dataset emoji: its content has changed"),
@@ -122,11 +121,11 @@ def test_rows_of_a_sampler_change_although_no_plan_has_them(history: History) ->
     ],
 )
 def test_changes_of_data_weights_and_methods_are_named(
-    history: History, tag: str, value: str, words: str
+    history: StudyHistory, tag: str, value: str, reason: str
 ) -> None:
-    """The run's own tags have them. If an edit affects no row, they are the only changes."""
+    """They are read from the tags of the runs. An edit that affects no row is not a reason."""
     space = {"dataset": ["emoji"], "generator.n_ctx": [1, 2, 4]}
-    history.ran(make_study(space=space))
+    history.complete_study(make_study(space=space))
     experiment = history.store.create_experiment("small")
     client = history.store.client
     for run in client.search_runs([experiment]):
@@ -135,20 +134,20 @@ def test_changes_of_data_weights_and_methods_are_named(
             key = run.data.tags["ship.config_key"]
             client.set_tag(run.info.run_id, "ship.config_key", key[::-1])
         else:
-            wanted = json.loads(run.data.tags["ship.planned"])
-            keys = [{**row, "config_key": row["config_key"][::-1]} for row in wanted]
-            client.set_tag(run.info.run_id, "ship.planned", json.dumps(keys))
+            planned = json.loads(run.data.tags["ship.planned"])
+            planned = [{**row, "config_key": row["config_key"][::-1]} for row in planned]
+            client.set_tag(run.info.run_id, "ship.planned", json.dumps(planned))
     variants = {"dataset": {"photos": {"augmentations": 3}}}
-    changes = history.changes(make_study(space=space, variants=variants))
-    assert counts(changes) == (6, 0)
-    (line,) = changes.differences
-    assert line.startswith(words)
+    stale_rows = history.find_stale_rows(make_study(space=space, variants=variants))
+    assert count_rows(stale_rows) == (6, 0)
+    (line,) = stale_rows.differences
+    assert line.startswith(reason)
 
 
-def test_the_message_has_a_line_per_change_and_its_cost() -> None:
-    """The number of rows and their time follow the differences."""
-    changes = StaleRows(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
-    changes.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
-    head, first, _, rows, _ = changes.text("x.yaml").splitlines()
+def test_the_message_has_a_line_per_difference() -> None:
+    """The number of rows and their computing time follow the differences."""
+    stale_rows = StaleRows(differences=dict.fromkeys(f"key {n}: 1 -> 2" for n in range(2)))
+    stale_rows.changed |= {("a", 0): 20.0, ("a", 1): 20.0, ("b", 0): 20.0}
+    head, first, _, rows, _ = stale_rows.text("x.yaml").splitlines()
     assert (head, first) == ("x.yaml: the study has changed:", "  key 0: 1 -> 2")
     assert rows.startswith("3 finished rows of 2 configurations (1.0 min of computing) would leave")

@@ -1,4 +1,4 @@
-"""The key of a configuration."""
+"""Keys of configurations, which are hashes of everything that determines a result."""
 
 import hashlib
 import re
@@ -16,17 +16,19 @@ from ship.trial_config import TrialConfig
 
 
 def test_key_is_stable_and_short() -> None:
-    """The same configuration has the same 16 hexadecimal digits, however it was written."""
+    """Equal configurations have the same 16 hexadecimal digits, even if their YAML differs."""
     key = compute_key(TrialConfig(), "d", "b")
     assert re.fullmatch("[0-9a-f]{16}", key)
     assert key == compute_key(TrialConfig.model_validate({"generator": "vae"}), "d", "b")
     generators = ({"name": "vae", "kl_weight": value} for value in (1, 1.0))
-    whole, real = (TrialConfig.model_validate({"generator": generator}) for generator in generators)
-    assert compute_key(whole, "d", "b") == compute_key(real, "d", "b")
+    integer, decimal = (
+        TrialConfig.model_validate({"generator": generator}) for generator in generators
+    )
+    assert compute_key(integer, "d", "b") == compute_key(decimal, "d", "b")
 
 
-def test_everything_that_decides_a_result_is_in_the_key() -> None:
-    """Another field, dataset, backbone or results version is another configuration."""
+def test_everything_that_determines_a_result_is_in_the_key() -> None:
+    """Another option, dataset, backbone or results version gives another key."""
     trial = TrialConfig()
     keys = {
         compute_key(trial, "d", "b"),
@@ -43,17 +45,17 @@ def test_everything_that_decides_a_result_is_in_the_key() -> None:
     assert len(keys) == 7
 
 
-def test_metric_plugins_change_the_key_only_where_a_study_names_them() -> None:
-    """Without metrics, what is hashed has no such field, as before there were any."""
+def test_metric_plugins_change_the_key_only_of_studies_that_name_them() -> None:
+    """Without metrics the hashed JSON has no such field, so that keys of older versions stay."""
     plain = TrialConfig(shots=3)
-    with mock.patch.object(configurations.hashlib, "sha256", wraps=hashlib.sha256) as hashed:
+    with mock.patch.object(configurations.hashlib, "sha256", wraps=hashlib.sha256) as sha256:
         key = compute_key(plain, "d", "b")
-    assert b'"metrics"' not in hashed.call_args.args[0]
+    assert b'"metrics"' not in sha256.call_args.args[0]
     assert compute_key(plain.model_copy(update={"metrics": ("share",)}), "d", "b") != key
 
 
 def test_templates_with_equal_sentences_have_one_key() -> None:
-    """Two names of the same sentences have one key. CoOp's authors have the dataset's own."""
+    """A template's name and its sentences have one key. For CoOp, `authors` means `dataset`."""
     templates = [["authors"], ["dataset", "authors"], ["ensemble"], list(ENSEMBLE), ["a {}"]]
     templates += [["ensemble", ENSEMBLE[0]], [" a \n{}"]]
     trials = [TrialConfig(), *(TrialConfig.model_validate({"templates": t}) for t in templates)]
@@ -65,15 +67,15 @@ def test_templates_with_equal_sentences_have_one_key() -> None:
 
 @pytest.mark.usefixtures("restore_registries")
 def test_a_plugins_version_is_only_in_the_keys_of_its_methods(tmp_path: Path) -> None:
-    """An edited file changes the configurations that use it. Its path has no effect."""
+    """The version is a hash of the file's content. The path has no effect."""
     source = (Path(__file__).parents[2] / "third_party" / "nearest_mean.py").read_text("utf-8")
     plain = compute_key(TrialConfig(), "d", "b")
     keys = []
     for name, text in (("a", source), ("b", source), ("a", f"{source}\n# edited")):
         for table in (FINETUNERS, GENERATORS):
-            for known in ("nearest_mean", "noisy_text"):
-                table.pop(known, None)
-                table.origins.pop(known, None)
+            for method in ("nearest_mean", "noisy_text"):
+                table.pop(method, None)
+                table.origins.pop(method, None)
         path = tmp_path / f"{name}.py"
         path.write_text(text, "utf-8")
         load_plugin(path)

@@ -1,6 +1,5 @@
-"""Controls of a sampled study run at the levels of its best configuration."""
+"""Studies with a sampler run controls at the levels of their best configuration."""
 
-from dataclasses import replace
 from typing import Any
 
 from harness.config.study_config import StudyConfig
@@ -10,30 +9,30 @@ from harness.planning.plan import Plan, make_plan
 from harness.store import Failure, State
 from harness.store.history import RunHistory, RunRecord
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of
+from tests.harness.planning.builders import build_record
 
 SHOTS, N_CTX = "shots", "generator.n_ctx"
 SEEDS = (0, 1)
 CONTROLS = [f"{name} (shots=4)" for name in ("no_synthetic", "text_feature")]
 
 
-def sampled(**keys: Any) -> StudyConfig:
-    """Return a study over a factor that controls read, and one that they do not."""
+def make_sampled_study(**keys: Any) -> StudyConfig:
+    """Return a study of a factor that affects some controls and a factor that does not."""
     space = {SHOTS: {"choices": [2, 4, 8], "baseline": 2}, N_CTX: [1, 4]}
     mapping = {"space": space, "sampler": "random", "n_trials": 2, "controls": True}
     return make_study(**{**mapping, **keys})
 
 
-def tried(
+def make_trial_record(
     study: StudyConfig, prints: Fingerprints, shots: int, score: float, **keys: Any
 ) -> RunRecord:
-    """Return a finished run of a configuration with its selection score."""
+    """Return the record of a finished trial with this selection score under each seed."""
     configuration = ConfigurationMaker(study, prints)({SHOTS: shots, N_CTX: 1})
-    return run_of(configuration, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
+    return build_record(configuration, SEEDS, **{"objective": dict.fromkeys(SEEDS, score), **keys})
 
 
-def at_other_levels(plan: Plan) -> dict[str, str]:
-    """Return the controls at other levels than the baseline's with their states."""
+def list_other_controls(plan: Plan) -> dict[str, str]:
+    """Return the states of the controls that are not at the baseline."""
     rows = [row for row in plan.rows if row.configuration.control and row.configuration.assignment]
     return {row.label: row.state for row in rows}
 
@@ -42,52 +41,61 @@ def test_the_best_configuration_has_its_controls_once_the_sampler_has_ended(
     prints: Fingerprints,
 ) -> None:
     """They wait for the last proposal and for every configuration that is still to run."""
-    study = sampled()
-    first, best = tried(study, prints, 2, 50.0), tried(study, prints, 4, 60.0)
-    failed = tried(
+    study = make_sampled_study()
+    first, best = (
+        make_trial_record(study, prints, 2, 50.0),
+        make_trial_record(study, prints, 4, 60.0),
+    )
+    failed = make_trial_record(
         study, prints, 8, 0.0, state=State.FAIL, failure=Failure.ERROR, reason="why", objective={}
     )
-    assert at_other_levels(make_plan(study, RunHistory((best,)), prints)) == {}
-    assert at_other_levels(make_plan(study, RunHistory((best, failed)), prints)) == {}
-    ended = make_plan(study, RunHistory((first, best)), prints)
-    assert at_other_levels(ended) == dict.fromkeys(CONTROLS, "to run")
-    assert not ended.n_proposals and not ended.finished
+    assert list_other_controls(make_plan(study, RunHistory((best,)), prints)) == {}
+    assert list_other_controls(make_plan(study, RunHistory((best, failed)), prints)) == {}
+    plan = make_plan(study, RunHistory((first, best)), prints)
+    assert list_other_controls(plan) == dict.fromkeys(CONTROLS, "to run")
+    assert not plan.n_proposals and not plan.finished
 
 
-def test_a_best_configuration_at_the_baseline_needs_no_other_control(
+def test_a_best_configuration_at_the_baseline_needs_no_other_controls(
     prints: Fingerprints,
 ) -> None:
-    """If all factors that a control reads are at the baseline, it is the baseline's control."""
-    study = sampled()
-    history = RunHistory((tried(study, prints, 2, 60.0), tried(study, prints, 4, 50.0)))
-    assert at_other_levels(make_plan(study, history, prints)) == {}
+    """This depends only on the factors that affect controls."""
+    study = make_sampled_study()
+    history = RunHistory(
+        (make_trial_record(study, prints, 2, 60.0), make_trial_record(study, prints, 4, 50.0))
+    )
+    assert list_other_controls(make_plan(study, history, prints)) == {}
 
 
 def test_a_former_best_configuration_keeps_its_finished_controls(prints: Fingerprints) -> None:
-    """A further, better trial gets controls, and no finished run leaves the table."""
-    study = sampled(n_trials=3)
-    runs = [tried(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
-    before = make_plan(sampled(), RunHistory(tuple(runs)), prints)
-    runs += [run_of(row.configuration, SEEDS) for row in before.rows if row.label in CONTROLS]
-    now = make_plan(study, RunHistory((*runs, tried(study, prints, 8, 70.0))), prints)
-    assert at_other_levels(now) == {
+    """A better trial gets controls, too, and no finished run is removed from the table."""
+    study = make_sampled_study(n_trials=3)
+    runs = [make_trial_record(study, prints, shots, 50.0 + shots) for shots in (2, 4)]
+    before = make_plan(make_sampled_study(), RunHistory(tuple(runs)), prints)
+    runs += [build_record(row.configuration, SEEDS) for row in before.rows if row.label in CONTROLS]
+    after = make_plan(study, RunHistory((*runs, make_trial_record(study, prints, 8, 70.0))), prints)
+    assert list_other_controls(after) == {
         **dict.fromkeys(CONTROLS, "done"),
         **{name.replace("4", "8"): "to run" for name in CONTROLS},
     }
 
 
-def test_a_control_that_is_a_configuration_is_one_of_the_study(prints: Fingerprints) -> None:
-    """A sampler that may draw it does not propose it again, as at the baseline."""
+def test_a_control_in_the_space_is_a_configuration_of_the_study(prints: Fingerprints) -> None:
+    """It runs once, and the sampler does not propose it."""
     space = {"generator": {"choices": ["vae", "none"], "baseline": "vae"}, SHOTS: [2, 4]}
-    study = sampled(space=space)
+    study = make_sampled_study(space=space)
     maker = ConfigurationMaker(study, prints)
-    alone = run_of(maker.controls()[1], SEEDS, control="", objective=dict.fromkeys(SEEDS, 40.0))
-    alone = replace(alone, assignment={"generator": "none", SHOTS: 2})
-    best = run_of(maker({"generator": "vae", SHOTS: 4}), SEEDS)
-    plan = make_plan(study, RunHistory((alone, best)), prints)
-    assert at_other_levels(plan) == {"text_feature (shots=4)": "to run"}
-    (planned_row,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
-    assert planned_row.state == "to run" and planned_row.configuration.key in {
-        control.key for control in plan.duplicate_controls
-    }
+    no_synthetic = build_record(
+        maker.controls()[1],
+        SEEDS,
+        control="",
+        assignment={"generator": "none", SHOTS: 2},
+        objective=dict.fromkeys(SEEDS, 40.0),
+    )
+    best = build_record(maker({"generator": "vae", SHOTS: 4}), SEEDS)
+    plan = make_plan(study, RunHistory((no_synthetic, best)), prints)
+    assert list_other_controls(plan) == {"text_feature (shots=4)": "to run"}
+    (row,) = [row for row in plan.rows if row.label == "generator=none, shots=4"]
+    assert row.state == "to run"
+    assert row.configuration.key in {control.key for control in plan.duplicate_controls}
     assert plan.n_proposals == 0

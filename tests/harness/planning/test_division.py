@@ -1,4 +1,4 @@
-"""Seeds of a configuration are divided among trials."""
+"""The seeds of a configuration are divided among trials."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,31 +11,39 @@ from harness.planning.plan import make_plan
 from harness.store import State
 from harness.store.history import RunHistory
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of, settings_of
+from tests.harness.planning.builders import build_record, list_configurations
 
-Parts = list[tuple[int, ...]]
+SeedGroups = list[tuple[int, ...]]
 
 
-def seeds_of_trials(
+def divide_seeds(
     study: StudyConfig,
     prints: Fingerprints,
     slots: int,
     interrupted: Sequence[tuple[int, ...]] = (),
-) -> Parts:
-    """Return the seeds of each trial of a study whose first configuration was interrupted."""
-    first = settings_of(study, prints)[0]
-    runs = tuple(run_of(first, seeds, state=State.INTERRUPTED) for seeds in interrupted)
+) -> SeedGroups:
+    """Return the seeds of each trial of a study.
+
+    Args:
+        study: The study.
+        prints: Fingerprints of its data and weights.
+        slots: Number of trials that can run concurrently.
+        interrupted: Seeds of interrupted runs of the first configuration, the oldest run first.
+    """
+    first = list_configurations(study, prints)[0]
+    runs = tuple(build_record(first, seeds, state=State.INTERRUPTED) for seeds in interrupted)
     history = RunHistory(runs)
     work = make_plan(study, history, prints).work
     trials = divide_work(study, work, history, slots)
-    assert [trial.configuration for trial in trials] == sorted(
-        (trial.configuration for trial in trials), key=[row.configuration for row in work].index
-    )
+    # trials are in the order of the plan
+    planned = [row.configuration for row in work]
+    order = [planned.index(trial.configuration) for trial in trials]
+    assert order == sorted(order)
     return [trial.seeds for trial in trials]
 
 
-ONE = {"generator.n_ctx": [4]}
-TWO = {"generator.n_ctx": [4, 8]}
+ONE_LEVEL = {"generator.n_ctx": [4]}
+TWO_LEVELS = {"generator.n_ctx": [4, 8]}
 
 
 @pytest.mark.parametrize(
@@ -48,11 +56,11 @@ TWO = {"generator.n_ctx": [4, 8]}
         (99, [(0,), (1,), (2,), (3,), (4,)] * 2),
     ],
 )
-def test_largest_trials_are_halved_until_no_slot_is_free(
-    prints: Fingerprints, slots: int, expected: Parts
+def test_the_largest_trials_are_halved_until_no_slot_is_free(
+    prints: Fingerprints, slots: int, expected: SeedGroups
 ) -> None:
     """A trial of one seed is not divided."""
-    assert seeds_of_trials(make_study(space=TWO, seeds=5), prints, slots) == expected
+    assert divide_seeds(make_study(space=TWO_LEVELS, seeds=5), prints, slots) == expected
 
 
 @pytest.mark.parametrize(
@@ -70,27 +78,27 @@ def test_largest_trials_are_halved_until_no_slot_is_free(
     ],
 )
 def test_interrupted_trials_keep_their_seeds(
-    prints: Fingerprints, interrupted: Parts, slots: int, expected: Parts
+    prints: Fingerprints, interrupted: SeedGroups, slots: int, expected: SeedGroups
 ) -> None:
-    """Their checkpoints have the names of these seeds."""
-    study = make_study(space=ONE, seeds=5)
-    assert seeds_of_trials(study, prints, slots, interrupted) == expected
+    """The names of their checkpoints contain these seeds."""
+    study = make_study(space=ONE_LEVEL, seeds=5)
+    assert divide_seeds(study, prints, slots, interrupted) == expected
 
 
 @pytest.mark.parametrize("interrupted", [[], [(0, 1)]])
 def test_trials_that_the_scheduler_may_stop_are_not_divided(
-    prints: Fingerprints, interrupted: Parts
+    prints: Fingerprints, interrupted: SeedGroups
 ) -> None:
-    """It would compare means over different seeds."""
+    """The scheduler would otherwise compare means over different seeds."""
     keys: dict[str, Any] = {"scheduler": {"name": "asha"}}
-    study = make_study(space=ONE, seeds=5, **keys)
-    assert seeds_of_trials(study, prints, 5, interrupted) == [(0, 1, 2, 3, 4)]
+    study = make_study(space=ONE_LEVEL, seeds=5, **keys)
+    assert divide_seeds(study, prints, 5, interrupted) == [(0, 1, 2, 3, 4)]
 
 
-def test_finished_seeds_are_left_out(prints: Fingerprints) -> None:
-    """Only missing seeds are divided."""
-    study = make_study(space=ONE, seeds=5)
-    (first,) = settings_of(study, prints)
-    history = RunHistory((run_of(first, (0, 4)),))
+def test_only_missing_seeds_are_divided(prints: Fingerprints) -> None:
+    """Finished seeds are in no trial."""
+    study = make_study(space=ONE_LEVEL, seeds=5)
+    (first,) = list_configurations(study, prints)
+    history = RunHistory((build_record(first, (0, 4)),))
     work = make_plan(study, history, prints).work
     assert [trial.seeds for trial in divide_work(study, work, history, 2)] == [(1,), (2, 3)]

@@ -1,6 +1,7 @@
-"""GPUs and machine load, on a simulated machine."""
+"""GPUs of a simulated machine, their errors, and system metrics."""
 
 import warnings
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -20,25 +21,21 @@ GIB = 2**30
 
 
 @pytest.fixture
-def changes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """Puts a machine of two GPUs of 80 GiB in place; the calls that change something, in order."""
-    names: list[str] = []
-    for name, answer in {
-        "reset_peak_memory_stats": lambda: names.append("reset"),
-        "empty_cache": lambda: names.append("empty_cache"),
-        "device_count": lambda: 2,
-        "is_available": lambda: True,
-        "mem_get_info": lambda: (60 * GIB, 80 * GIB),
-        "max_memory_reserved": lambda: 5 * GIB,
-        "get_device_name": lambda: "NVIDIA H100",
+def two_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Simulate a machine with two GPUs of 80 GiB."""
+    for name, value in {
+        "device_count": 2,
+        "is_available": True,
+        "mem_get_info": (60 * GIB, 80 * GIB),
+        "max_memory_reserved": 5 * GIB,
+        "get_device_name": "NVIDIA H100",
     }.items():
-        monkeypatch.setattr(torch.cuda, name, answer)
-    return names
+        monkeypatch.setattr(torch.cuda, name, Mock(return_value=value))
 
 
-@pytest.mark.usefixtures("changes")
-def test_a_machine_with_gpus_reports_their_number_and_name() -> None:
-    """The GPUs are simulated."""
+@pytest.mark.usefixtures("two_gpus")
+def test_number_and_name_of_gpus_are_reported() -> None:
+    """Devices are `cuda`, `cuda:0` or `cpu`."""
     assert count_visible_gpus() == 2 and find_gpu_fault() is None
     assert get_machine_resources()[0]["GPU"] == 2
     assert get_device_label("cuda") == get_device_label("cuda:0") == "NVIDIA H100"
@@ -57,12 +54,12 @@ OLD = "The NVIDIA driver on your system is too old (found version 12020)."
         (None, "torch finds no GPU"),
     ],
 )
-def test_a_missing_gpu_has_torchs_reason(
-    changes: list[str], monkeypatch: pytest.MonkeyPatch, raised: Exception | None, reason: str
+def test_an_unusable_gpu_has_torchs_reason(
+    two_gpus: None, monkeypatch: pytest.MonkeyPatch, raised: Exception | None, reason: str
 ) -> None:
-    """The driver shows some GPUs. Torch's warning is not printed in addition."""
+    """The GPUs are counted nevertheless. Torch's warning is not printed in addition."""
 
-    def unavailable() -> bool:
+    def is_available() -> bool:
         warnings.warn("CUDA initialization: too old", UserWarning, stacklevel=2)
         return False
 
@@ -70,7 +67,7 @@ def test_a_missing_gpu_has_torchs_reason(
         if raised is not None:
             raise raised
 
-    monkeypatch.setattr(torch.cuda, "is_available", unavailable)
+    monkeypatch.setattr(torch.cuda, "is_available", is_available)
     monkeypatch.setattr(torch.cuda, "init", init)
     message = find_gpu_fault()
     assert message is not None and message.startswith(reason) and "\n" not in message
@@ -78,7 +75,7 @@ def test_a_missing_gpu_has_torchs_reason(
 
 
 @pytest.mark.parametrize(
-    ("error", "memory", "broken"),
+    ("error", "out_of_memory", "broken"),
     [
         (MemoryError(), True, False),
         (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), True, False),
@@ -97,17 +94,17 @@ def test_a_missing_gpu_has_torchs_reason(
     ids=str,
 )
 def test_out_of_memory_is_distinguished_from_a_broken_gpu(
-    error: Exception, memory: bool, broken: bool
+    error: Exception, out_of_memory: bool, broken: bool
 ) -> None:
-    """A library without room for its workspace has broken nothing."""
-    assert (is_out_of_memory(error), breaks_device(error)) == (memory, broken)
+    """The GPU is still usable if a library could not allocate its workspace."""
+    assert (is_out_of_memory(error), breaks_device(error)) == (out_of_memory, broken)
 
 
 def test_machine_load_has_mlflows_keys() -> None:
-    """MLflow's page of system metrics shows them."""
+    """MLflow shows metrics with these keys on its page of system metrics."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
 
-    theirs = CPUMonitor()
-    theirs.collect_metrics()
+    monitor = CPUMonitor()
+    monitor.collect_metrics()
     sample = MachineLoad("cpu").sample()
-    assert sample.keys() == {f"system/{name}" for name in theirs.aggregate_metrics()}
+    assert sample.keys() == {f"system/{name}" for name in monitor.aggregate_metrics()}

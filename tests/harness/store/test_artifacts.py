@@ -1,4 +1,4 @@
-"""Reading files of runs from a tracking server."""
+"""Files of runs are read from a tracking server or from cloud storage."""
 
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -58,7 +58,7 @@ def server() -> Iterator[Server]:
 
 
 def test_each_file_is_read_with_one_request(server: Server) -> None:
-    """1,000 configurations cost 1,000 requests; MLflow by itself would also list each path."""
+    """MLflow's own function would need a second request per file, which lists the path."""
     folders = {run_id: f"mlflow-artifacts:/7/{run_id}/artifacts" for run_id in ("a", "b")}
     files = RunFiles(server.uri, folders)
     assert files.read_all(["a", "b"], "seeds.csv") == {"a": b"content"}
@@ -74,7 +74,7 @@ MANY = [str(number) for number in range(3 * MAX_FAILED_REQUESTS)]
 def test_only_failures_of_the_server_end_the_requests(
     server: Server, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
-    """Runs without the file do not keep the files of later runs from being read."""
+    """After missing files the files of other runs are still read."""
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
     server.missing_status = status
     folders = {run_id: f"mlflow-artifacts:/7/{run_id}/artifacts" for run_id in (*MANY, "a")}
@@ -89,7 +89,7 @@ def test_only_failures_of_the_server_end_the_requests(
 def test_large_files_of_a_server_do_not_end_the_requests(
     server: Server, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """They are ignored like missing ones."""
+    """A file that is too large is treated like a missing file."""
     files = RunFiles(server.uri, {"a": "mlflow-artifacts:/7/a/artifacts"})
     with monkeypatch.context() as patch:
         patch.setattr("harness.store.artifacts.MAX_REPORT_FILE_BYTES", 2)
@@ -109,7 +109,7 @@ def test_large_files_of_a_server_do_not_end_the_requests(
 def test_only_failures_of_cloud_storage_end_the_requests(
     monkeypatch: pytest.MonkeyPatch, listing: list[str] | None, n_requests: int
 ) -> None:
-    """A file that cannot be downloaded is missing if the storage lists the others."""
+    """If a download fails but the storage lists other files, the file is only missing."""
     entries = [FileInfo(name, False, 1) for name in listing or ()]
     download = mock.Mock(side_effect=MlflowException("error"))
     failure = None if listing is not None else MlflowException("error")

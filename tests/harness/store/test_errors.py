@@ -1,7 +1,8 @@
-"""Errors of MLflow's client: which are transient, what the message says, and when to retry."""
+"""Errors of MLflow's client: transient errors, messages, and retries."""
 
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import requests
@@ -23,8 +24,8 @@ from tests.case_files import load_cases
 ERRORS = load_cases(__file__, "errors.yaml")
 
 
-def raised(case: dict[str, Any]) -> Exception:
-    """Return the error of a case."""
+def make_error(case: dict[str, Any]) -> Exception:
+    """Return the error of a case in errors.yaml."""
     if "mlflow" in case:
         code = ErrorCode.Value(case["code"]) if "code" in case else INTERNAL_ERROR
         return MlflowException(case["mlflow"], code)
@@ -40,24 +41,26 @@ def raised(case: dict[str, Any]) -> Exception:
 
 @pytest.mark.parametrize("case", ERRORS["transient"] + ERRORS["permanent"], ids=str)
 def test_transient_errors_are_recognized(case: dict[str, Any]) -> None:
-    """No answer, 5xx and 429 are transient; other refusals are not."""
-    transient = is_transient(raised(case), case.get("uri", "https://server"))
+    """Errors without an answer, 5xx and 429 are transient, and other answers are not."""
+    transient = is_transient(make_error(case), case.get("uri", "https://server"))
     assert transient is (case in ERRORS["transient"])
 
 
 @pytest.mark.parametrize("case", ERRORS["reasons"], ids=lambda case: case["cause"])
 def test_cause_is_short_and_has_no_secret(case: dict[str, str]) -> None:
-    """MLflow's own texts are several lines of Python."""
+    """The texts of MLflow's errors may have several lines with reprs of Python objects."""
     assert describe_cause(MlflowException(case["text"])) == case["cause"]
 
 
 @pytest.mark.parametrize("place", ["second line", "cause"])
-def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) -> None:
-    """SQLAlchemy may put a message about its autoflush first."""
+def test_full_disk_is_found_anywhere_in_error_chain(tmp_path: Path, place: str) -> None:
+    """The first line may be SQLAlchemy's message about its autoflush."""
     (tmp_path / "mlflow.db").touch()
-    words = "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush)"
+    autoflush = (
+        "(raised as a result of Query-invoked autoflush; consider using a session.no_autoflush)"
+    )
     full = "(sqlite3.OperationalError) database or disk is full"
-    text = f"{words}\n{full}\n[SQL: x]" if place == "second line" else words
+    text = f"{autoflush}\n{full}\n[SQL: x]" if place == "second line" else autoflush
     cause = OSError(full) if place == "cause" else None
     with (
         pytest.raises(StoreError) as raised,
@@ -68,20 +71,12 @@ def test_full_disk_is_named_anywhere_in_error_chain(tmp_path: Path, place: str) 
 
 
 def test_refused_request_is_not_retried(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A refused request is made once; other requests are retried a limited number of times."""
+    """A request without an answer is retried a limited number of times."""
     monkeypatch.setattr(module, "FIRST_PAUSE", 0.0)
-    requests_made = []
-
-    def refused() -> None:
-        requests_made.append("refused")
-        raise MlflowException("no such thing", INVALID_PARAMETER_VALUE)
-
-    def away() -> None:
-        requests_made.append("away")
-        raise NoAnswer("the store failed")
-
+    refused = Mock(side_effect=MlflowException("no such thing", INVALID_PARAMETER_VALUE))
+    unanswered = Mock(side_effect=NoAnswer("the store failed"))
     with pytest.raises(MlflowException, match="no such thing"):
         retry_requests("http://server:5000", refused)
     with pytest.raises(StoreError, match="the store failed"):
-        retry_requests("http://server:5000", away)
-    assert requests_made == ["refused", *["away"] * MAX_TRIES]
+        retry_requests("http://server:5000", unanswered)
+    assert (refused.call_count, unanswered.call_count) == (1, MAX_TRIES)

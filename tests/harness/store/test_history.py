@@ -1,4 +1,4 @@
-"""The run history: one row per configuration and seed, whatever happened to the runs."""
+"""The run history, which has one outcome per configuration and seed."""
 
 import math
 import sqlite3
@@ -17,21 +17,21 @@ from reports.study.load import load_records
 from reports.study.rows import make_seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
-from tests.harness.planning.made import run_of
+from tests.harness.planning.builders import build_record
 from tests.reports.builder import make_scores
 
 STATES = list(State)
 
 
-def make_run(key: str, seeds: tuple[int, ...], state: State, **keys: Any) -> RunRecord:
-    """Return a run whose objective is 50 + seed."""
+def make_record(key: str, seeds: tuple[int, ...], state: State, **fields: Any) -> RunRecord:
+    """Return the record of a run of the configuration with this key."""
     configuration: Any = SimpleNamespace(key=key, control="", assignment={})
-    return run_of(configuration, seeds, state=state, **keys)
+    return build_record(configuration, seeds, state=state, **fields)
 
 
 runs = st.lists(
     st.builds(
-        make_run,
+        make_record,
         st.sampled_from(["a", "b"]),
         st.sets(st.integers(0, 3), min_size=1).map(lambda seeds: tuple(sorted(seeds))),
         st.sampled_from(STATES),
@@ -42,24 +42,26 @@ runs = st.lists(
 
 @given(runs)
 def test_best_outcome_of_a_seed_counts(records: list[RunRecord]) -> None:
-    """COMPLETE ranks before PRUNED before FAIL; unfinished runs have no outcome."""
+    """COMPLETE ranks before PRUNED, and PRUNED before FAIL. Unfinished runs have no outcome."""
     history = RunHistory(tuple(records))
+    ranking = (State.COMPLETE, State.PRUNED, State.FAIL)
     for key in "ab":
-        done = {
-            seed for seed, run in history.runs_by_seed(key).items() if run.state is State.COMPLETE
-        }
-        assert set(history.objectives(key)) == done
+        runs_by_seed = history.runs_by_seed(key)
+        complete = {seed for seed, run in runs_by_seed.items() if run.state is State.COMPLETE}
+        assert set(history.objectives(key)) == complete
         for seed in range(4):
-            states = {r.state for r in records if r.config_key == key and seed in r.seeds}
-            row = history.runs_by_seed(key).get(seed)
-            best = next(
-                (s for s in (State.COMPLETE, State.PRUNED, State.FAIL) if s in states), None
-            )
-            assert (row.state if row else None) is best
+            states = {
+                record.state
+                for record in records
+                if record.config_key == key and seed in record.seeds
+            }
+            best = next((state for state in ranking if state in states), None)
+            run = runs_by_seed.get(seed)
+            assert (run.state if run else None) is best
 
 
 def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
-    """Only that seed is rerun; until then the report shows it as failed."""
+    """Only that seed is rerun. Until then the report shows it as failed."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     assert len(bench.list_started()) == 2
@@ -77,12 +79,12 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     after = load_records("small", bench.uri)
     assert after.rows["state"].to_list() == ["COMPLETE"] * 2
     assert (after.warnings, after.n_left_out) == ((), 0)
-    ran = [run.data.tags["ship.seeds"] for run in bench.list_trials()]
-    assert ran == ["[0, 1]", "[0]"] and bench.plan(study).finished
+    seeds = [run.data.tags["ship.seeds"] for run in bench.trials()]
+    assert seeds == ["[0, 1]", "[0]"] and bench.plan(study).finished
 
 
 @pytest.mark.parametrize(
-    ("tags", "lacks", "finished"),
+    ("tags", "missing", "finished"),
     [
         ({}, None, True),
         ({Tag.STATE: "PRUNED"}, None, False),
@@ -94,16 +96,16 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     ],
 )
 def test_finished_seed_has_all_required_metrics(
-    tags: dict[str, str], lacks: str | None, finished: bool
+    tags: dict[str, str], missing: str | None, finished: bool
 ) -> None:
-    """History, plan, reuse and report agree that its run is COMPLETE and no metric is missing."""
+    """Its run is COMPLETE. History, plan, reuse and report have the same rule."""
     tags = {Tag.STATE: "COMPLETE", Tag.KIND: "trial", Tag.CONFIG_KEY: "a", **tags}
     tags[Tag.SEEDS] = "[3, 4]"
     metrics = {
         name_seed_metric(3, f"test/{name}"): value for name, value in make_scores(50.0).items()
     }
-    if lacks:
-        metrics[name_seed_metric(3, f"test/{lacks}")] = math.nan
+    if missing:
+        metrics[name_seed_metric(3, f"test/{missing}")] = math.nan
     run = Run("r", 0, tags, {}, metrics)
     assert is_finished(tags, metrics, 3) is finished
     runs_by_seed = RunHistory((make_run_record(run, "harmonic_mean"),)).runs_by_seed("a")
@@ -115,9 +117,9 @@ def test_finished_seed_has_all_required_metrics(
 
 
 def test_latest_failure_reason_counts() -> None:
-    """Earlier reasons may be outdated."""
-    first = make_run("a", (0,), State.FAIL, reason="old")
-    second = make_run("a", (0,), State.FAIL, reason="new")
+    """Reasons of earlier runs may be outdated."""
+    first = make_record("a", (0,), State.FAIL, reason="old")
+    second = make_record("a", (0,), State.FAIL, reason="new")
     assert RunHistory((first, second)).runs_by_seed("a")[0].reason == "new"
 
 
@@ -127,7 +129,7 @@ def test_latest_failure_reason_counts() -> None:
      ("assignment", "null"), ("failure", "gone")],
 )  # fmt: skip
 def test_run_with_invalid_tags_is_named(bench: Bench, tag: str, value: str) -> None:
-    """The message says what to do; after the run is deleted, its seeds are rerun."""
+    """The message advises to delete the run, after which its seeds are rerun."""
     study = make_study(space={"generator.n_ctx": [1]})
     bench.run(study)
     (run,), client = bench.list_trials(), bench.open_store().client

@@ -1,4 +1,4 @@
-"""The lease between hosts, on a real store and a clock that the test controls."""
+"""The lease of a study between drivers on several hosts, on a real store and a simulated clock."""
 
 import itertools
 import json
@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
+from unittest.mock import Mock
 
 import psutil
 import pytest
@@ -28,7 +29,12 @@ from tests.case_files import load_cases
 
 @dataclass
 class Clock:
-    """Clock that advances only in sleep(). `events` are calls of other drivers at given times."""
+    """Simulated clock that advances only in sleep().
+
+    Attributes:
+        time: The current time in seconds.
+        events: Times, and functions that are called at these times.
+    """
 
     time: float = 1000.0
     events: list[tuple[float, Callable[[], Any]]] = field(default_factory=list)
@@ -38,9 +44,11 @@ class Clock:
 
     def sleep(self, seconds: float) -> None:
         self.time += seconds
-        for event in [event for event in self.events if event[0] <= self.time]:
+        due = [event for event in self.events if event[0] <= self.time]
+        for event in due:
             self.events.remove(event)
-            event[1]()
+            _, call = event
+            call()
 
     @property
     def timing(self) -> Timing:
@@ -50,32 +58,37 @@ class Clock:
 
 @dataclass
 class Hosts:
-    """One study's experiment, and drivers on several hosts."""
+    """The experiment of a study, and drivers on several hosts.
+
+    Attributes:
+        store: The store with the experiment.
+        experiment: ID of the experiment.
+        clock: Clock of all drivers.
+        lines: Lines that the drivers have printed.
+    """
 
     store: Store
     experiment: str
     clock: Clock = field(default_factory=Clock)
-    said: list[str] = field(default_factory=list)
+    lines: list[str] = field(default_factory=list)
 
-    def lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
-        """Return a driver's lease that is not claimed yet."""
-        me = LeaseOwner(
-            f"token of {host} {pid}", host, pid, f"place of {host}" if place is None else place
-        )
-        return Lease(
-            self.store.client, self.experiment, "small", me, self.clock.timing, self.said.append
-        )
+    def make_lease(self, host: str, place: str | None = None, pid: int = 7) -> Lease:
+        """Return a driver's lease, which is not claimed yet."""
+        lock_place = f"place of {host}" if place is None else place
+        owner = LeaseOwner(f"token of {host} {pid}", host, pid, lock_place)
+        client, print_line = self.store.client, self.lines.append
+        return Lease(client, self.experiment, "small", owner, self.clock.timing, print_line)
 
-    def take_lease(self, host: str, place: str | None = None) -> Lease:
-        """Return a driver's confirmed lease."""
-        lease = self.lease(host, place)
+    def claim_lease(self, host: str, place: str | None = None) -> Lease:
+        """Claim and confirm a lease for a driver."""
+        lease = self.make_lease(host, place)
         lease.claim()
         lease.check()
         return lease
 
     @property
     def tag(self) -> str:
-        """The lease's tag in the store."""
+        """The tag of the lease in the store."""
         return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LOCK, ""))
 
 
@@ -87,14 +100,14 @@ def hosts(store: Store) -> Hosts:
 
 def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
     """The tag has the owner, and is deleted on release."""
-    lease = hosts.take_lease("a")
+    lease = hosts.claim_lease("a")
     tag = json.loads(hosts.tag)
     assert (tag["host"], tag["pid"], tag["beat"]) == ("a", 7, 2)
     lease.beat()
     assert json.loads(hosts.tag)["beat"] == 3
     lease.release()
     assert hosts.tag == ""
-    assert hosts.said == []
+    assert hosts.lines == []
 
 
 @pytest.fixture(autouse=True)
@@ -106,16 +119,16 @@ def alive(monkeypatch: pytest.MonkeyPatch) -> set[int]:
 
 
 def test_late_write_of_a_dead_driver_is_replaced(hosts: Hosts, alive: set[int]) -> None:
-    """Both had the file lock of the host. A driver of another host would be the new owner."""
-    dead = hosts.take_lease("a", place="lock")
-    lease = hosts.lease("a", place="lock", pid=8)
+    """Both drivers are on one host. A write of a driver on another host is not replaced."""
+    dead = hosts.claim_lease("a", place="lock")
+    lease = hosts.make_lease("a", place="lock", pid=8)
     alive.remove(7)
     lease.claim()
     lease.beat()
     dead._write()
     lease.beat()
     assert json.loads(hosts.tag)["pid"] == 8
-    other = hosts.lease("b")
+    other = hosts.make_lease("b")
     other._write()
     with pytest.raises(StudyLost):
         lease.beat()
@@ -123,37 +136,39 @@ def test_late_write_of_a_dead_driver_is_replaced(hosts: Hosts, alive: set[int]) 
 
 @pytest.mark.parametrize("failures", [2, 99])
 def test_release_is_retried(hosts: Hosts, monkeypatch: pytest.MonkeyPatch, failures: int) -> None:
-    """One failed request leaves no lease; if the store stays away, release ends in seconds."""
-    lease = hosts.take_lease("a")
+    """A few failed requests leave no lease. If all requests fail, release() ends in seconds."""
+    lease = hosts.claim_lease("a")
     began = hosts.clock.time
     calls = itertools.count(1)
     delete_tag = hosts.store.client.delete_experiment_tag
 
-    def spoilt(*args: Any) -> None:
+    def fail_first_calls(*args: Any) -> None:
         if next(calls) <= failures:
-            raise MlflowException("spoilt")
+            raise MlflowException("request failed")
         delete_tag(*args)
 
-    monkeypatch.setattr(hosts.store.client, "delete_experiment_tag", spoilt)
+    monkeypatch.setattr(hosts.store.client, "delete_experiment_tag", fail_first_calls)
     lease.release()
     assert (hosts.tag == "") == (failures == 2)
     assert hosts.clock.time - began < 10
 
 
-SECONDS = load_cases(__file__, "second_driver.yaml")
+SECOND_DRIVERS = load_cases(__file__, "second_driver.yaml")
 
 
-@pytest.mark.parametrize("case", SECONDS, ids=lambda case: case["id"])
-def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> None:
-    """By its own clock: it is refused if the lease is renewed, and takes it over otherwise."""
-    first = hosts.take_lease("a", case.get("place"))
+@pytest.mark.parametrize("case", SECOND_DRIVERS, ids=lambda case: case["id"])
+def test_second_driver_waits_for_a_heartbeat_of_the_first(
+    hosts: Hosts, case: dict[str, Any]
+) -> None:
+    """The second driver is refused if there is one within 60 s, and takes over otherwise."""
+    first = hosts.claim_lease("a", case.get("place"))
     began, waited, busy = hosts.clock.time, case["waited"], "busy" in case
     if "event" in case:
         hosts.clock.events.append((began + case["after"], getattr(first, case["event"])))
-    second = hosts.lease(**case["who"])
+    second = hosts.make_lease(**case["second"])
     if busy:
-        named = r"'small' of this store is already being run by process 7 on host a\."
-        with pytest.raises(StudyBusy, match=named):
+        message = r"'small' of this store is already being run by process 7 on host a\."
+        with pytest.raises(StudyBusy, match=message):
             second.claim()
         first.beat()
     else:
@@ -164,26 +179,29 @@ def test_second_driver_watches_the_first(hosts: Hosts, case: dict[str, Any]) -> 
         first.release()
         assert json.loads(hosts.tag)["token"] == second.me.token
     assert waited <= hosts.clock.time - began < waited + 3
-    message = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
-    assert [line.startswith(message) for line in hosts.said[:1]] == ([True] if waited else [])
-    assert ("taking over" in "".join(hosts.said)) == (waited == 60 and not busy)
+    line = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
+    if waited:
+        assert hosts.lines[0].startswith(line)
+    else:
+        assert hosts.lines == []
+    assert ("taking over" in "".join(hosts.lines)) == (waited == 60 and not busy)
 
 
 def test_delayed_beat_does_not_overwrite_new_owner(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A driver suspended between read and write reads again before it writes."""
-    first, look = hosts.take_lease("a"), Lease._read
-    looks = []
+    """A driver that was suspended between read and write reads again before it writes."""
+    first, read_lease = hosts.claim_lease("a"), Lease._read
+    suspensions = []
 
-    def suspended(lease: Lease) -> LeaseOwner | None:
-        owner = look(lease)
-        if lease is first and not looks:
-            looks.append(owner)
-            hosts.take_lease("b")  # waits for a minute
+    def read_and_suspend(lease: Lease) -> LeaseOwner | None:
+        owner = read_lease(lease)
+        if lease is first and not suspensions:
+            suspensions.append(owner)
+            hosts.claim_lease("b")  # waits for a minute
         return owner
 
-    monkeypatch.setattr(Lease, "_read", suspended)
+    monkeypatch.setattr(Lease, "_read", read_and_suspend)
     with pytest.raises(StudyLost, match="by process 7 on host b"):
         first.beat()
     assert json.loads(hosts.tag)["host"] == "b"
@@ -197,9 +215,9 @@ def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
         hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other)
 
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
-    lease, began = hosts.lease("a"), hosts.clock.time
+    lease, began = hosts.make_lease("a"), hosts.clock.time
     lease.claim()
-    assert hosts.clock.time == began  # nothing waits before the first write
+    assert hosts.clock.time == began  # claim() does not wait if there is no lease
     with pytest.raises(StudyBusy, match="process 8 on host b"):
         lease.check()
     lease.release()
@@ -207,43 +225,41 @@ def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
 
 
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
-def test_unparsable_lease_is_watched_like_any_other(hosts: Hosts, text: str) -> None:
-    """It may be from a later version."""
+def test_unparsable_lease_is_waited_for_like_any_other(hosts: Hosts, text: str) -> None:
+    """A later version may have written it."""
     hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
     began = hosts.clock.time
-    hosts.take_lease("a")
+    hosts.claim_lease("a")
     assert hosts.clock.time - began >= 60
-    assert "no heartbeat from another driver" in hosts.said[-1]
+    assert "no heartbeat from another driver" in hosts.lines[-1]
 
 
 def test_fresh_lease_is_not_read_before_a_write(
     hosts: Hosts, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The store is read only if the last beat is too old."""
-    lease = hosts.take_lease("a")
-    looks: list[str] = []
-    monkeypatch.setattr(
-        "harness.store.lease.read_owner", lambda *_: looks.append("look") or lease.me
-    )
+    lease = hosts.claim_lease("a")
+    read = Mock(return_value=lease.me)
+    monkeypatch.setattr("harness.store.lease.read_owner", read)
     lease.check()
-    assert looks == []
+    assert read.call_count == 0
     hosts.clock.time += 31
     lease.check()
     lease.check()
-    assert looks == ["look"]
+    assert read.call_count == 1
     assert json.loads(hosts.tag)["beat"] == 3
 
 
-@pytest.mark.parametrize("gone", [False, True])
-def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool) -> None:
-    """Its first write is refused, even if the lease is free again by then."""
-    first = hosts.take_lease("a")
+@pytest.mark.parametrize("released", [False, True])
+def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, released: bool) -> None:
+    """Its first write is refused, even if the second driver has released the lease."""
+    first = hosts.claim_lease("a")
     client = fence_client(hosts.store.client, first)
     run = client.create_run(hosts.experiment)
-    second = hosts.take_lease("b")  # the clock goes on by more than a minute
-    if gone:
+    second = hosts.claim_lease("b")  # waits for a minute
+    if released:
         second.release()
-    with pytest.raises(StudyLost, match="by another driver" if gone else "host b"):
+    with pytest.raises(StudyLost, match="by another driver" if released else "host b"):
         client.set_tag(run.info.run_id, "late", "1")
     with pytest.raises(StudyLost):
         client.log_batch(run.info.run_id, metrics=[], params=[], tags=[])
@@ -251,20 +267,20 @@ def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, gone: bool
 
 
 def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Beats continue after the outage, and a loss is reported once."""
-    lease = hosts.take_lease("a")
+    """Heartbeats continue after the outage, and the loss of the lease is reported once."""
+    lease = hosts.claim_lease("a")
     lease.timing = Timing(beat=0.01, now=hosts.clock.now)
     lost, losses, beats = threading.Event(), list[StudyLost](), list[int]()
-    taker = LeaseOwner("x", "b", 8, "")
-    looks = iter(["away"] * 3 + ["there"] * 3 + ["away", "taken"])
+    new_owner = LeaseOwner("x", "b", 8, "")
+    results = iter(["outage"] * 3 + ["ok"] * 3 + ["outage", "takeover"])
 
     def read(client: Any, experiment: str) -> LeaseOwner | None:
-        answer = next(looks, "there")
-        if answer == "away":
+        result = next(results, "ok")
+        if result == "outage":
             raise ConnectionError("no route to host")
-        if answer == "taken":
+        if result == "takeover":
             beats.append(json.loads(hosts.tag)["beat"])
-            client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(taker)))
+            client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(new_owner)))
         return read_owner(client, experiment)
 
     monkeypatch.setattr("harness.store.lease.read_owner", read)
@@ -276,7 +292,7 @@ def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.Mon
 
 
 def test_failure_after_a_signal_is_not_a_second_signal() -> None:
-    """The study is ending already; the failure interrupts waits, and is raised."""
+    """The failure interrupts waits and is raised, and the study ends in order."""
     with pytest.raises(StudyLost), Interrupts() as interrupts:
         interrupts.requested = True
         interrupts.fail(StudyLost("lost"))

@@ -1,4 +1,4 @@
-"""Opening a store: a clear error or a usable store; and batched writes."""
+"""Opening a store, errors of stores that cannot be opened, and batched writes."""
 
 import json
 import socket
@@ -33,7 +33,7 @@ NO_STORE = load_cases(__file__, "no_store.yaml")
 
 @pytest.mark.parametrize("name", ["a b", "ü", "#", "&'\"", "%", "a:b"])
 def test_folder_name_may_contain_special_characters(tmp_path: Path, name: str) -> None:
-    """MLflow puts paths into SQL without quoting, and paths become sqlite addresses."""
+    """MLflow does not quote paths in SQL, and an sqlite address contains the path."""
     folder = tmp_path / name
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/mlflow.db")
@@ -47,7 +47,7 @@ def test_folder_name_may_contain_special_characters(tmp_path: Path, name: str) -
 def test_folder_name_unusable_in_sqlite_address_is_refused(
     tmp_path: Path, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """One line says what to do, and no file is created anywhere."""
+    """The error advises another folder, and no file is created."""
     folder = tmp_path / name
     folder.mkdir()
     monkeypatch.chdir(folder)
@@ -59,7 +59,7 @@ def test_folder_name_unusable_in_sqlite_address_is_refused(
 
 
 def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
-    """A dry run creates nothing."""
+    """This is what a dry run does."""
     assert find_store(f"sqlite:///{tmp_path}/none.db") is None
     assert list(tmp_path.iterdir()) == []
 
@@ -67,7 +67,7 @@ def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
 def test_locked_store_is_one_line_error(
     uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is reported after seconds, not minutes."""
+    """The error is raised after LOCK_SECONDS, without MLflow's retries."""
     monkeypatch.setattr(sqlite_tables, "LOCK_SECONDS", 0.1)
     with closing(sqlite3.connect(tmp_path / "mlflow.db", isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
@@ -79,7 +79,7 @@ def test_locked_store_is_one_line_error(
 def test_missing_store_is_one_line_error(
     tmp_path: Path, uri: str, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The line has the address, and comes without MLflow's minutes of retries."""
+    """The error is raised without MLflow's retries, which take minutes."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(errors, "FIRST_PAUSE", 0.0)
     Path("garbage.db").write_bytes(b"no database " * 100)
@@ -91,7 +91,7 @@ def test_missing_store_is_one_line_error(
 def test_unreachable_database_is_one_line_error(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """MLflow by itself would try ten times, for minutes."""
+    """The error is raised before MLflow's client would try to connect for minutes."""
     monkeypatch.setattr("mlflow.tracking.MlflowClient", Mock(side_effect=AssertionError))
     with pytest.raises(StoreError, match=r"127\.0\.0\.1:9/x: .* failed: .*psycopg2"):
         open_store("postgresql+psycopg2://127.0.0.1:9/x")
@@ -99,7 +99,7 @@ def test_unreachable_database_is_one_line_error(
 
 @pytest.mark.parametrize(("answer", "message"), NO_STORE["answers"].items())
 def test_server_that_is_not_mlflow_is_one_line_error(answer: str, message: str) -> None:
-    """The line says what to do, and shows neither user nor password."""
+    """The line contains neither the user nor the password."""
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def serve() -> None:
@@ -118,7 +118,7 @@ def test_server_that_is_not_mlflow_is_one_line_error(answer: str, message: str) 
 
 @pytest.mark.slow
 def test_rejected_host_name_error_names_allowed_hosts(tmp_path: Path) -> None:
-    """MLflow answers 403; runs and reports name --allowed-hosts and its value."""
+    """MLflow answers with status 403. Runs and reports advise the value of --allowed-hosts."""
     server = MlflowServer(f"sqlite:///{tmp_path}/served.db", tmp_path, allowed_hosts="mlflow:5000")
     try:
         host = f"127.0.0.1:{server.port}"
@@ -128,9 +128,9 @@ def test_rejected_host_name_error_names_allowed_hosts(tmp_path: Path) -> None:
         assert (
             str(refused.value) == f"http://***@{host}: the MLflow store failed: the server {line}"
         )
-        with pytest.raises(ReportError) as unread:
+        with pytest.raises(ReportError) as report_error:
             load_study("small", server.uri)
-        assert str(unread.value).endswith(f"cannot read the MLflow store: the server {line}")
+        assert str(report_error.value).endswith(f"cannot read the MLflow store: the server {line}")
         server.kill()
         server.allowed_hosts = host
         server.start()
@@ -142,22 +142,23 @@ def test_rejected_host_name_error_names_allowed_hosts(tmp_path: Path) -> None:
 def test_many_metrics_and_tags_are_written_in_batches(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """MLflow accepts 1000 metrics and 100 params or tags per request; the state is last."""
+    """MLflow accepts 1000 metrics and 100 params or tags per request. The state is written last."""
     run = store.client.create_run(store.create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
-    requests, inner = [], store.client._tracking_client.store
-    log_batch = inner.log_batch
+    requests, tracking_store = [], store.client._tracking_client.store
+    log_batch = tracking_store.log_batch
 
-    def noted(run_id: str, **batch: Any) -> None:
+    def record_request(run_id: str, **batch: Any) -> None:
         requests.append((len(batch["metrics"]), [tag.key for tag in batch["tags"]]))
         log_batch(run_id, **batch)
 
-    monkeypatch.setattr(inner, "log_batch", noted)
-    all_of_it = {"metrics": make_points(metrics), "tags": tags, "params": tags}
-    store.write(RunUpdate(run_id=run, state=State.COMPLETE, **all_of_it))
-    assert sum(count for count, _ in requests) == 2001
-    assert not requests[-1][0] and requests[-1][1][-1] == "ship.state"
+    monkeypatch.setattr(tracking_store, "log_batch", record_request)
+    content = {"metrics": make_points(metrics), "tags": tags, "params": tags}
+    store.write(RunUpdate(run_id=run, state=State.COMPLETE, **content))
+    assert sum(n_metrics for n_metrics, _ in requests) == 2001
+    n_metrics, tag_keys = requests[-1]
+    assert n_metrics == 0 and tag_keys[-1] == "ship.state"
     data = store.client.get_run(run).data
     assert len(data.metrics) == 2001
     assert len(data.params) == 250
@@ -165,45 +166,47 @@ def test_many_metrics_and_tags_are_written_in_batches(
 
 
 @pytest.mark.parametrize(
-    ("written", "status"),
+    ("state", "status"),
     [("COMPLETE", "FINISHED"), ("FAIL", "FAILED"), ("RUNNING", "KILLED"), ("DONE", "KILLED")],
 )
-def test_dead_run_keeps_its_written_state(store: Store, written: str, status: str) -> None:
-    """The state tag was written, but not MLflow's status; an unknown state is ignored."""
-    experiment = store.create_experiment("here")
-    tags = {"ship.kind": "trial", "ship.state": written}
+def test_run_of_a_killed_driver_keeps_its_final_state(
+    store: Store, state: str, status: str
+) -> None:
+    """The driver wrote the tag but not MLflow's status. An unknown state is ignored."""
+    experiment = store.create_experiment("small")
+    tags = {"ship.kind": "trial", "ship.state": state}
     run = store.client.create_run(experiment, tags=tags).info.run_id
     assert close_dead_runs(store.client, experiment) == 1
     closed = store.client.get_run(run)
-    kept = written if status != "KILLED" else "INTERRUPTED"
-    assert (closed.info.status, closed.data.tags["ship.state"]) == (status, kept)
-    reason = closed.data.tags.get("ship.reason")
-    assert reason == (None if kept == written else "its driver ended before it closed the run")
+    closed_state = state if status != "KILLED" else "INTERRUPTED"
+    assert (closed.info.status, closed.data.tags["ship.state"]) == (status, closed_state)
+    reason = "its driver ended before it closed the run" if closed_state != state else None
+    assert closed.data.tags.get("ship.reason") == reason
 
 
 def test_raised_flags_become_one_tag() -> None:
-    """The tag maps each raised flag to its seeds; without raised flags there is none."""
-    quiet = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
-    quiet |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
-    assert make_flag_tags(quiet, (3, 5)) == {}
-    collapses = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
+    """The tag maps each raised flag to its seeds. Without raised flags there is no tag."""
+    not_raised = {"test/flag/mean_gap/seed_3": 0.0, "test/flag/mean_gap/seed_5": 0.0}
+    not_raised |= {"test/harmonic_mean/seed_3": 1.0, "test/harmonic_mean/seed_5": 2.0}
+    assert make_flag_tags(not_raised, (3, 5)) == {}
+    flags = {"flag/posterior_collapse": (0.0, 1.0), "flag/diversity_collapse": (1.0, 1.0)}
     raised = {
-        f"test/{name}/seed_{seed}": values[place]
-        for name, values in collapses.items()
-        for place, seed in enumerate((3, 5))
+        f"test/{name}/seed_{seed}": value
+        for name, values in flags.items()
+        for seed, value in zip((3, 5), values, strict=True)
     }
-    (text,) = make_flag_tags(quiet | raised, (3, 5)).values()
+    (text,) = make_flag_tags(not_raised | raised, (3, 5)).values()
     assert json.loads(text) == {"posterior_collapse": [5], "diversity_collapse": [3, 5]}
 
 
 @pytest.fixture
 def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
-    """Return a recorder in the test's store."""
+    """Return a recorder that writes to the test's store."""
     study = make_study()
     experiment = store.create_experiment("small")
-    record = ParentRun.get_or_create(store, experiment, study)
-    record.describe(study, make_plan(study, RunHistory(), prints))
-    return TrialRecorder(record, study, prints)
+    parent = ParentRun.get_or_create(store, experiment, study)
+    parent.describe(study, make_plan(study, RunHistory(), prints))
+    return TrialRecorder(parent, study, prints)
 
 
 @pytest.fixture
@@ -215,23 +218,23 @@ def work(prints: Fingerprints) -> Work:
 def test_epochs_are_written_in_batches(
     recorder: TrialRecorder, work: Work, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The last epochs and the final state are one write, and no epoch is lost."""
-    writes = []
+    """The last epochs are written together with the final state, and no epoch is lost."""
+    n_metrics = []
     log_batch = store.client.log_batch
 
-    def counted(*args: Any, **keys: Any) -> None:
-        writes.append(len(keys["metrics"]))
+    def count_metrics(*args: Any, **keys: Any) -> None:
+        n_metrics.append(len(keys["metrics"]))
         log_batch(*args, **keys)
 
     recorder.start("t", work)
-    monkeypatch.setattr(store.client, "log_batch", counted)
+    monkeypatch.setattr(store.client, "log_batch", count_metrics)
     for epoch in range(1, 301):
         recorder.add_epochs(
             "t", [{"stage": "final", "epoch": epoch, "metrics": {"training/loss": 1 / epoch}}], {}
         )
     recorder.end("t", State.FAIL, "why", Failure.ERROR)
-    assert sum(count > 0 for count in writes) <= 2
-    assert sum(writes) == 300
+    assert sum(n > 0 for n in n_metrics) <= 2
+    assert sum(n_metrics) == 300
     (run,) = store.client.search_runs(["1"], filter_string="tags.`ship.kind` = 'trial'")
     assert len(store.client.get_metric_history(run.info.run_id, "training/loss")) == 300
     assert run.data.tags["ship.reason"] == "why"
@@ -240,46 +243,47 @@ def test_epochs_are_written_in_batches(
 def test_proposal_writes_only_the_end_of_the_list(
     store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each of 200 writes has less than 8000 bytes, and the list is always complete."""
+    """A write has less than MAX_TAG bytes on average, and the stored list is always complete."""
     experiment = store.create_experiment("small")
     study = make_study()
-    record = ParentRun.get_or_create(store, experiment, study)
+    parent = ParentRun.get_or_create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)
-    record.describe(study, plan)
-    stored_tags = dict(store.client.get_run(record.run_id).data.tags)
+    parent.describe(study, plan)
+    stored_tags = dict(store.client.get_run(parent.run_id).data.tags)
     sizes: list[int] = []
     log_batch = store.client.log_batch
 
-    def counted(run_id: str, **keys: Any) -> None:
-        written = {tag.key: tag.value for tag in keys["tags"]}
-        sizes.append(sum(map(len, written.values())))
-        stored_tags.update(written)
+    def record_tags(run_id: str, **keys: Any) -> None:
+        new_tags = {tag.key: tag.value for tag in keys["tags"]}
+        sizes.append(sum(map(len, new_tags.values())))
+        stored_tags.update(new_tags)
         log_batch(run_id, **keys)
 
-    monkeypatch.setattr(store.client, "log_batch", counted)
+    monkeypatch.setattr(store.client, "log_batch", record_tags)
     for number in range(200):
         assignment = {f"generator.a_longer_name_{i}": number / 7 for i in range(10)}
         configuration = replace(
             plan.configurations[0], key=f"proposed {number}", assignment=assignment
         )
-        record.add_planned(configuration)
-        record.add_planned(configuration)  # known by now
-        assert len(sizes) == number + 1  # one request, or a kill could part two tags
-        wanted = json.loads(join_tag(stored_tags, "ship.planned"))
-        assert len(wanted) == 3 + number + 1 and wanted[-1]["assignment"] == assignment
+        parent.add_planned(configuration)
+        parent.add_planned(configuration)  # the second call writes nothing
+        # in a single request, so that the tags are consistent if the driver is killed
+        assert len(sizes) == number + 1
+        planned = json.loads(join_tag(stored_tags, "ship.planned"))
+        assert len(planned) == 3 + number + 1 and planned[-1]["assignment"] == assignment
     assert sum(sizes) < 200 * MAX_TAG < 0.2 * 200 * len(join_tag(stored_tags, "ship.planned"))
     stored = read_history(store.client, experiment, "").study
     assert len(stored.configurations) == 203
     assert stored.configurations[-1].key == "proposed 199"
-    again = ParentRun.get_or_create(store, experiment, study)
-    again.describe(study, replace(plan, rows=(*plan.rows, PlanRow(configuration, ()))))
-    kept = read_history(store.client, experiment, "").study
-    assert len(kept.configurations) == 4
+    resumed = ParentRun.get_or_create(store, experiment, study)
+    resumed.describe(study, replace(plan, rows=(*plan.rows, PlanRow(configuration, ()))))
+    stored = read_history(store.client, experiment, "").study
+    assert len(stored.configurations) == 4
 
 
 @pytest.mark.parametrize("size", [0, 1, *(n * MAX_TAG + d for n in (1, 2) for d in (-1, 0, 1))])
 def test_long_tag_is_split_and_joined(size: int) -> None:
-    """A text of any length is restored exactly."""
+    """The text is restored exactly."""
     tags = split_tag("t", "x" * size)
     assert join_tag(tags, "t") == "x" * size
     assert max(map(len, tags.values())) <= MAX_TAG

@@ -1,6 +1,5 @@
-"""Tables of an sqlite store after kills: all or none exist, and no run is lost."""
+"""Tables of an sqlite store are created and upgraded atomically, and no run is lost."""
 
-import os
 import signal
 import sqlite3
 import stat
@@ -10,6 +9,7 @@ from collections.abc import Callable
 from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import sqlalchemy
@@ -23,9 +23,10 @@ from harness.store.open import find_store, open_store
 from reports.errors import ReportError
 from reports.study import load_records
 
-STEPS = str(files("mlflow.store") / "db_migrations")
-# Opens a store, and is killed or gets an error when a file is to be larger than so many bytes.
-DYING = """
+MIGRATIONS = str(files("mlflow.store") / "db_migrations")
+DISK_FULL = OSError("No space left on device")
+# Opens a store. The process is killed, or its write fails, when a file would exceed a size.
+OPEN_WITH_SIZE_LIMIT = """
 import resource, signal, sys
 from harness.store.open import open_store
 from mlflow.store.tracking import sqlalchemy_store
@@ -36,23 +37,23 @@ open_store(sys.argv[1])
 """
 
 
-def tables(path: Path) -> set[str]:
+def list_tables(path: Path) -> set[str]:
     """Return the names of a file's tables."""
     with closing(sqlite3.connect(path)) as file:
         return {name for (name,) in file.execute("SELECT name FROM sqlite_master")}
 
 
-def old_store(path: Path) -> None:
-    """Create a store of MLflow's first version, with a run."""
+def create_old_store(path: Path) -> None:
+    """Create a store with the tables of MLflow's first version and a run."""
     config = Config()
-    config.set_main_option("script_location", STEPS)
+    config.set_main_option("script_location", MIGRATIONS)
     from mlflow.store.tracking.dbmodels.initial_models import Base
 
     engine = sqlalchemy.create_engine(f"sqlite:///{path}")
     Base.metadata.create_all(engine)
     with engine.begin() as connection:
         config.attributes["connection"] = connection
-        command.upgrade(config, list(ScriptDirectory(STEPS).walk_revisions())[-1].revision)
+        command.upgrade(config, list(ScriptDirectory(MIGRATIONS).walk_revisions())[-1].revision)
     engine.dispose()
     add_run(path)
 
@@ -70,131 +71,131 @@ def add_run(path: Path) -> None:
         )
 
 
-def runs(path: Path) -> list[str]:
+def list_runs(path: Path) -> list[str]:
     """Return the IDs of a file's runs."""
     with closing(sqlite3.connect(path)) as file:
         return [run for (run,) in file.execute("SELECT run_uuid FROM runs")]
 
 
-def end_opening(path: Path, largest: int, ignore: str = "SIG_DFL") -> int:
-    """Open a store in another process that can write no larger file; its exit code.
+def open_with_size_limit(path: Path, max_bytes: int, action: str = "SIG_DFL") -> int:
+    """Open a store in another process that cannot write larger files, and return its exit code.
 
     Args:
         path: Path of the store's file.
-        largest: Largest size of a file, in bytes.
-        ignore: Action of the signal: the process is killed, or its write fails.
+        max_bytes: Largest size of a file.
+        action: Action of the signal for larger files: SIG_DFL kills the process, and with SIG_IGN
+            its write fails.
     """
-    command_line = [sys.executable, "-c", DYING, f"sqlite:///{path}", str(largest), ignore]
-    return subprocess.run(
-        command_line, cwd=Path(__file__).parents[3], env={**os.environ}
-    ).returncode
+    arguments = [f"sqlite:///{path}", str(max_bytes), action]
+    process = subprocess.run(
+        [sys.executable, "-c", OPEN_WITH_SIZE_LIMIT, *arguments], cwd=Path(__file__).parents[3]
+    )
+    return process.returncode
 
 
 @pytest.mark.faults
 def test_driver_killed_while_creating_a_store(tmp_path: Path) -> None:
     """The file has no tables, and the next run creates them."""
     uri = f"sqlite:///{tmp_path}/mlflow.db"
-    assert end_opening(tmp_path / "mlflow.db", 100_000) == -signal.SIGXFSZ
-    assert tables(tmp_path / "mlflow.db") == set()  # which rolls back what was not committed
+    assert open_with_size_limit(tmp_path / "mlflow.db", 100_000) == -signal.SIGXFSZ
+    # reading the file rolls back the transaction that was not committed
+    assert list_tables(tmp_path / "mlflow.db") == set()
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     store = open_store(uri)
     store.client.create_run(store.create_experiment("small"))
 
 
 @pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """Create a store of MLflow's first version, with a run."""
-    old_store(tmp_path / "mlflow.db")
+def old_store(tmp_path: Path) -> Path:
+    """Create a store with the tables of MLflow's first version and a run, and return its path."""
+    create_old_store(tmp_path / "mlflow.db")
     return tmp_path / "mlflow.db"
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
-def test_older_store_is_upgraded(old: Path, mode: str) -> None:
-    """Runs, journal mode, permissions and links stay, and no other file remains."""
-    with closing(sqlite3.connect(old)) as file:
+def test_older_store_is_upgraded(old_store: Path, mode: str) -> None:
+    """Runs, journal mode, permissions and links are kept, and temporary files are removed."""
+    with closing(sqlite3.connect(old_store)) as file:
         file.execute(f"PRAGMA journal_mode = {mode}")
-    old.chmod(0o640)
-    old.with_name("link.db").symlink_to(old)
-    left = old.with_name("mlflow.db.upgrade") / "mlflow.db-journal"
-    left.parent.mkdir()
-    left.write_bytes(b"of an upgrade that was killed")
-    store = open_store(f"sqlite:///{old.parent}/link.db")
+    old_store.chmod(0o640)
+    old_store.with_name("link.db").symlink_to(old_store)
+    stale_journal = old_store.with_name("mlflow.db.upgrade") / "mlflow.db-journal"
+    stale_journal.parent.mkdir()
+    stale_journal.write_bytes(b"of an upgrade that was killed")
+    store = open_store(f"sqlite:///{old_store.parent}/link.db")
     assert store.client.get_run("mine").info.status == "FINISHED"
     store.client.create_run(store.create_experiment("another"))
-    assert len(runs(old)) == 2 and stat.S_IMODE(old.stat().st_mode) == 0o640
-    with closing(sqlite3.connect(old)) as file:
+    assert len(list_runs(old_store)) == 2 and stat.S_IMODE(old_store.stat().st_mode) == 0o640
+    with closing(sqlite3.connect(old_store)) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == (mode,)
-    assert [file for file in old.parent.glob("*upgrade*")] == []
+    assert [file for file in old_store.parent.glob("*upgrade*")] == []
 
 
 @pytest.mark.faults
-def test_killed_or_failed_upgrade_changes_nothing(old: Path) -> None:
+def test_killed_or_failed_upgrade_changes_nothing(old_store: Path) -> None:
     """The next run upgrades the unchanged file."""
-    before = old.read_bytes()
-    died = end_opening(old, len(before) + 50_000)
-    assert died == -signal.SIGXFSZ and old.read_bytes() == before
-    line = end_opening(old, len(before) + 50_000, ignore="SIG_IGN")
-    assert line == 1 and old.read_bytes() == before
-    store = open_store(f"sqlite:///{old}")
+    before = old_store.read_bytes()
+    exit_code = open_with_size_limit(old_store, len(before) + 50_000)
+    assert exit_code == -signal.SIGXFSZ and old_store.read_bytes() == before
+    exit_code = open_with_size_limit(old_store, len(before) + 50_000, action="SIG_IGN")
+    assert exit_code == 1 and old_store.read_bytes() == before
+    store = open_store(f"sqlite:///{old_store}")
     assert store.client.get_run("mine").info.status == "FINISHED"
-    assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
+    assert [file.name for file in old_store.parent.iterdir()] == ["mlflow.db"]
 
 
-def test_failed_upgrade_keeps_the_journal_mode(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A store in WAL mode stays in it."""
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
-
-    with closing(sqlite3.connect(old)) as file:
+def test_failed_upgrade_keeps_the_journal_mode(
+    old_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A store in WAL mode stays in WAL mode."""
+    with closing(sqlite3.connect(old_store)) as file:
         file.execute("PRAGMA journal_mode = wal")
-    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
+    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", Mock(side_effect=DISK_FULL))
     with pytest.raises(StoreError, match="not changed: No space left on device"):
-        open_store(f"sqlite:///{old}")
-    with closing(sqlite3.connect(old)) as file:
+        open_store(f"sqlite:///{old_store}")
+    with closing(sqlite3.connect(old_store)) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == ("wal",)
 
 
 def test_only_a_missing_table_means_another_application(
-    old: Path, monkeypatch: pytest.MonkeyPatch
+    old_store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Another error of SQLite, such as a lock, is reported as it is."""
+    """The message of any other error of SQLite, such as a lock, is not changed."""
     monkeypatch.setattr(sqlite_tables, "REVISION_QUERY", "SELECT")
     with pytest.raises(StoreError, match="cannot use the MLflow store: incomplete input"):
-        open_store(f"sqlite:///{old}")
+        open_store(f"sqlite:///{old_store}")
 
 
-def test_failed_upgrade_is_one_line_error(old: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The line says what to do, and the file is unchanged."""
-    before = old.read_bytes()
-
-    def full(*_: object, **__: object) -> None:
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", full)
+def test_failed_upgrade_is_one_line_error(old_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The store's file is unchanged."""
+    before = old_store.read_bytes()
+    monkeypatch.setattr("alembic.ddl.impl.DefaultImpl.add_column", Mock(side_effect=DISK_FULL))
     with pytest.raises(StoreError, match=r"not changed: No space left on device\. Remove") as error:
-        open_store(f"sqlite:///{old}")
-    assert "\n" not in str(error.value) and old.read_bytes() == before
-    assert [file.name for file in old.parent.iterdir()] == ["mlflow.db"]
+        open_store(f"sqlite:///{old_store}")
+    assert "\n" not in str(error.value) and old_store.read_bytes() == before
+    assert [file.name for file in old_store.parent.iterdir()] == ["mlflow.db"]
 
 
 @pytest.mark.parametrize("mode", ["delete", "wal"])
 def test_upgrade_loses_no_write_of_another_process(
-    old: Path, mode: str, monkeypatch: pytest.MonkeyPatch
+    old_store: Path, mode: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In WAL mode the upgrade fails while it is open; else the other process's write fails."""
+    """If the other process has the file open, the upgrade fails in WAL mode.
+
+    Without WAL mode the upgrade succeeds, and a later write of the other process fails.
+    """
     monkeypatch.setattr(sqlite_tables, "LOCK_SECONDS", 0.1)
-    with closing(sqlite3.connect(old, isolation_level=None)) as other:
+    with closing(sqlite3.connect(old_store, isolation_level=None)) as other:
         other.execute(f"PRAGMA journal_mode = {mode}")
         other.execute("UPDATE runs SET status = 'FAILED'")
         if mode == "wal":
             with pytest.raises(StoreError, match="database is locked"):
-                open_store(f"sqlite:///{old}")
+                open_store(f"sqlite:///{old_store}")
         else:
-            open_store(f"sqlite:///{old}")
+            open_store(f"sqlite:///{old_store}")
             with pytest.raises(sqlite3.OperationalError, match="readonly database"):
                 other.execute("UPDATE runs SET status = 'FINISHED'")
-    assert open_store(f"sqlite:///{old}").client.get_run("mine").info.status == "FAILED"
+    assert open_store(f"sqlite:///{old_store}").client.get_run("mine").info.status == "FAILED"
 
 
 @pytest.mark.parametrize("opener", [open_store, find_store])
@@ -205,7 +206,7 @@ def test_upgrade_loses_no_write_of_another_process(
 def test_database_of_another_application_is_not_changed(
     tmp_path: Path, names: list[str], rows: bool, opener: Callable[[str], object]
 ) -> None:
-    """Not even if it is empty, or has tables and columns with MLflow's names."""
+    """This also applies to empty tables, and to tables and columns with MLflow's names."""
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         for name in names:
@@ -222,7 +223,7 @@ def test_database_of_another_application_is_not_changed(
 
 
 def test_store_of_newer_mlflow_is_not_changed(uri: str, tmp_path: Path) -> None:
-    """MLflow refuses it, and its empty tables are not created again."""
+    """MLflow refuses it, and no tables are created."""
     path = tmp_path / "mlflow.db"
     with closing(sqlite3.connect(path, isolation_level=None)) as file:
         file.execute("UPDATE alembic_version SET version_num = 'ffffffffffff'")

@@ -1,4 +1,4 @@
-"""The description of a study in the tags of its own run."""
+"""The description of a study in the tags of its parent run."""
 
 import pytest
 
@@ -21,14 +21,14 @@ PART = '[{"config_key": "k", "assignment": {}, "control": "", "parts": {"a": "b"
     ],
 )
 def test_an_invalid_tag_is_named_by_its_key(tags: dict[str, str], fault: str) -> None:
-    """The message has the rule, and no word of pydantic's for the types of a union."""
+    """The message has the rule of the key, without pydantic's names of the types in a union."""
     with pytest.raises(StoreError) as error:
         StudyRecord.from_tags(tags)
     assert str(error.value).startswith(f"invalid MLflow tag {fault}")
 
 
 def test_null_counts_as_missing() -> None:
-    """A study without seeds and n_trials has the default values."""
+    """Seeds and n_trials then have their defaults."""
     record = StudyRecord.from_tags({"ship.study": '{"seeds": null, "n_trials": null}'})
     assert (record.seeds, record.n_trials) == ((), 0)
     assert StudyRecord.from_tags({"ship.study": '{"seeds": [3, 5]}'}).seeds == (3, 5)

@@ -1,9 +1,10 @@
-"""A running study's store: it waits while there is no answer, and each write arrives once."""
+"""The store of a running study, which waits for the server and makes each write exactly once."""
 
 import errno
 import itertools
 import time
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 from hypothesis import given
@@ -18,7 +19,7 @@ from tests.harness.flaky import FakeStore, FlakyClient, make_study_store
 
 
 @pytest.fixture(autouse=True, scope="module")
-def quick() -> Any:
+def no_pauses() -> Any:
     """Remove the pauses between tries."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(module, "MAX_PAUSE", 0.0)
@@ -26,11 +27,16 @@ def quick() -> Any:
         yield
 
 
-def written(kinds: list[tuple[str, int]], outcomes: list[str]) -> list[tuple[Any, ...]]:
-    """Make some writes, and return the store's content. Numbers choose among the runs."""
+def make_writes(writes: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, ...]]:
+    """Make some writes and return the store's content.
+
+    Args:
+        writes: Kind of each write, and a number that selects the run and the content.
+        fates: What happens to each request: `ok`, or lost `before` or `after` it is processed.
+    """
     fake = FakeStore()
-    store, runs = make_study_store(fake, *outcomes), list[str]()
-    for tick, (kind, choice) in enumerate(kinds):
+    store, runs = study_store(fake, *fates), list[str]()
+    for tick, (kind, choice) in enumerate(writes):
         if kind == "create" or not runs:
             runs.append(store.create_run("7", f"{len(runs):03}", {"k": "v"}))
             continue
@@ -45,17 +51,17 @@ def written(kinds: list[tuple[str, int]], outcomes: list[str]) -> list[tuple[Any
     return fake.describe()
 
 
-KINDS = st.tuples(
+WRITES = st.tuples(
     st.sampled_from(["create", "points", "tag", "file", "state"]), st.integers(0, len(State) - 1)
 )
 
 
-@given(st.lists(KINDS, max_size=30), st.lists(st.sampled_from(["ok", "before", "after"])))
+@given(st.lists(WRITES, max_size=30), st.lists(st.sampled_from(["ok", "before", "after"])))
 def test_lost_requests_and_answers_change_nothing(
-    kinds: list[tuple[str, int]], outcomes: list[str]
+    writes: list[tuple[str, int]], fates: list[str]
 ) -> None:
-    """No run, point, tag or file is lost, doubled or out of order."""
-    assert written(kinds, outcomes) == written(kinds, [])
+    """No run, point, tag or file is missing, repeated or out of order."""
+    assert make_writes(writes, fates) == make_writes(writes, [])
 
 
 def test_text_that_a_database_refuses_is_escaped() -> None:
@@ -70,7 +76,7 @@ def test_text_that_a_database_refuses_is_escaped() -> None:
 
 
 def test_wait_is_announced_once() -> None:
-    """One line when the store stops answering, and one when it answers again."""
+    """There is one line when the store stops answering, and one when it answers again."""
     lines: list[str] = []
     store = make_study_store(FakeStore(), *["before"] * 6, lines=lines)
     store.write(RunUpdate(run_id=store.create_run("7", "first", {})))
@@ -82,26 +88,26 @@ def test_wait_is_announced_once() -> None:
 
 
 def test_read_waits_for_the_store() -> None:
-    """A refused read is an error at once."""
-    store = make_study_store(FakeStore(), "before", "after")
+    """A refused read is not retried."""
+    store = study_store(FakeStore(), "before", "after")
     assert store.read(lambda client: client.search_runs(["7"])) == []
     with pytest.raises(StoreError, match="not found"):
         store.read(lambda client: client.get_run("none"))
 
 
-def away(**keys: Any) -> tuple[StudyStore, list[str], str]:
-    """Return a store that stops answering, its printed lines, and the ID of its run."""
+def make_unanswering_store(**options: Any) -> tuple[StudyStore, list[str], str]:
+    """Return a store that does not answer, its printed lines, and the ID of a run."""
     lines: list[str] = []
-    store = make_study_store(FakeStore(), lines=lines, **keys)
+    store = study_store(FakeStore(), lines=lines, **options)
     run_id = store.create_run("7", "first", {})
     store.client.outcomes = itertools.repeat("before")  # type: ignore[attr-defined]
     return store, lines, run_id
 
 
 def test_store_timeout_ends_the_study() -> None:
-    """The line has no password, and later writes do not wait again."""
-    store, lines, run_id = away(timeout=0.2)
-    with pytest.raises(StoreUnavailable) as raised:
+    """The line has no password. Later writes are tried once, until the store answers."""
+    store, lines, run_id = make_unanswering_store(timeout=0.2)
+    with pytest.raises(StoreAway) as raised:
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
         "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
@@ -121,16 +127,16 @@ def test_store_timeout_ends_the_study() -> None:
 def test_stopped_study_does_not_wait() -> None:
     """An interrupt ends the wait before the timeout."""
     began = time.monotonic()
-    store, lines, run_id = away(is_stopped=lambda: time.monotonic() - began > 0.2)
-    with pytest.raises(StoreUnavailable):
+    store, lines, run_id = make_unanswering_store(is_stopped=lambda: time.monotonic() - began > 0.2)
+    with pytest.raises(StoreAway):
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1
 
 
 @pytest.mark.parametrize("changes", [{"files": {"x": b"content"}}, {"tags": {"t": "u"}}])
-def test_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
-    """A retry of a 4xx answer would not help."""
+def test_refused_write_is_not_retried(changes: dict[str, Any]) -> None:
+    """Another request would get the same 4xx answer."""
     lines: list[str] = []
     store = make_study_store(FakeStore(), "ok", "refused", lines=lines)
     run_id = store.create_run("7", "first", {})
@@ -139,21 +145,18 @@ def test_refused_write_is_an_error_at_once(changes: dict[str, Any]) -> None:
     assert not lines
 
 
-def test_full_local_disk_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The study ends, and the next run writes the file once there is space."""
-
-    def full(*_: Any) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "file")
-
-    store = make_study_store(FakeStore())
+def test_full_local_disk_ends_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Writes do not wait for space. The next run of the study writes the file."""
+    error = OSError(errno.ENOSPC, "No space left on device", "file")
+    store = study_store(FakeStore())
     run_id = store.create_run("7", "first", {})
-    monkeypatch.setattr(store.client, "log_artifact", full)
+    monkeypatch.setattr(store.client, "log_artifact", Mock(side_effect=error))
     with pytest.raises(StoreError, match="No space left on device"):
-        store.write(RunUpdate(run_id=run_id, files={"one": b"content"}))
+        store.write(RunUpdate(run_id=run_id, files={"x": b"content"}))
 
 
 def test_late_request_creates_no_second_run() -> None:
-    """Of two runs with one key, the written one is kept, also if the driver has died."""
+    """If two runs have the same key, the empty one is deleted, also after the driver has died."""
     fake = FakeStore()
     for params in ({}, {"p": "1"}):
         store = make_study_store(fake)
@@ -169,11 +172,11 @@ def test_late_request_creates_no_second_run() -> None:
         assert fake.runs.pop(run_id).tags[Tag.STATE] == state
 
 
-def test_described_run_of_two_study_runs_is_kept() -> None:
-    """It has tags but no metrics."""
+def test_parent_run_with_a_description_is_kept() -> None:
+    """It has tags but no metrics. Parent runs with the same key and no description are deleted."""
     fake = FakeStore()
     client: Any = FlakyClient(fake, iter(()))
-    for more in ({}, {"ship.study": "{}"}, {}):
-        client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **more}, "small")
+    for description in ({}, {"ship.study": "{}"}, {}):
+        client.create_run("7", 0, {Tag.RUN_KEY: "k", Tag.KIND: "study", **description}, "small")
     close_dead_runs(client, "7")
     assert list(fake.runs) == ["run-1"]

@@ -1,4 +1,4 @@
-"""The YAML loader: plain values, YAML 1.2 scalars, duplicate keys, limits and messages."""
+"""The YAML loader: scalars of YAML 1.2, limits, and messages on invalid files."""
 
 from pathlib import Path
 from typing import Any
@@ -10,22 +10,22 @@ from harness.study_files import parse_value, read_yaml
 from tests.case_files import load_cases
 
 
-def cases(name: str) -> Any:
+def parametrize_cases(name: str) -> Any:
     """Parametrize a test with the cases of a YAML file in this folder."""
     return pytest.mark.parametrize(
         "case", load_cases(__file__, name), ids=lambda case: str(case)[:40]
     )
 
 
-@cases("plain.yaml")
+@parametrize_cases("plain.yaml")
 def test_scalars_follow_yaml_1_2(case: dict[str, Any]) -> None:
-    """Numbers, booleans and nulls are those of YAML 1.2, the rest is text."""
+    """Numbers, booleans and null are those of YAML 1.2, and all other scalars are text."""
     assert repr(parse_value(case["text"], "--set")) == repr(case["value"])
 
 
-@cases("unreadable.yaml")
+@parametrize_cases("unreadable.yaml")
 def test_invalid_yaml_is_one_line_error(case: dict[str, Any]) -> None:
-    """The line has the place of the fault."""
+    """The line has the position of the fault."""
     with pytest.raises(ConfigError) as caught:
         parse_value(case["text"] * case.get("times", 1), "L")
     assert caught.value.faults == [case["line"]]
@@ -39,9 +39,9 @@ def test_aliases_cannot_expand_without_limit() -> None:
         parse_value("\n".join(layers), "L")
 
 
-@cases("no_study.yaml")
+@parametrize_cases("no_study.yaml")
 def test_file_that_is_not_a_study_is_one_line_error(tmp_path: Path, case: dict[str, Any]) -> None:
-    """Empty, binary, oversized and non-mapping files."""
+    """This includes files that are empty, binary or too large, or contain no mapping."""
     file = tmp_path / "x.yaml"
     file.write_bytes(case["bytes"].encode("latin-1") * case.get("times", 1))
     with pytest.raises(ConfigError) as caught:
@@ -51,7 +51,7 @@ def test_file_that_is_not_a_study_is_one_line_error(tmp_path: Path, case: dict[s
 
 
 def test_folder_is_refused_and_byte_order_mark_is_skipped(tmp_path: Path) -> None:
-    """A file saved with the mark reads as any other."""
+    """A file with the mark is read like a file without it."""
     with pytest.raises(ConfigError) as caught:
         read_yaml(tmp_path, "x")
     assert "must be a regular file, not a folder" in caught.value.faults[0]

@@ -20,8 +20,8 @@ from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
 from harness.tuning.tune_run import StudyScheduler
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import compute_result, make_study
-from tests.harness.planning.made import run_of
+from tests.harness.fakes import make_study, truth
+from tests.harness.planning.builders import build_record
 from tests.harness.tuning.searchers import (
     KL,
     RANGE,
@@ -113,14 +113,14 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
     failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
     history = RunHistory(
         (
-            run_of(good, (0, 1, 2, 7)),
-            run_of(pruned, (0, 1, 2), state=State.PRUNED, objective={}),
-            run_of(bad, (0, 1, 2), **failed),
-            run_of(lame, (0, 1)),
-            run_of(lame, (2,), **failed),
-            run_of(less, (0,)),
-            run_of(less, (1,), **failed),
-            run_of(more, (0, 1), objective={0: 10.0, 1: 20.0}),
+            build_record(good, (0, 1, 2, 7)),
+            build_record(pruned, (0, 1, 2), state=State.PRUNED, objective={}),
+            build_record(bad, (0, 1, 2), **failed),
+            build_record(lame, (0, 1)),
+            build_record(lame, (2,), **failed),
+            build_record(less, (0,)),
+            build_record(less, (1,), **failed),
+            build_record(more, (0, 1), objective={0: 10.0, 1: 20.0}),
         )
     )
     searcher = make_searcher(study, prints, history)
@@ -153,9 +153,9 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
 def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
     """Two runs from the same history propose the same configurations."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
-    first, second = (run_trials(make_searcher(study, prints)) for _ in range(2))
-    assert [w.configuration.key for w in first] == [w.configuration.key for w in second]
-    history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in first))
+    first, again = (drive(searcher_of(study, prints)) for _ in range(2))
+    assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
+    history = RunHistory(tuple(build_record(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
     searcher = make_searcher(longer, prints, history)
     more = run_trials(searcher)
@@ -168,10 +168,12 @@ def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: 
 def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> None:
     """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
-    works = run_trials(make_searcher(first, prints))
-    values = [compute_result(work.configuration.trial, 0) for work in works]
-    pairs = zip(works, values, strict=True)
-    runs = tuple(run_of(work.configuration, (0,), objective={0: value}) for work, value in pairs)
+    known = drive(searcher_of(first, prints))
+    values = [truth(work.configuration.trial, 0) for work in known]
+    pairs = zip(known, values, strict=True)
+    runs = tuple(
+        build_record(work.configuration, (0,), objective={0: value}) for work, value in pairs
+    )
     study = make_study(space=RANGE, sampler=sampler, n_trials=35, seeds=1)
     more = run_trials(make_searcher(study, prints, RunHistory(runs)))
     assert mean(compute_result(work.configuration.trial, 0) for work in more) > mean(values) + 0.5
@@ -203,8 +205,8 @@ def _make_record(work: Work, value: float) -> RunRecord:
     """Return the run of a work with one seed. It has failed if the value is NaN."""
     if math.isnan(value):
         failed = {"state": State.FAIL, "failure": Failure.NON_FINITE, "objective": {}}
-        return run_of(work.configuration, work.seeds, **failed)
-    return run_of(work.configuration, work.seeds, objective={0: value})
+        return build_record(work.configuration, work.seeds, **failed)
+    return build_record(work.configuration, work.seeds, objective={0: value})
 
 
 def test_gp_leaves_a_region_of_failed_configurations(prints: Fingerprints) -> None:
@@ -244,9 +246,9 @@ def test_finite_space_is_exhausted_without_repeats(
     assert len(reported) > configurations
     is_tpe = sampler == "tpe"
     reported = [trial for trial in reported if is_tpe or trial.state is TrialState.COMPLETE]
-    results = [compute_result(make(read_values(study, trial)).trial, 0) for trial in reported]
-    assert [trial.value for trial in reported] == results
-    history = RunHistory(tuple(run_of(work.configuration, work.seeds) for work in ran))
+    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
+    assert [trial.value for trial in reported] == truths
+    history = RunHistory(tuple(build_record(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
 
 

@@ -1,4 +1,4 @@
-"""Texts from a store or a user cannot control a terminal or a page."""
+"""Texts from a store or a user cannot contain control sequences of terminals or pages."""
 
 import unicodedata
 
@@ -11,22 +11,22 @@ from reports.errors import ReportError
 
 
 def test_only_control_characters_are_escaped() -> None:
-    """They are controls, surrogates, direction marks and the two that XML forbids."""
+    """This includes surrogates, direction marks, and two characters that XML forbids."""
     escaped = {chr(code) for code in range(0x110000) if escape_controls(chr(code)) != chr(code)}
     controls = {chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cc"}
     surrogates = set(map(chr, range(0xD800, 0xE000)))
-    turning = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
-    assert escaped == controls | surrogates | turning | {"\ufffe", "\uffff"}
+    direction_marks = set("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+    assert escaped == controls | surrogates | direction_marks | {"\ufffe", "\uffff"}
 
 
-def test_the_rest_of_an_escaped_text_stays() -> None:
-    """A text with one such character keeps the others."""
+def test_other_characters_of_an_escaped_text_are_kept() -> None:
+    """Non-ASCII characters are not escaped."""
     assert escape_controls("H 61.8 ± 0.7\x1b[0m") == "H 61.8 ± 0.7\\x1b[0m"
 
 
 @pytest.mark.parametrize("kind", [StoreError, ReportError])
 def test_a_one_line_error_has_one_line(kind: type[SingleLineError]) -> None:
-    """This is true for any names and causes that it quotes."""
+    """Line breaks in names and causes are escaped."""
     assert str(kind("study 'a\nb\x1b' failed")) == "study 'a\\nb\\x1b' failed"
 
 
@@ -34,7 +34,7 @@ def test_a_one_line_error_has_one_line(kind: type[SingleLineError]) -> None:
 def test_a_wrong_ray_address_is_refused_wherever_it_is_set(
     monkeypatch: pytest.MonkeyPatch, address: str
 ) -> None:
-    """As an argument, and in RAY_ADDRESS, which is used for auto. An empty one is not set."""
+    """It may be an argument, or the variable RAY_ADDRESS, which replaces `auto` unless empty."""
     text = f"must be local, auto or HOST:PORT (Ray Client is not supported), got '{address}'"
     assert find_ray_address_fault(address) == f"address {text}"
     monkeypatch.setenv("RAY_ADDRESS", address)

@@ -105,8 +105,8 @@ def test_the_interval_over_classes_contains_the_difference(study: Study) -> None
 def test_draws_are_paired_between_configurations(study: Study) -> None:
     """A configuration with the baseline's predictions differs in no draw and has no interval."""
     folders = dict(study.correct_predictions.files.folders)
-    run_of = dict(zip((2, 4, 8), folders, strict=True))
-    folders[run_of[2]] = folders[run_of[4]]
+    build_record = dict(zip((2, 4, 8), folders, strict=True))
+    folders[build_record[2]] = folders[build_record[4]]
     study = replace_files(study, RunFiles(folders=folders))
     assert find_class_intervals(study)["2"] is None
 

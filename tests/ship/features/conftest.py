@@ -1,20 +1,24 @@
-"""A dataset of three shards, and its features from an undisturbed extraction."""
+"""Fixtures: a dataset whose features have several shards, and the expected features."""
 
 import pytest
 
 from ship.datasets import ImageDataset
 from ship.features import extract_features
 from ship.subsets import FeatureSet
-from tests.ship.features.encoders import VIEWS, SlowEncoder, streamed_dataset
+from tests.ship.features.encoders import VIEWS, SlowEncoder, make_sharded_dataset
 
 
 @pytest.fixture(scope="session")
-def streamed() -> ImageDataset:
-    """Three shards of training images."""
-    return streamed_dataset()
+def sharded_dataset() -> ImageDataset:
+    """Return a dataset with three shards of training images."""
+    return make_sharded_dataset()
 
 
 @pytest.fixture(scope="session")
-def plain(streamed: ImageDataset, tmp_path_factory: pytest.TempPathFactory) -> FeatureSet:
-    """Features of an undisturbed extraction."""
-    return extract_features(SlowEncoder(), streamed, VIEWS, tmp_path_factory.mktemp("plain"))
+def expected_features(
+    sharded_dataset: ImageDataset, tmp_path_factory: pytest.TempPathFactory
+) -> FeatureSet:
+    """Return the features of an extraction without interruptions and faults."""
+    return extract_features(
+        SlowEncoder(), sharded_dataset, VIEWS, tmp_path_factory.mktemp("expected_features")
+    )

@@ -1,4 +1,4 @@
-"""Fast fake encoders of images, and a dataset of several shards.
+"""Fake image encoders, and a dataset whose features have several shards.
 
 Extraction can also run in a separate process:
 python -m tests.ship.features.encoders CACHE SECONDS_PER_BATCH prints a hash of the features.
@@ -29,14 +29,14 @@ SIZE = 8
 
 
 def preprocess(image: Image.Image) -> Tensor:
-    """Resize and normalise to about -1 .. 1."""
+    """Resize an image and normalize it with mean 0.5 and standard deviation 0.25."""
     pixels = np.asarray(image.resize((SIZE, SIZE), Image.Resampling.BICUBIC), dtype=np.float32)
     return torch.from_numpy(pixels / 255).permute(2, 0, 1).sub(0.5).div(0.25)
 
 
 @dataclass
 class FakeEncoder(FrozenCLIP):
-    """Features are four corners of the image; counts what it encodes."""
+    """Encoder whose features are the four corner pixels. It counts the encoded images."""
 
     name: str = "fake"
     fingerprint: str = "f0"
@@ -51,56 +51,62 @@ class FakeEncoder(FrozenCLIP):
     _lock: Lock = field(default_factory=Lock)
 
     def encode_images(self, images: Tensor, /) -> Tensor:
-        """(n, 3, 8, 8) -> (n, 12)."""
+        """Encode images of shape (n, 3, 8, 8) as features of shape (n, 12)."""
         with self._lock:
             self.encoded += len(images)
         return images[:, :, :: SIZE - 1, :: SIZE - 1].flatten(1) * self.scale
 
 
 VIEWS = 3
-SHARD = 128  # images, at that many views
+SHARD = 128  # images per shard with this number of views
 SIZES = {"train": 2 * SHARD + 45, "val": 3, "test": 5}
 
 
-def pixels(image: Image.Image) -> Tensor:
-    """Return pixel values between 0 and 1."""
+def scale_pixels(image: Image.Image) -> Tensor:
+    """Return the pixels of an image as values between 0 and 1."""
     return torch.from_numpy(np.asarray(image, dtype=np.float32) / 255).permute(2, 0, 1)
 
 
 @dataclass
 class SlowEncoder(FakeEncoder):
-    """Features depend slightly on the batch, as with floating-point arithmetic."""
+    """Encoder that waits per batch.
+
+    A feature depends slightly on the other images of its batch, as in floating-point arithmetic.
+
+    Attributes:
+        seconds: Duration of a batch.
+    """
 
     name: str = "slow"
     fingerprint: str = "s0"
-    preprocess: Callable[[Image.Image], Tensor] = pixels
+    preprocess: Callable[[Image.Image], Tensor] = scale_pixels
     mean: Sequence[float] = (0.0, 0.0, 0.0)
     std: Sequence[float] = (1.0, 1.0, 1.0)
     seconds: float = 0.0
 
     def encode_images(self, images: Tensor, /) -> Tensor:
-        """(n, 3, 8, 8) -> (n, 192)."""
+        """Encode images of shape (n, 3, 8, 8) as features of shape (n, 192)."""
         time.sleep(self.seconds)
         super().encode_images(images)
         return images.flatten(1) + 1e-6 * images.mean()
 
 
-def streamed_dataset(folder: Path | None = None) -> ImageDataset:
-    """Noise of 8 x 8 pixels: three shards of training images, a few others.
+def make_sharded_dataset(folder: Path | None = None) -> ImageDataset:
+    """Return a dataset of noise images of 8 x 8 pixels, with three shards of training images.
 
     Args:
-        folder: where the images are written; None: they stay in memory.
+        folder: Folder in which the images are written. By default they stay in memory.
     """
     splits = {}
-    for at, (split, n) in enumerate(SIZES.items()):
-        rng = np.random.default_rng(at)
-        images = [_image(f"{split}{i}.png", rng, folder) for i in range(n)]
+    for seed, (split, n) in enumerate(SIZES.items()):
+        rng = np.random.default_rng(seed)
+        images = [_make_image(f"{split}{i}.png", rng, folder) for i in range(n)]
         splits[split] = Split(tuple(images), np.zeros(n, dtype=np.int64))
     fields = {"name": "noise", "template": "a photo of a {}.", "fingerprint": "d0"}
     return ImageDataset(("a",), splits, **fields)
 
 
-def _image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFile:
+def _make_image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFile:
     buffer = io.BytesIO()
     Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(buffer, "PNG")
     if folder is None:
@@ -109,14 +115,14 @@ def _image(name: str, rng: np.random.Generator, folder: Path | None) -> ImageFil
     return ImageFile(name, folder / name)
 
 
-def digest(features: FeatureSet) -> str:
-    """Hash all bits of the features."""
+def hash_features(features: FeatureSet) -> str:
+    """Return a hash of all bits of the features."""
     arrays = (features.train, features.val, features.test)
     return hashlib.sha256(b"".join(np.ascontiguousarray(a).tobytes() for a in arrays)).hexdigest()
 
 
-def interrupted(dataset: ImageDataset, cache: Path, after: int) -> None:
-    """Extract until `after` views are done, and interrupt as Ctrl-C does."""
+def interrupt_extraction(dataset: ImageDataset, cache: Path, after: int) -> None:
+    """Extract features, and interrupt the extraction like Ctrl-C after a number of views."""
 
     def stop(done: int, total: int) -> None:
         if done >= after:
@@ -126,7 +132,7 @@ def interrupted(dataset: ImageDataset, cache: Path, after: int) -> None:
         extract_features(SlowEncoder(), dataset, VIEWS, cache, stop)
 
 
-def shard_files(cache: Path) -> list[Path]:
+def list_shards(cache: Path) -> list[Path]:
     """Return the cached shards in the order of their images."""
     return sorted(
         cache.glob("*.safetensors"), key=lambda file: int(file.name.split(".")[-2].split("-")[0])
@@ -134,9 +140,12 @@ def shard_files(cache: Path) -> list[Path]:
 
 
 def main(cache: str, seconds: str) -> None:
-    """Extract, and print the hash."""
+    """Extract the features and print their hash."""
     encoder = SlowEncoder(seconds=float(seconds))
-    print(digest(extract_features(encoder, streamed_dataset(), VIEWS, Path(cache))), flush=True)
+    print(
+        hash_features(extract_features(encoder, make_sharded_dataset(), VIEWS, Path(cache))),
+        flush=True,
+    )
 
 
 if __name__ == "__main__":

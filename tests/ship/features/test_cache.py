@@ -22,31 +22,31 @@ ROWS = (7, 3)
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """Path of a file that contains ARRAY."""
+    """Return the path of a cache file that contains ARRAY."""
     path = tmp_path / "not" / "there yet" / "x.0-7.safetensors"
     assert write_features(path, KEY, ARRAY)
     return path
 
 
-def fold(path: Path) -> None:
+def replace_by_folder(path: Path) -> None:
     """Replace the file by a folder."""
     path.unlink()
     path.mkdir()
 
 
-def pipe(path: Path) -> None:
+def replace_by_pipe(path: Path) -> None:
     """Replace the file by a pipe without a writer."""
     path.unlink()
     os.mkfifo(path)
 
 
-def other(path: Path) -> None:
+def write_integers(path: Path) -> None:
     """Write integers with the expected key and checksum."""
     save_file({"features": np.zeros((7, 3, 5), dtype=np.int32)}, path, {"key": KEY})
 
 
-def half(path: Path) -> None:
-    """Write a type that numpy does not have."""
+def write_bfloat16(path: Path) -> None:
+    """Write numbers of a type that numpy does not have."""
     path.write_bytes(safetensors.torch.save({"features": torch.zeros(7, 3, 5).bfloat16()}))
 
 
@@ -57,18 +57,18 @@ def half(path: Path) -> None:
         (lambda path: path.write_bytes(b"\xff" * 8 + b"[" * (1 << 22)), "header"),
         (lambda path: write_features(path, "another key", ARRAY), "other data"),
         (lambda path: write_features(path, KEY, ARRAY[1:]), r"shape \(6, 3, 5\)"),
-        (other, "got int32 of shape"),
-        (half, "bfloat16"),
-        (fold, "not a regular file"),
-        (pipe, "not a regular file"),
+        (write_integers, "got int32 of shape"),
+        (write_bfloat16, "bfloat16"),
+        (replace_by_folder, "not a regular file"),
+        (replace_by_pipe, "not a regular file"),
     ],
     ids=[
-        "cut",
+        "truncated",
         "brackets",
         "another key",
         "fewer rows",
         "integers",
-        "halves",
+        "bfloat16",
         "a folder",
         "a pipe",
     ],
@@ -76,15 +76,15 @@ def half(path: Path) -> None:
 def test_invalid_cache_file_is_reported_removed_and_rewritten(
     path: Path, caplog: pytest.LogCaptureFixture, damage: Callable[[Path], object], why: str
 ) -> None:
-    """One warning has the file and the fault."""
+    """There is one warning, with the file and the fault."""
     damage(path)
     assert read_features(path, KEY, ROWS) is None
     (record,) = caplog.records
     message = record.getMessage()
     assert str(path) in message and "extracting them again" in message
     assert why.replace("\\", "") in message.lower()
-    if damage is not fold:
-        assert read_features(path, KEY, ROWS) is None  # a missing file is no fault
+    if damage is not replace_by_folder:
+        assert read_features(path, KEY, ROWS) is None  # the file is missing, which is no fault
         assert len(caplog.records) == 1
         assert write_features(path, KEY, ARRAY)
         assert np.array_equal(read_features(path, KEY, ROWS), ARRAY)  # type: ignore[arg-type]
@@ -96,14 +96,14 @@ def test_invalid_cache_file_is_reported_removed_and_rewritten(
 def test_damaged_cache_file_never_returns_another_array(
     path: Path, damage: Damage, appended: bytes
 ) -> None:
-    """Flipped bytes, truncation and appended bytes give the array or None.
+    """After flipped bytes, truncation and appended bytes the result is the array or None.
 
-    Some bytes of the header have no meaning, e.g. the spaces around it.
+    Some bytes of the header, such as spaces, can change without changing the array.
     """
     assert write_features(path, KEY, ARRAY)
-    sound = path.read_bytes()
-    for changed in (apply_damage(sound, damage), apply_damage(sound, damage) + appended):
-        path.write_bytes(changed)
+    intact = path.read_bytes()
+    for content in (apply_damage(intact, damage), apply_damage(intact, damage) + appended):
+        path.write_bytes(content)
         result = read_features(path, KEY, ROWS)
-        assert result is not None or changed != sound
+        assert result is not None or content != intact
         assert result is None or np.array_equal(result, ARRAY)

@@ -1,4 +1,4 @@
-"""Extraction of whole datasets with a fake encoder: rows, splits, keys and the feature set."""
+"""Extraction of the features of whole datasets with a fake encoder."""
 
 import pickle
 from collections.abc import Callable
@@ -24,7 +24,7 @@ SIZES = {"train": 11, "val": 3, "test": 5}
 
 @pytest.fixture
 def dataset(tmp_path: Path) -> ImageDataset:
-    """Noise of different shapes in three splits; labels 0, 1, 2 by turns."""
+    """Return a dataset of noise images of different shapes, whose labels repeat 0, 1, 2."""
     splits = {}
     for split, n in SIZES.items():
         paths = [tmp_path / "images" / f"{split}{i}.png" for i in range(n)]
@@ -39,14 +39,14 @@ def dataset(tmp_path: Path) -> ImageDataset:
 
 @pytest.fixture
 def cache_dir(tmp_path: Path) -> Path:
-    """A folder that does not exist yet."""
+    """Return the path of a folder that does not exist yet."""
     return tmp_path / "cache"
 
 
 def test_view_0_is_the_test_image_and_others_are_crops(
     dataset: ImageDataset, cache_dir: Path
 ) -> None:
-    """All views have the order of the split."""
+    """The features of all views have the order of the split's images."""
     encoder = FakeEncoder()
     result = extract_features(encoder, dataset, 2, cache_dir)
     assert result.train.shape == (11, 3, 12)
@@ -67,16 +67,16 @@ def test_view_0_is_the_test_image_and_others_are_crops(
 
 
 def test_cached_features_are_not_encoded_again(dataset: ImageDataset, cache_dir: Path) -> None:
-    """They are equal, read-only, and without progress."""
-    first = extract_features(FakeEncoder(), dataset, 2, cache_dir)
-    encoder, calls = FakeEncoder(), []
-    again = extract_features(encoder, dataset, 2, cache_dir, lambda *at: calls.append(at))
+    """They are equal and read-only, and no progress is reported."""
+    encoded = extract_features(FakeEncoder(), dataset, 2, cache_dir)
+    encoder, progress = FakeEncoder(), []
+    cached = extract_features(encoder, dataset, 2, cache_dir, lambda *args: progress.append(args))
     assert encoder.encoded == 0
-    assert not calls
+    assert not progress
     for split in SIZES:
-        assert np.array_equal(getattr(first, split), getattr(again, split))
-        assert not getattr(first, split).flags.writeable
-        assert not getattr(again, split).flags.writeable
+        assert np.array_equal(getattr(encoded, split), getattr(cached, split))
+        assert not getattr(encoded, split).flags.writeable
+        assert not getattr(cached, split).flags.writeable
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_cached_features_are_not_encoded_again(dataset: ImageDataset, cache_dir:
         (lambda e, d: (e, d, 2), 33),
         (lambda e, d: (replace(e, name="other name"), replace(d, name="../a/b"), 1), 30),
     ],
-    ids=["weights", "preprocess", "content", "views: training images alone", "names"],
+    ids=["weights", "preprocessing", "content", "views of training images", "names"],
 )
 def test_cache_key_has_everything_that_determines_features(
     dataset: ImageDataset,
@@ -96,55 +96,53 @@ def test_cache_key_has_everything_that_determines_features(
     change: Callable[[FakeEncoder, ImageDataset], tuple[FakeEncoder, ImageDataset, int]],
     encoded: int,
 ) -> None:
-    """Other weights, preprocessing, content or views are extracted again, and no more."""
+    """Only images with other weights, preprocessing, content or views are extracted again."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    encoder, changed, views = change(FakeEncoder(), dataset)
-    calls: list[tuple[int, int]] = []
-    extract_features(encoder, changed, views, cache_dir, lambda *at: calls.append(at))
+    encoder, changed_dataset, views = change(FakeEncoder(), dataset)
+    progress: list[tuple[int, int]] = []
+    extract_features(
+        encoder, changed_dataset, views, cache_dir, lambda *args: progress.append(args)
+    )
     assert encoder.encoded == encoded
-    assert calls == sorted(calls) and {total for _, total in calls} == {encoded}
-    assert (calls[0][0], calls[-1][0]) == (0, encoded)
-    assert len(list(cache_dir.glob("*.safetensors"))) > 3  # whatever a dataset is called
+    assert progress == sorted(progress) and {total for _, total in progress} == {encoded}
+    assert (progress[0][0], progress[-1][0]) == (0, encoded)
+    # files are in the cache folder itself, even if the dataset's name has slashes
+    assert len(list(cache_dir.glob("*.safetensors"))) > 3
 
 
 def test_non_finite_features_are_rejected(dataset: ImageDataset, cache_dir: Path) -> None:
-    """Overflow in a backbone does not reach the cache."""
+    """They are not written to the cache."""
     with pytest.raises(ValueError, match="backbone fake returned non-finite features"):
         extract_features(FakeEncoder(scale=float("inf")), dataset, 1, cache_dir)
     assert not list(cache_dir.glob("*"))
 
 
-def test_extraction_equals_encode_images(
+def test_extracted_features_equal_those_of_encode_images(
     clip: FrozenCLIP, dataset: ImageDataset, cache_dir: Path
 ) -> None:
-    """FrozenCLIP's features equal those of one plain call and have unit norm."""
+    """FrozenCLIP's features equal those of a single call for all images, and have unit norm."""
     result = extract_features(clip, dataset, 1, cache_dir)
-    images = torch.stack([clip.preprocess(p.open()) for p in dataset.splits["test"].images])
+    images = torch.stack([clip.preprocess(file.open()) for file in dataset.splits["test"].images])
     np.testing.assert_allclose(result.test, clip.encode_images(images).numpy(), atol=1e-5)
     np.testing.assert_allclose(np.linalg.norm(result.train, axis=2), 1, atol=1e-5)
 
 
 def test_feature_arrays_are_pickled_without_copies(dataset: ImageDataset, cache_dir: Path) -> None:
-    """Each array is a separate buffer, which Ray's store shares."""
+    """Each array is a separate buffer, which processes share in Ray's object store."""
     extract_features(FakeEncoder(), dataset, 1, cache_dir)
-    inside_vmap = extract_features(FakeEncoder(), dataset, 1, cache_dir)
+    cached = extract_features(FakeEncoder(), dataset, 1, cache_dir)
     buffers: list[pickle.PickleBuffer] = []
-    body = pickle.dumps(inside_vmap, protocol=5, buffer_callback=buffers.append)
+    body = pickle.dumps(cached, protocol=5, buffer_callback=buffers.append)
     assert len(buffers) == 6
     assert len(body) < 2000
     result: FeatureSet = pickle.loads(body, buffers=buffers)  # noqa: S301
-    assert np.shares_memory(result.train, inside_vmap.train)
-
-
-def small(name: str, root: Path) -> ImageDataset:
-    """A small dataset of a layout."""
-    LAYOUTS[name](root)
-    return load_dataset(name, root)
+    assert np.shares_memory(result.train, cached.train)
 
 
 def test_only_requested_splits_are_extracted(tmp_path: Path) -> None:
     """Other splits are empty, and are extracted when they are requested."""
-    dataset = small("caltech101", tmp_path)
+    LAYOUTS["caltech101"](tmp_path)
+    dataset = load_dataset("caltech101", tmp_path)
     encoder, cache = FakeEncoder(), tmp_path / "cache"
     part = extract_features(encoder, dataset, 1, cache, splits=("test",))
     assert encoder.encoded == 4
@@ -153,5 +151,5 @@ def test_only_requested_splits_are_extracted(tmp_path: Path) -> None:
     whole = extract_features(encoder, dataset, 1, cache)
     assert encoder.encoded == 4 + 12 + 2
     assert np.array_equal(part.test, whole.test)
-    nothing = extract_features(encoder, dataset, 1, cache, splits=())
-    assert nothing.test.shape == (0, 0)
+    empty = extract_features(encoder, dataset, 1, cache, splits=())
+    assert empty.test.shape == (0, 0)

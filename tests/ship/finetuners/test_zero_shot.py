@@ -20,8 +20,8 @@ from tests.case_files import load_cases
 from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.conftest import WORDS, final_task
 from tests.ship.finetuners.cases import SEEDS, built
-from tests.ship.trial.cases import config as trial
-from tests.ship.trial.trained.made import answers, images, kept
+from tests.ship.trial.cases import make_config
+from tests.ship.trial.trained.saved_models import compare_predictions, get_test_images, run_and_save
 
 OWN = "a photo of a {}, a type of toy."
 
@@ -171,8 +171,8 @@ def test_saved_descriptions_need_no_file(
     tmp_path: Path, file: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
     """A loaded model gives the logits of the trial without the file."""
-    setting = trial(selection="none", generator={"name": "none"}, finetuner=config(file))
-    last = kept(tmp_path, setting, SEEDS, features, clip)
+    setting = make_config(selection="none", generator={"name": "none"}, finetuner=config(file))
+    last = run_and_save(tmp_path, setting, SEEDS, features, clip)
     file.unlink()
     loaded = ship.load_trained(tmp_path, SEEDS[1], clip=clip)
-    assert all(answers(loaded.logits(images(features)), last, 1).values())
+    assert all(compare_predictions(loaded.logits(get_test_images(features)), last, 1).values())

@@ -1,4 +1,4 @@
-"""A seed with NaN fails, and does not affect the other seeds."""
+"""A seed with NaN fails and does not affect the other seeds."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,24 +16,28 @@ from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
-from tests.ship.trial.cases import SETTINGS, config
+from tests.ship.trial.cases import TRIALS, make_config
 
-# seed 6 chooses its last epoch, the others the untrained fine-tuner
-SEEDS, PLACE = [7, 6, 2], 1
-OTHERS = [7, 2]
+# selection chooses the last epoch for seed 6, and the untrained fine-tuner for the other seeds
+SEEDS, FAILED_INDEX = [7, 6, 2], 1
+OTHER_SEEDS = [7, 2]
 
-Spoil = Callable[..., None]
+SetNan = Callable[..., None]
 
 
 @pytest.fixture
-def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
-    """Set parameters of some seeds to NaN in an epoch of the n-th trained object."""
+def set_nan(monkeypatch: pytest.MonkeyPatch) -> SetNan:
+    """Return a function that sets parameters of some seeds to NaN in an epoch.
 
-    def arrange(
+    Its arguments are the class of the trained object, the epoch, the index of the object among
+    those of the class, the indices of the seeds, and whether training precedes the damage.
+    """
+
+    def set_nan_in_epoch(
         kind: type,
         epoch: int,
         nth: int = 0,
-        places: tuple[int, ...] = (PLACE,),
+        seed_indices: tuple[int, ...] = (FAILED_INDEX,),
         after: bool = False,
     ) -> None:
         objects: list[Any] = []
@@ -43,43 +47,41 @@ def spoil(monkeypatch: pytest.MonkeyPatch) -> Spoil:
         def damage(self: Any) -> None:
             with torch.no_grad():
                 for value in self.stack.trained.values():
-                    value[list(places)] = torch.nan
+                    value[list(seed_indices)] = torch.nan
 
         def train_epoch(self: Any) -> dict[str, Tensor]:
             if self not in objects:
                 objects.append(self)
                 epochs.append(0)
-            number = objects.index(self)
-            epochs[number] += 1
-            now = number == nth and epochs[number] == epoch
-            if now and not after:
+            index = objects.index(self)
+            epochs[index] += 1
+            is_damaged_epoch = index == nth and epochs[index] == epoch
+            if is_damaged_epoch and not after:
                 damage(self)
             metrics: dict[str, Tensor] = train(self)
-            if now and after:
+            if is_damaged_epoch and after:
                 damage(self)
             return metrics
 
         monkeypatch.setattr(kind, "train_epoch", train_epoch)
 
-    return arrange
+    return set_nan_in_epoch
 
 
-def run(
-    clip: FrozenCLIP, changes: dict[str, Any], seeds: list[int], keep: bool = False
-) -> tuple[list[EpochMetrics], Any]:
-    """Run a whole trial in double precision; return its metrics and the run."""
-    setting, features = config(**changes), build_features(clip)
-    targets = dict.fromkeys(setting.targets, features)
-    trial = run_trial(
-        setting, seeds, features, clip, targets, dtype=torch.float64, save_models=keep
-    )
-    return list(trial), trial
+def run_in_double_precision(
+    clip: FrozenCLIP, changes: dict[str, Any], seeds: list[int]
+) -> list[EpochMetrics]:
+    """Run a whole trial in double precision and return its metrics."""
+    config, features = make_config(**changes), build_features(clip)
+    targets = dict.fromkeys(config.targets, features)
+    return list(run_trial(config, seeds, features, clip, targets, dtype=torch.float64))
 
 
-GENERATED = {"generator": SETTINGS["wgan"]}
-ACROSS = {"protocol": "cross_dataset", "targets": ["here", "there"]}
-PATIENT = {"generator": SETTINGS["patient"]}
-# damaged part, epoch and object (0: of selection) -> stage, epoch and name in the reason
+WGAN = {"generator": TRIALS["wgan"]}
+CROSS_DATASET = {"protocol": "cross_dataset", "targets": ["a", "b"]}
+EARLY_STOPPING = {"generator": TRIALS["early_stopping"]}
+# changes of the trial, class of the damaged object, arguments of set_nan, and text of the reason;
+# object 0 is the one of selection
 CASES = [
     ({}, BatchedFinetuner, {"epoch": 3}, "loss is not finite at stage selection, epoch 3"),
     ({}, BatchedFinetuner, {"epoch": 4}, "logits are not finite at stage selection, epoch 4"),
@@ -102,10 +104,10 @@ CASES = [
         {"epoch": 2, "nth": 1},
         "loss is not finite at stage final_generator, epoch 2",
     ),
-    (GENERATED, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
-    (PATIENT, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (WGAN, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
+    (EARLY_STOPPING, BatchedGenerator, {"epoch": 1}, "stage selection_generator, epoch 1"),
     (
-        {**PATIENT, "selection": "authors"},
+        {**EARLY_STOPPING, "selection": "authors"},
         BatchedFinetuner,
         {"epoch": 2, "nth": 1},
         "loss is not finite at stage selection, epoch 6",
@@ -117,8 +119,18 @@ CASES = [
         "loss is not finite at stage selection, epoch 1",
     ),
     ({"selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**ACROSS, "selection": "none"}, BatchedFinetuner, {"epoch": 2}, "stage final, epoch 2"),
-    ({**ACROSS, "selection": "none"}, BatchedFinetuner, {"epoch": 2, "nth": 1}, "final, epoch 2"),
+    (
+        {**CROSS_DATASET, "selection": "none"},
+        BatchedFinetuner,
+        {"epoch": 2},
+        "stage final, epoch 2",
+    ),
+    (
+        {**CROSS_DATASET, "selection": "none"},
+        BatchedFinetuner,
+        {"epoch": 2, "nth": 1},
+        "final, epoch 2",
+    ),
     (
         {"protocol": "generalized_zero_shot"},
         BatchedFinetuner,
@@ -133,48 +145,54 @@ CASES = [
 )
 def test_other_seeds_are_unaffected_by_a_failed_one(
     clip64: FrozenCLIP,
-    spoil: Spoil,
+    set_nan: SetNan,
     changes: dict[str, Any],
     kind: type,
     when: dict[str, Any],
     reason: str,
 ) -> None:
     """The failed seed has no further numbers, but a reason."""
-    alone, _ = run(clip64, changes, OTHERS)
-    spoil(kind, **when)
-    actual, _ = run(clip64, changes, SEEDS)
+    expected = run_in_double_precision(clip64, changes, OTHER_SEEDS)
+    set_nan(kind, **when)
+    actual = run_in_double_precision(clip64, changes, SEEDS)
     last = actual[-1]
-    assert list(last.failed) == [PLACE] and reason in last.failed[PLACE]
-    first = next(item for item in actual if item.failed)
-    assert f"stage {first.stage}, epoch {first.epoch}" in last.failed[PLACE] or "weights" in reason
-    by_epoch = {(item.stage, item.epoch): item for item in actual}
-    # the failed seed may have chosen a later epoch than the others
-    stages = [[item.stage for item in items if item.stage != "final"] for items in (actual, alone)]
+    assert list(last.failed) == [FAILED_INDEX]
+    actual_reason = last.failed[FAILED_INDEX]
+    assert reason in actual_reason
+    first_failed = next(item for item in actual if item.failed)
+    failed_epoch = f"stage {first_failed.stage}, epoch {first_failed.epoch}"
+    assert failed_epoch in actual_reason or "weights" in reason
+    actual_by_epoch = {(item.stage, item.epoch): item for item in actual}
+    # "final" is left out: a later epoch may be selected for the failed seed than for the others
+    stages = [
+        [item.stage for item in items if item.stage != "final"] for items in (actual, expected)
+    ]
     assert stages[0] == stages[1]
-    for item in alone:
-        expected_item = last if item.stage == "test" else by_epoch[item.stage, item.epoch]
-        assert expected_item.per_seed.keys() == item.per_seed.keys()
+    for item in expected:
+        actual_item = last if item.stage == "test" else actual_by_epoch[item.stage, item.epoch]
+        assert actual_item.per_seed.keys() == item.per_seed.keys()
         for name, values in item.per_seed.items():
-            result = expected_item.per_seed[name]
-            assert (result[PLACE] is None) == (PLACE in expected_item.failed)
-            other_values = [value for place, value in enumerate(result) if place != PLACE]
+            result = actual_item.per_seed[name]
+            assert (result[FAILED_INDEX] is None) == (FAILED_INDEX in actual_item.failed)
+            other_values = [value for i, value in enumerate(result) if i != FAILED_INDEX]
             assert other_values == pytest.approx(values, abs=1e-9), (item.stage, item.epoch, name)
-    for eval_set, clean in zip(
-        last.correct_predictions, alone[-1].correct_predictions, strict=True
+    for eval_set, expected_set in zip(
+        last.correct_predictions, expected[-1].correct_predictions, strict=True
     ):
-        for answer, rows in eval_set.correct.items():
-            assert rows == (clean.correct[answer][0], b"", clean.correct[answer][1])
+        for kind_of_prediction, rows in eval_set.correct.items():
+            expected_rows = expected_set.correct[kind_of_prediction]
+            assert rows == (expected_rows[0], b"", expected_rows[1])
 
 
 @pytest.mark.parametrize("kind", [BatchedFinetuner, BatchedGenerator])
 def test_trial_ends_when_all_seeds_have_failed(
-    clip: FrozenCLIP, features: FeatureSet, spoil: Spoil, kind: type
+    clip: FrozenCLIP, features: FeatureSet, set_nan: SetNan, kind: type
 ) -> None:
-    """The error has the reason of every seed, including earlier ones."""
-    spoil(kind, 1, places=(0, 2))
-    spoil(kind, 2, places=(1,))
+    """The error has the reason of every seed, including those that failed in earlier epochs."""
+    set_nan(kind, 1, seed_indices=(0, 2))
+    set_nan(kind, 2, seed_indices=(1,))
     with pytest.raises(NonFiniteLoss) as raised:
-        list(run_trial(config(eval_every=1), SEEDS, features, clip))
+        list(run_trial(make_config(eval_every=1), SEEDS, features, clip))
     assert sorted(raised.value.failed) == [0, 1, 2]
     assert "epoch 1" in raised.value.failed[0] and "epoch 2" in raised.value.failed[1]
     assert "(seed indices 0, 2); " in str(raised.value)
@@ -186,25 +204,25 @@ def test_trial_ends_when_all_seeds_have_failed(
         ({}, BatchedFinetuner, 0),
         ({"selection": "none"}, BatchedFinetuner, 0),
         pytest.param({}, BatchedGenerator, 0, marks=pytest.mark.slow),
-        ({**ACROSS, "selection": "none"}, BatchedFinetuner, 0),
+        ({**CROSS_DATASET, "selection": "none"}, BatchedFinetuner, 0),
     ],
 )
 def test_resumed_trial_keeps_its_failed_seeds(
-    clip: FrozenCLIP, spoil: Spoil, changes: dict[str, Any], kind: type, nth: int
+    clip: FrozenCLIP, set_nan: SetNan, changes: dict[str, Any], kind: type, nth: int
 ) -> None:
-    """It is bitwise equal to an uninterrupted trial."""
-    setting, features = config(**changes), build_features(clip)
-    targets = dict.fromkeys(setting.targets, features)
-    spoil(kind, 1, nth=nth)
-    trial = run_trial(setting, SEEDS, features, clip, targets)
-    whole, stops = [], []
+    """The resumed trial is bitwise equal to an uninterrupted one."""
+    config, features = make_config(**changes), build_features(clip)
+    targets = dict.fromkeys(config.targets, features)
+    set_nan(kind, 1, nth=nth)
+    trial = run_trial(config, SEEDS, features, clip, targets)
+    epochs, checkpoints = [], []
     for item in trial:
-        whole.append(item)
+        epochs.append(item)
         if item.failed and item.stage != "test":
-            stops.append(trial.checkpoint().to_bytes())
-    assert stops and list(whole[-1].failed) == [PLACE]
-    for data in stops:
+            checkpoints.append(trial.checkpoint().to_bytes())
+    assert checkpoints and list(epochs[-1].failed) == [FAILED_INDEX]
+    for data in checkpoints:
         resumed = run_trial(
-            setting, SEEDS, features, clip, targets, resume=Checkpoint.from_bytes(data)
+            config, SEEDS, features, clip, targets, resume=Checkpoint.from_bytes(data)
         )
-        assert list(resumed) == whole
+        assert list(resumed) == epochs

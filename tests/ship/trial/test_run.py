@@ -12,40 +12,41 @@ from ship.trial.run import run_trial
 from ship.trial_config import EpochMetrics, NonFiniteLoss
 from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
-from tests.ship.trial.cases import COOP, SETTINGS, VAE, config
+from tests.ship.trial.cases import COOP, TRIALS, VAE, make_config
 
 PERCENT = ("base", "new", "harmonic_mean", "joint_base", "joint_new", "joint_harmonic_mean")
 
 
 @pytest.mark.parametrize(
-    "changes", mark_slow_cases(SETTINGS["fused"], SETTINGS["fused"][:2]), ids=str
+    "changes", mark_slow_cases(TRIALS["batched"], TRIALS["batched"][:2]), ids=str
 )
 def test_seed_equals_its_solo_run(clip64: FrozenCLIP, changes: dict[str, Any]) -> None:
-    """Every metric of seed 2 is the same with seeds 7 and 0 and without them."""
-    setting = config(**changes)
+    """Every metric of seed 2 is the same whether or not seeds 7 and 0 are in the trial."""
+    config = make_config(**changes)
     features = build_features(clip64)
-    fused = list(run_trial(setting, [7, 2, 0], features, clip64, dtype=torch.float64))
-    solo = list(run_trial(setting, [2], features, clip64, dtype=torch.float64))
-    # another seed may choose a later epoch, so that the trial of all seeds retrains for longer
-    of_solo = {(m.stage, m.epoch): m for m in solo}
-    compared = 0
-    for m in fused:
-        alone = solo[-1] if m.stage == "test" else of_solo.get((m.stage, m.epoch))
-        if alone is None:
+    batched = list(run_trial(config, [7, 2, 0], features, clip64, dtype=torch.float64))
+    solo = list(run_trial(config, [2], features, clip64, dtype=torch.float64))
+    solo_by_epoch = {(m.stage, m.epoch): m for m in solo}
+    n_compared = 0
+    for m in batched:
+        solo_metrics = solo[-1] if m.stage == "test" else solo_by_epoch.get((m.stage, m.epoch))
+        if solo_metrics is None:
+            # a later epoch may be selected for another seed, so that the trial retrains for longer
             assert m.stage == "final"
             continue
         for name, values in m.per_seed.items():
-            assert values[1] == pytest.approx(alone.per_seed[name][0], abs=1e-9), (m.stage, name)
-            compared += 1
-    assert compared >= 12
+            expected = pytest.approx(solo_metrics.per_seed[name][0], abs=1e-9)
+            assert values[1] == expected, (m.stage, name)
+            n_compared += 1
+    assert n_compared >= 12
 
 
-@pytest.mark.parametrize(("selection", "stages"), SETTINGS["stages"].items())
+@pytest.mark.parametrize(("selection", "stages"), TRIALS["stages"].items())
 def test_stages_come_in_order_and_end_with_the_test(
     clip: FrozenCLIP, features: FeatureSet, selection: str, stages: list[str]
 ) -> None:
-    """Test metrics come once, and progress never decreases."""
-    actual = list(run_trial(config(selection=selection), [0, 1, 2, 3], features, clip))
+    """Test metrics are reported once, and progress never decreases."""
+    actual = list(run_trial(make_config(selection=selection), [0, 1, 2, 3], features, clip))
     assert list(dict.fromkeys(m.stage for m in actual)) == stages
     assert [m.stage for m in actual].count("test") == 1
     assert all(0 <= value <= 100 for name in PERCENT for value in actual[-1].per_seed[name])
@@ -58,8 +59,8 @@ def test_stages_come_in_order_and_end_with_the_test(
 def test_non_finite_loss_of_all_seeds_ends_the_trial(
     clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """The message has the stage, the epoch and the seeds."""
-    broken = config(generator={**VAE, "lr": 1e30})
+    """The message has the stage, the epoch and the indices of the seeds."""
+    broken = make_config(generator={**VAE, "lr": 1e30})
     with pytest.raises(
         NonFiniteLoss, match=r"stage selection_generator, epoch \d \(seed indices 0\)"
     ):
@@ -90,39 +91,40 @@ def test_only_failed_seeds_have_no_value(values: tuple[float | None, ...]) -> No
 def test_non_finite_logits_fail_the_seed(
     clip: FrozenCLIP, features: FeatureSet, broken: dict[str, Any], quality: bool
 ) -> None:
-    """No loss shows the effect of the last step; argmax would treat NaN as a class."""
+    """The loss is computed before the last step, and argmax would return a class for NaN."""
     with pytest.raises(NonFiniteLoss, match=r"not finite.* \(seed indices 0\)"):
-        list(run_trial(config(quality=quality, **broken), [5], features, clip))
+        list(run_trial(make_config(quality=quality, **broken), [5], features, clip))
 
 
-@pytest.mark.parametrize(("most", "there"), [(6, 6), (99, 8)])
+@pytest.mark.parametrize(("max_classes", "n_classes"), [(6, 6), (99, 8)])
 def test_max_classes_uses_the_first_classes(
-    clip: FrozenCLIP, features: FeatureSet, most: int, there: int
+    clip: FrozenCLIP, features: FeatureSet, max_classes: int, n_classes: int
 ) -> None:
-    """Only they affect the result; a limit above the number of classes means all."""
-    limited = list(run_trial(config(max_classes=most), [0], features, clip))
-    assert limited == list(run_trial(config(), [0], features.first_classes(there), clip))
+    """Other classes have no effect. A limit above the number of classes uses all of them."""
+    limited = list(run_trial(make_config(max_classes=max_classes), [0], features, clip))
+    assert limited == list(run_trial(make_config(), [0], features.first_classes(n_classes), clip))
 
 
-def test_seed_cannot_fail_after_its_chosen_epoch(
+def test_seed_cannot_fail_after_its_selected_epoch(
     clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is trained further only because of other seeds."""
-    setting = config(eval_every=1, finetuner={**COOP, "lr": 2.0})
-    actual = list(run_trial(setting, [0, 1, 2], features, clip))
-    chosen = actual[-1].per_seed["selection_epoch"]
-    last = max(chosen)
-    assert min(chosen) < last
-    done = [0]
+    """It is trained further only because later epochs were selected for other seeds."""
+    config = make_config(eval_every=1, finetuner={**COOP, "lr": 2.0})
+    actual = list(run_trial(config, [0, 1, 2], features, clip))
+    selected = actual[-1].per_seed["selection_epoch"]
+    last = max(selected)
+    assert min(selected) < last
+    n_epochs = 0
 
     class Diverging(BatchedFinetuner):
         def train_epoch(self) -> dict[str, torch.Tensor]:
+            nonlocal n_epochs
             losses = super().train_epoch()
-            done[0] += 1
-            behind = torch.tensor(chosen) < done[0] - COOP["epochs"]
-            return {"loss": torch.where(behind, torch.nan, losses["loss"])}
+            n_epochs += 1
+            is_later = torch.tensor(selected) < n_epochs - COOP["epochs"]
+            return {"loss": torch.where(is_later, torch.nan, losses["loss"])}
 
     monkeypatch.setattr("ship.finetuners.BatchedFinetuner", Diverging)
-    again = list(run_trial(setting, [0, 1, 2], features, clip))
-    assert done[0] == COOP["epochs"] + last
-    assert again[-1] == actual[-1]
+    with_nan = list(run_trial(config, [0, 1, 2], features, clip))
+    assert n_epochs == COOP["epochs"] + last
+    assert with_nan[-1] == actual[-1]

@@ -1,4 +1,4 @@
-"""Loaded models give the tested predictions, for every generator, fine-tuner and protocol."""
+"""Loaded models give the tested predictions and features, for every generator and fine-tuner."""
 
 from pathlib import Path
 from typing import Any
@@ -19,15 +19,22 @@ from ship.trial.run import run_trial
 from ship.trial_config import TrialConfig
 from tests.case_files import load_cases, mark_slow_cases
 from tests.ship.finetuners.cases import FAST
-from tests.ship.trial.cases import SETTINGS as TRIALS
-from tests.ship.trial.cases import SMALL, config
-from tests.ship.trial.trained.made import PER_CLASS, answers, images, kept, noise, small, watched
+from tests.ship.trial.cases import SMALL, TRIALS, make_config
+from tests.ship.trial.trained.saved_models import (
+    PER_CLASS,
+    compare_predictions,
+    get_test_images,
+    make_noise,
+    record_samples,
+    run_and_save,
+    save_small_models,
+)
 
-MADE: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
-NOT_KEPT = {"none", "real"}
+SMALL_GENERATORS: dict[str, Any] = {"vae": SMALL, "mlp_vae": SMALL, "wgan": TRIALS["wgan"]}
+NOT_SAVED = {"none", "real"}
 CASES = load_cases(__file__, "shapes.yaml")
 SHAPES: dict[str, dict[str, Any]] = {
-    case: {**MADE.get(shape["name"], {}), **shape}
+    case: {**SMALL_GENERATORS.get(shape["name"], {}), **shape}
     for case, shape in {**{n: {"name": n} for n in GENERATORS}, **CASES["generators"]}.items()
 }
 FINE_TUNED: dict[str, dict[str, Any]] = {
@@ -36,7 +43,7 @@ FINE_TUNED: dict[str, dict[str, Any]] = {
 }
 
 
-KEPT = [
+SAVED = [
     *((case, "vae") for case in FINE_TUNED),
     # methods whose saved state consists of features
     *((case, "none") for case in ("gda", "tip_adapter", "tip_adapter_f", "lp_plus_plus")),
@@ -44,42 +51,49 @@ KEPT = [
 
 
 @pytest.mark.parametrize(
-    ("case", "generator"), mark_slow_cases(KEPT, [("coop", "vae"), ("gda", "vae"), KEPT[-2]])
+    ("case", "generator"), mark_slow_cases(SAVED, [("coop", "vae"), ("gda", "vae"), SAVED[-2]])
 )
 def test_loaded_finetuner_gives_the_tested_predictions(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, case: str, generator: str
 ) -> None:
-    """For each seed and image, with the selected inference options."""
+    """They are equal for each seed and image, and the selected inference options are loaded."""
     finetuner = FINE_TUNED[case]
-    actual = {"name": generator, **MADE.get(generator, {})}
-    last = kept(tmp_path, config(finetuner=finetuner, generator=actual), [0, 3], features, clip)
+    generator_options = {"name": generator, **SMALL_GENERATORS.get(generator, {})}
+    config = make_config(finetuner=finetuner, generator=generator_options)
+    last = run_and_save(tmp_path, config, [0, 3], features, clip)
     for seed_index, seed in enumerate((0, 3)):
         loaded = ship.load_trained(tmp_path, seed, clip=clip)
-        logits = loaded.logits(images(features))
-        assert answers(logits, last, seed_index) == {"own": True, "all": True}
+        logits = loaded.logits(get_test_images(features))
+        assert compare_predictions(logits, last, seed_index) == {"own": True, "all": True}
         assert loaded.epoch == last.per_seed["selection_epoch"][seed_index]
         for key, value in loaded.choice.items():
             assert value == last.per_seed[f"selection_{key}"][seed_index]
-        noted = any("finetuner zero_shot has no state to save" in note for note in loaded.notes)
-        assert noted == (finetuner["name"] == "zero_shot")
+        note = "finetuner zero_shot has no state to save"
+        has_note = any(note in line for line in loaded.notes)
+        assert has_note == (finetuner["name"] == "zero_shot")
 
 
 def test_loaded_logits_of_a_solo_run_are_bitwise_equal(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Batched products of several seeds may round differently."""
-    seen: list[torch.Tensor] = []
-    answers = EvalSet.predictions
-    monkeypatch.setattr(
-        EvalSet,
-        "predictions",
-        lambda eval_set, logits: seen.append(logits) or answers(eval_set, logits),
-    )
-    kept(tmp_path, config(), [3], features, clip)
+    """Several seeds are not tested, as their batched products may be rounded differently."""
+    tested_logits: list[torch.Tensor] = []
+    compute_predictions = EvalSet.predictions
+
+    def record_logits(eval_set: EvalSet, logits: torch.Tensor) -> Any:
+        tested_logits.append(logits)
+        return compute_predictions(eval_set, logits)
+
+    monkeypatch.setattr(EvalSet, "predictions", record_logits)
+    run_and_save(tmp_path, make_config(), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
-    assert torch.equal(loaded.logits(images(features)), seen[-1][0])
-    unasked = run_trial(config(), [3], features, clip)
-    assert list(unasked) and unasked.trained is None
+    assert torch.equal(loaded.logits(get_test_images(features)), tested_logits[-1][0])
+
+
+def test_models_are_only_saved_on_request(clip: FrozenCLIP, features: FeatureSet) -> None:
+    """The default of save_models is False."""
+    run = run_trial(make_config(), [3], features, clip)
+    assert list(run) and run.trained is None
 
 
 @pytest.mark.parametrize("case", mark_slow_cases(SHAPES, ("vae", "wgan", "gaussian_text", "none")))
@@ -90,22 +104,24 @@ def test_loaded_generator_gives_the_trials_features(
     case: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """From the same noise, bitwise if the seed was trained in a solo run."""
-    actual = watched(monkeypatch)
+    """The same noise gives bitwise equal features if the seed was trained in a solo run.
+
+    New classes have separate features, which are close to those that their name has alone.
+    """
+    samples = record_samples(monkeypatch)
     generator, name = SHAPES[case], SHAPES[case]["name"]
-    kept(tmp_path, config(generator=generator), [3], features, clip)
+    run_and_save(tmp_path, make_config(generator=generator), [3], features, clip)
     loaded = ship.load_trained(tmp_path, clip=clip)
-    if name in NOT_KEPT:
+    if name in NOT_SAVED:
         assert loaded.notes == (f"generator {name} has no state to save",)
         with pytest.raises(TrainedError, match=f"contains no state of generator {name}"):
             loaded.features()
         return
-    names, expected = actual[-1]  # the last one judged is the one that was tested
-    result, labels = loaded.features(names, PER_CLASS, noise([3]))
+    names, expected = samples[-1]  # the tested generator is evaluated last
+    result, labels = loaded.features(names, PER_CLASS, make_noise([3]))
     assert torch.equal(result, expected[0])
     assert names == loaded.new
     assert labels.tolist() == [i for i in range(len(names)) for _ in range(PER_CLASS)]
-    # new classes have separate features, close to those of their name
     class_names = ("zeppelin", "dog", "zeppelin")
     result, labels = loaded.features(class_names, 4, rng=1)
     assert torch.allclose(result.norm(dim=-1), torch.ones(12), atol=1e-5)
@@ -121,10 +137,10 @@ def test_loaded_generator_gives_the_trials_features(
 def test_new_classes_use_the_trials_templates(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Their text feature is the mean over the trial's sentences."""
+    """The text feature of a new class is the mean over the trial's sentences."""
     noiseless = {"name": "gaussian_text", "scale": 0.0}
-    setting = config(generator=noiseless, templates=["dataset", "a {} in a video game."])
-    kept(tmp_path, setting, [3], features, clip)
+    config = make_config(generator=noiseless, templates=["dataset", "a {} in a video game."])
+    run_and_save(tmp_path, config, [3], features, clip)
     result, _ = ship.load_trained(tmp_path, clip=clip).features(("zeppelin",), 1)
     texts = ["a photo of a zeppelin.", "a zeppelin in a video game."]
     assert torch.allclose(result, encode_classes(clip, [texts]), atol=1e-6)
@@ -133,59 +149,61 @@ def test_new_classes_use_the_trials_templates(
 def test_logits_accept_images_files_and_features(
     tmp_path: Path, clip: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """All forms give the same logits, also with transparency."""
-    loaded = ship.load_trained(small(tmp_path / "trained", features, clip), clip=clip)
+    """They give the same logits in each of these forms, also if an image has transparent pixels."""
+    loaded = ship.load_trained(save_small_models(tmp_path / "trained", features, clip), clip=clip)
     rng = np.random.default_rng(0)
-    drawn = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
-    prepared = torch.stack([clip.preprocess(image) for image in drawn])
-    result = loaded.logits(drawn)
+    images = [Image.fromarray(rng.integers(0, 256, (40, 50, 3), dtype=np.uint8)) for _ in range(3)]
+    preprocessed = torch.stack([clip.preprocess(image) for image in images])
+    result = loaded.logits(images)
     assert result.shape == (3, len(features.class_names))
-    assert torch.equal(result, loaded.logits(prepared))
-    assert torch.equal(result, loaded.logits(clip.encode_images(prepared)))
+    assert torch.equal(result, loaded.logits(preprocessed))
+    assert torch.equal(result, loaded.logits(clip.encode_images(preprocessed)))
     paths = [tmp_path / f"{number}.png" for number in range(3)]
-    for path, image in zip(paths, drawn, strict=True):
+    for path, image in zip(paths, images, strict=True):
         image.save(path)
-    clear = Image.fromarray(rng.integers(0, 256, (40, 50, 4), dtype=np.uint8))
-    clear.save(tmp_path / "clear.png")
-    assert torch.equal(loaded.logits([clear]), loaded.logits([tmp_path / "clear.png"]))
-    named = loaded.predict(paths)
-    assert torch.equal(named.probabilities, result.softmax(-1))
-    assert named.names == tuple(loaded.class_names[i] for i in result.argmax(-1).tolist())
+    transparent = Image.fromarray(rng.integers(0, 256, (40, 50, 4), dtype=np.uint8))
+    transparent.save(tmp_path / "transparent.png")
+    from_file = loaded.logits([tmp_path / "transparent.png"])
+    assert torch.equal(loaded.logits([transparent]), from_file)
+    predictions = loaded.predict(paths)
+    assert torch.equal(predictions.probabilities, result.softmax(-1))
+    assert predictions.names == tuple(loaded.class_names[i] for i in result.argmax(-1).tolist())
     assert repr(loaded).startswith(f"TrainedModel({loaded.config.finetuner.name} with generator ")
     assert loaded.logits([]).shape == (0, len(features.class_names))
     with pytest.raises(ValueError, match=r"features must be \(n, 16\), got \[3, 5\]"):
         loaded.logits(torch.zeros(3, 5))
 
 
-def test_model_trained_in_double_precision_is_loaded_in_it(
+def test_model_trained_in_double_precision_is_loaded_in_double_precision(
     tmp_path: Path, clip64: FrozenCLIP, features: FeatureSet
 ) -> None:
-    """Its logits are in double precision."""
-    last = kept(tmp_path, config(), [0], features, clip64, dtype=torch.float64)
+    """Its logits are in double precision, too."""
+    last = run_and_save(tmp_path, make_config(), [0], features, clip64, dtype=torch.float64)
     loaded = ship.load_trained(tmp_path, clip=clip64)
-    logits = loaded.logits(images(features))
+    logits = loaded.logits(get_test_images(features))
     assert logits.dtype == torch.float64
-    assert answers(logits, last, 0) == {"own": True, "all": True}
+    assert compare_predictions(logits, last, 0) == {"own": True, "all": True}
 
 
 def test_packaged_backbone_is_loaded_by_name(tmp_path: Path) -> None:
-    """The name in the file is sufficient."""
+    """If no backbone is passed, the name in the file is used."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
-    actual = build_features(pocket)
-    folder = small(tmp_path / "trained", actual, pocket)
+    folder = save_small_models(tmp_path / "trained", build_features(pocket), pocket)
     loaded = ship.load_trained(folder / "seed_3.safetensors")
     assert (loaded.seed, loaded.clip.name, loaded.config.backbone) == (3, "pocket", "pocket")
     assert isinstance(loaded.config, TrialConfig)
 
 
 def test_images_are_encoded_with_the_trials_image_precision(tmp_path: Path) -> None:
-    """A given backbone with another precision is rejected."""
+    """A backbone that is passed with another precision is rejected."""
     from tests.ship.conftest import build_features
 
     pocket = FrozenCLIP.load("pocket")
-    folder = small(tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16")
+    folder = save_small_models(
+        tmp_path / "trained", build_features(pocket), pocket, image_precision="bf16"
+    )
     assert ship.load_trained(folder).clip.image_precision == "bf16"
     with pytest.raises(TrainedError, match=r"trained in image_precision bf16, .* in fp32; set the"):
         ship.load_trained(folder, clip=pocket)

@@ -1,4 +1,4 @@
-"""Settings and finished runs as a plan meets them."""
+"""Helpers that create configurations and run records for tests of plans."""
 
 from typing import Any
 
@@ -10,15 +10,21 @@ from harness.store import Run, State, Tag
 from harness.store.history import RunHistory, RunRecord
 
 
-def settings_of(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
-    """The study's settings, reference arms first."""
+def list_configurations(study: StudyConfig, prints: Fingerprints) -> list[Configuration]:
+    """Return the study's configurations, first those of the controls."""
     return list(make_plan(study, RunHistory(), prints).configurations)
 
 
-def run_of(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
-    """A run in the ledger."""
+def build_record(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) -> RunRecord:
+    """Return the record of a complete run whose objective is 50 + seed.
+
+    Args:
+        configuration: The run's configuration.
+        seeds: Its seeds.
+        **keys: Other fields of the record, and the device.
+    """
     tags: dict[str, str] = {Tag.DEVICE: keys.pop("device", "")}
-    values: dict[str, Any] = {
+    fields: dict[str, Any] = {
         "logged": Run("r", 0, tags, {}, {}),
         "config_key": configuration.key,
         "control": configuration.control,
@@ -31,4 +37,4 @@ def run_of(configuration: Configuration, seeds: tuple[int, ...], **keys: Any) ->
         "seconds": 10.0,
         **keys,
     }
-    return RunRecord(**values)
+    return RunRecord(**fields)
