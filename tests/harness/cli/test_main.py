@@ -90,7 +90,7 @@ def test_an_unwritable_report_is_one_line_error(
         (UserError("no such store"), 2, "no such store\n"),
         (BackboneError("no such tower"), 2, "no such tower\n"),
         # with exit code 3, schedulers run the same job again, which completes the study
-        (StoreAway("http://me:geheim@host: no answer"), 3,
+        (StoreUnavailable("http://me:geheim@host: no answer"), 3,
          "incomplete: http://***@host: no answer\n"),
         (StudyLost("it is another's"), 3, "incomplete: it is another's\n"),
         (KeyboardInterrupt(), 130, "interrupted: run the same command to resume\n"),

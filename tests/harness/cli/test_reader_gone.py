@@ -80,7 +80,7 @@ def test_a_report_without_a_reader_is_written(
     run_undisturbed: Callable[[StudyConfig], str], tmp_path: Path
 ) -> None:
     """The report's files exist, and an error keeps its exit code."""
-    uri = ["--tracking-uri", calm(study())]
+    uri = ["--tracking-uri", run_undisturbed(make_driver_study())]
     out = tmp_path / "report"
     result = run_without_reader(REPORT, "small", *uri, "--out", str(out))
     assert result == (128 + signal.SIGPIPE, "")

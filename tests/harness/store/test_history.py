@@ -79,7 +79,7 @@ def test_seed_without_required_metric_is_rerun(bench: Bench) -> None:
     after = load_records("small", bench.uri)
     assert after.rows["state"].to_list() == ["COMPLETE"] * 2
     assert (after.warnings, after.n_left_out) == ((), 0)
-    seeds = [run.data.tags["ship.seeds"] for run in bench.trials()]
+    seeds = [run.data.tags["ship.seeds"] for run in bench.list_trials()]
     assert seeds == ["[0, 1]", "[0]"] and bench.plan(study).finished
 
 

@@ -27,15 +27,15 @@ def no_pauses() -> Any:
         yield
 
 
-def make_writes(writes: list[tuple[str, int]], fates: list[str]) -> list[tuple[Any, ...]]:
+def make_writes(writes: list[tuple[str, int]], outcomes: list[str]) -> list[tuple[Any, ...]]:
     """Make some writes and return the store's content.
 
     Args:
         writes: Kind of each write, and a number that selects the run and the content.
-        fates: What happens to each request: `ok`, or lost `before` or `after` it is processed.
+        outcomes: What happens to each request: `ok`, or lost `before` or `after` it is processed.
     """
     fake = FakeStore()
-    store, runs = study_store(fake, *fates), list[str]()
+    store, runs = make_study_store(fake, *outcomes), list[str]()
     for tick, (kind, choice) in enumerate(writes):
         if kind == "create" or not runs:
             runs.append(store.create_run("7", f"{len(runs):03}", {"k": "v"}))
@@ -58,10 +58,10 @@ WRITES = st.tuples(
 
 @given(st.lists(WRITES, max_size=30), st.lists(st.sampled_from(["ok", "before", "after"])))
 def test_lost_requests_and_answers_change_nothing(
-    writes: list[tuple[str, int]], fates: list[str]
+    writes: list[tuple[str, int]], outcomes: list[str]
 ) -> None:
     """No run, point, tag or file is missing, repeated or out of order."""
-    assert make_writes(writes, fates) == make_writes(writes, [])
+    assert make_writes(writes, outcomes) == make_writes(writes, [])
 
 
 def test_text_that_a_database_refuses_is_escaped() -> None:
@@ -89,7 +89,7 @@ def test_wait_is_announced_once() -> None:
 
 def test_read_waits_for_the_store() -> None:
     """A refused read is not retried."""
-    store = study_store(FakeStore(), "before", "after")
+    store = make_study_store(FakeStore(), "before", "after")
     assert store.read(lambda client: client.search_runs(["7"])) == []
     with pytest.raises(StoreError, match="not found"):
         store.read(lambda client: client.get_run("none"))
@@ -98,7 +98,7 @@ def test_read_waits_for_the_store() -> None:
 def make_unanswering_store(**options: Any) -> tuple[StudyStore, list[str], str]:
     """Return a store that does not answer, its printed lines, and the ID of a run."""
     lines: list[str] = []
-    store = study_store(FakeStore(), lines=lines, **options)
+    store = make_study_store(FakeStore(), lines=lines, **options)
     run_id = store.create_run("7", "first", {})
     store.client.outcomes = itertools.repeat("before")  # type: ignore[attr-defined]
     return store, lines, run_id
@@ -107,7 +107,7 @@ def make_unanswering_store(**options: Any) -> tuple[StudyStore, list[str], str]:
 def test_store_timeout_ends_the_study() -> None:
     """The line has no password. Later writes are tried once, until the store answers."""
     store, lines, run_id = make_unanswering_store(timeout=0.2)
-    with pytest.raises(StoreAway) as raised:
+    with pytest.raises(StoreUnavailable) as raised:
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert str(raised.value) == (
         "http://***@server:5000: the MLflow store does not answer (Connection refused): gave up "
@@ -128,7 +128,7 @@ def test_stopped_study_does_not_wait() -> None:
     """An interrupt ends the wait before the timeout."""
     began = time.monotonic()
     store, lines, run_id = make_unanswering_store(is_stopped=lambda: time.monotonic() - began > 0.2)
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1
@@ -148,7 +148,7 @@ def test_refused_write_is_not_retried(changes: dict[str, Any]) -> None:
 def test_full_local_disk_ends_the_study(monkeypatch: pytest.MonkeyPatch) -> None:
     """Writes do not wait for space. The next run of the study writes the file."""
     error = OSError(errno.ENOSPC, "No space left on device", "file")
-    store = study_store(FakeStore())
+    store = make_study_store(FakeStore())
     run_id = store.create_run("7", "first", {})
     monkeypatch.setattr(store.client, "log_artifact", Mock(side_effect=error))
     with pytest.raises(StoreError, match="No space left on device"):

@@ -20,7 +20,7 @@ def test_study_waits_for_server_that_cannot_store_files(
     """No run is COMPLETE without its files. Once the folder is fixed, a rerun is complete."""
     (tmp_path / "file").touch()
     bench = start_server(tmp_path / "file" / "inside")
-    with pytest.raises(StoreAway, match="too many 500 error"):
+    with pytest.raises(StoreUnavailable, match="too many 500 error"):
         bench.run(make_study(), store_timeout=2.0)
     assert "COMPLETE" not in bench.list_states()
     (tmp_path / "file").unlink()

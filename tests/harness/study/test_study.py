@@ -303,12 +303,12 @@ def test_store_outage_at_the_end_leaves_nothing_running(
         return method.extract(*args)
 
     def fail(*_: Any, **__: Any) -> None:
-        raise StoreAway("no answer")
+        raise StoreUnavailable("no answer")
 
     method = bench.method
     with monkeypatch.context() as patch:
         patch.setattr(study_run.StudyRunner, "_make_outcome", fail)
-        with pytest.raises(KeyboardInterrupt if interrupted else StoreAway):
+        with pytest.raises(KeyboardInterrupt if interrupted else StoreUnavailable):
             bench.run(make_study(), method=replace(method, extract=extract))
     bench.check_invariants()
     assert bench.get_study_run().data.tags["ship.state"] == "INTERRUPTED"

@@ -20,7 +20,7 @@ from harness.store.history import RunHistory, RunRecord
 from harness.tuning.retries import Attempt
 from harness.tuning.tune_run import StudyScheduler
 from ship.trial_config import TrialConfig
-from tests.harness.fakes import make_study, truth
+from tests.harness.fakes import compute_result, make_study
 from tests.harness.planning.builders import build_record
 from tests.harness.tuning.searchers import (
     KL,
@@ -153,8 +153,8 @@ def test_each_configuration_is_reported_to_optuna_once(prints: Fingerprints) -> 
 def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: str) -> None:
     """Two runs from the same history propose the same configurations."""
     study = make_study(space=RANGE, sampler=sampler, n_trials=4)
-    first, again = (drive(searcher_of(study, prints)) for _ in range(2))
-    assert [w.configuration.key for w in first] == [w.configuration.key for w in again]
+    first, second = (run_trials(make_searcher(study, prints)) for _ in range(2))
+    assert [w.configuration.key for w in first] == [w.configuration.key for w in second]
     history = RunHistory(tuple(build_record(work.configuration, work.seeds) for work in first))
     longer = make_study(space=RANGE, sampler=sampler, n_trials=8)
     searcher = make_searcher(longer, prints, history)
@@ -168,9 +168,9 @@ def test_resumed_search_repeats_no_configuration(prints: Fingerprints, sampler: 
 def test_sampler_learns_from_the_history(prints: Fingerprints, sampler: str) -> None:
     """After 30 configurations, proposals are closer to the optimum than random ones."""
     first = make_study(space=RANGE, sampler="random", n_trials=30, seeds=1)
-    known = drive(searcher_of(first, prints))
-    values = [truth(work.configuration.trial, 0) for work in known]
-    pairs = zip(known, values, strict=True)
+    works = run_trials(make_searcher(first, prints))
+    values = [compute_result(work.configuration.trial, 0) for work in works]
+    pairs = zip(works, values, strict=True)
     runs = tuple(
         build_record(work.configuration, (0,), objective={0: value}) for work, value in pairs
     )
@@ -246,8 +246,8 @@ def test_finite_space_is_exhausted_without_repeats(
     assert len(reported) > configurations
     is_tpe = sampler == "tpe"
     reported = [trial for trial in reported if is_tpe or trial.state is TrialState.COMPLETE]
-    truths = [truth(make(values_of(study, trial)).trial, 0) for trial in reported]
-    assert [trial.value for trial in reported] == truths
+    results = [compute_result(make(read_values(study, trial)).trial, 0) for trial in reported]
+    assert [trial.value for trial in reported] == results
     history = RunHistory(tuple(build_record(work.configuration, work.seeds) for work in ran))
     assert make_plan(study, history, prints).finished
 
