@@ -3,16 +3,19 @@
 The lease is a tag of the study's experiment. It contains the owner and a counter that the owner
 increases with every heartbeat. Clocks of different hosts are never compared: a driver that finds a
 lease watches the counter by its own clock, and takes the lease over once the counter has not
-changed for `expiry` seconds.
+changed for `expiry` seconds. If the store cannot be read for some of this time, the owner may have
+been unable to write its heartbeats, so the seconds are counted from 0 again.
 
-MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. After a pause
-(`claim_pause`) and before any other write, it reads the tag back: if it reads another token, it has
-lost. A driver whose study is complete makes no other write, and therefore does not pause.
+MLflow's tags have no compare-and-set. A driver claims the lease by writing its token. Before its
+next write it pauses for `claim_pause` seconds, and then reads the tag back: if it reads another
+token, it has lost. A driver that finds its study already complete has nothing else to write, so it
+never pauses.
 
 One race remains. If two drivers find the lease free at the same moment, one of them may be delayed
 between its read and its write for longer than the other's pause. Both then run until the next
-heartbeat of the driver whose token was overwritten, at most `beat` seconds. Runs of both may be in
-the store; the run history counts one of them per seed.
+heartbeat of the driver whose token was overwritten, at most `beat_interval` seconds. The store may
+then have runs of both drivers. If both ran the same configuration and seed, only one of the two
+runs counts (see harness.store.history).
 """
 
 import json
@@ -73,14 +76,14 @@ class Timing:
     """Timing of a lease, in seconds.
 
     Attributes:
-        beat: Time between two heartbeats.
-        expiry: Time without a heartbeat after which a lease is free.
-        claim_pause: Minimum time between a claim and the read that confirms it.
+        beat_interval: Time between two heartbeats.
+        expiry: Time without a heartbeat after which another driver may take the lease over.
+        claim_pause: Minimum time between the write of a claim and the read that confirms it.
         now: Function that returns the current time in seconds.
         sleep: Function that waits for a number of seconds.
     """
 
-    beat: float = 10.0
+    beat_interval: float = 10.0
     expiry: float = 60.0
     claim_pause: float = 0.5
     now: Callable[[], float] = get_boot_seconds
@@ -92,20 +95,20 @@ class LeaseOwner:
     """Owner of a lease, as its tag describes it.
 
     Attributes:
-        token: Unique ID of the driver. If the tag cannot be parsed, its whole text; the other
-            attributes then have their defaults.
+        token: Unique ID of the driver. If the tag cannot be parsed, the token is the tag's whole
+            text, and the other attributes have their defaults.
         host: Name of the driver's host. "" if not known.
         pid: ID of the driver's process. 0 if not known.
         lock_id: ID of the driver's file lock, which is unique to a boot of the host (see
             `harness.machine.hold_lock`). "" if not known.
-        beat: Number of times that the owner has written the tag.
+        n_writes: Number of times that the owner has written the tag. Every heartbeat adds 1.
     """
 
     token: str
     host: str = ""
     pid: int = 0
     lock_id: str = ""
-    beat: int = 0
+    n_writes: int = 0
 
     def __str__(self) -> str:
         return f"process {self.pid} on host {self.host}" if self.host else "another driver"
@@ -117,7 +120,7 @@ def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
     Raises:
         Exception: Any error of MLflow's client.
     """
-    tag = str(client.get_experiment(experiment_id).tags.get(Tag.LOCK, ""))
+    tag = str(client.get_experiment(experiment_id).tags.get(Tag.LEASE, ""))
     try:
         return LeaseOwner(**json.loads(tag)) if tag else None
     except (ValueError, TypeError):
@@ -126,13 +129,15 @@ def read_owner(client: "MlflowClient", experiment_id: str) -> LeaseOwner | None:
 
 @dataclass
 class Lease:
-    """This process's lease of a study. All methods may also raise errors of MLflow.
+    """This process's lease of a study.
+
+    `claim`, `beat` and `check` may also raise any error of MLflow's client.
 
     Attributes:
         client: Client of the store without the checks of `fence_client`.
         experiment_id: MLflow's ID of the study's experiment.
         study: Name of the study in messages.
-        me: This driver as the owner of the lease. Its beat counts its writes of the tag.
+        me: This driver as the owner of the lease.
         timing: Timing of the lease.
         print_line: Function that prints a line about a wait.
     """
@@ -145,7 +150,8 @@ class Lease:
     print_line: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self._claimed_at = 0.0  # time of the last claim, by timing.now
+        # Times are those of timing.now.
+        self._claimed_at = 0.0  # when the write of the last claim had returned
         self._renewed_at = -math.inf  # start of the last beat that confirmed the lease
         self._lost: StudyBusy | StudyLost | None = None
         self._stop = threading.Event()
@@ -154,8 +160,8 @@ class Lease:
     def claim(self) -> None:
         """Claim the lease if it is free or its owner is dead. The call can be repeated.
 
-        If another driver owns the lease, the call waits for up to `timing.expiry` seconds to see
-        whether that driver is alive.
+        If another driver owns the lease, the call waits for `timing.expiry` seconds to see whether
+        that driver is alive, or longer if the store cannot be read for some of this time.
 
         Raises:
             StudyBusy: The owner is alive. The message names its host and process.
@@ -164,19 +170,21 @@ class Lease:
         # This process has the file lock, so an earlier owner of the same lock is dead.
         if owner and not self._has_my_lock(owner) and not self._is_me(owner):
             self._wait_for_expiry(owner)
-        self._claimed_at = self.timing.now()
         self._write()
+        self._claimed_at = self.timing.now()
 
     def beat(self) -> None:
-        """Renew the lease. The first beat confirms the claim, after `claim_pause`.
+        """Check that this process has the lease, and renew it unless `release` was called.
+
+        The first beat confirms the claim. It begins `claim_pause` seconds after the claim's write.
 
         Raises:
             StudyBusy: Another driver claimed the lease at the same moment, and won.
             StudyLost: Another driver has taken over the lease.
         """
-        timing, is_late = self.timing, True
+        timing = self.timing
         timing.sleep(max(0.0, self._claimed_at + timing.claim_pause - timing.now()))
-        while is_late:
+        while True:
             start = timing.now()
             owner = self._read()
             # A dead driver's last write may reach the store late. The beat then replaces it.
@@ -185,9 +193,10 @@ class Lease:
                 raise self._lost
             if self._stop.is_set():
                 return
-            # Another driver may have taken over if this process was suspended during the read.
-            # The owner is then read again.
-            is_late = timing.now() - start > timing.expiry / 2
+            # If this process was suspended during the read, another driver may have taken over
+            # since. The owner is then read again.
+            if timing.now() - start <= timing.expiry / 2:
+                break
         self._write()
         self._renewed_at = max(self._renewed_at, start)
 
@@ -248,11 +257,11 @@ class Lease:
     def _delete_tag_if_mine(self) -> None:
         if self._lost is None and self._is_me(self._read()):
             # deleted, because MLflow's list of experiments would show an empty tag
-            self.client.delete_experiment_tag(self.experiment_id, Tag.LOCK)
+            self.client.delete_experiment_tag(self.experiment_id, Tag.LEASE)
 
     def _send_heartbeats(self, on_loss: Callable[[Exception], None]) -> None:
         # The loop also ends if check() has noticed the loss and raised the error itself.
-        while not self._stop.wait(self.timing.beat) and self._lost is None:
+        while not self._stop.wait(self.timing.beat_interval) and self._lost is None:
             try:
                 self.beat()
             except (StudyBusy, StudyLost) as loss:
@@ -264,34 +273,53 @@ class Lease:
     def _wait_for_expiry(self, owner: LeaseOwner) -> None:
         """Wait until another driver's lease is released or has expired.
 
+        The lease expires when `timing.expiry` seconds have been counted without a heartbeat. Only
+        the time between reads counts, not the time that reads take. The count begins at 0 again
+        after a failed read, and after a gap of more than `timing.expiry / 2` seconds.
+
         Raises:
             StudyBusy: The lease was renewed, so its owner is alive.
-            Exception: The store cannot be read for `2 * timing.expiry` seconds. Any error of
+            Exception: The store could not be read for `2 * timing.expiry` seconds. Any error of
                 MLflow's client.
         """
-        timing, start = self.timing, self.timing.now()
+        timing = self.timing
         self.print_line(
-            f"study {self.study!r} is locked by {owner}: waiting up to {timing.expiry:g} s to see "
+            f"study {self.study!r} is leased by {owner}: waiting up to {timing.expiry:g} s to see "
             f"whether it is still running"
         )
+        seconds = 0.0  # counted without a heartbeat
+        last_read_at = timing.now()  # when the last successful read had returned
+        has_failed = False  # whether a read has failed since then
         while True:
             timing.sleep(POLL_SECONDS)
-            checked_at = timing.now()
+            started_at = timing.now()
             try:
                 owner_now = self._read()
             except Exception:  # the server may be restarting
-                if checked_at - start >= 2 * timing.expiry:
+                if timing.now() - last_read_at >= 2 * timing.expiry:
                     raise
+                has_failed = True
                 continue
             if owner_now is None:
                 return
             if owner_now != owner:
                 raise StudyBusy(self.study, owner_now)
-            if checked_at - start >= timing.expiry:
+            # A gap without a failed read: the read took long, or this process was suspended.
+            gap = timing.now() - last_read_at - POLL_SECONDS
+            if has_failed or gap > timing.expiry / 2:
+                self.print_line(
+                    f"the store could not be read for a time: waiting up to {timing.expiry:g} s "
+                    f"from now on to see whether {owner} is still running"
+                )
+                seconds, has_failed = 0.0, False
+            else:
+                seconds += started_at - last_read_at
+            if seconds >= timing.expiry:
                 self.print_line(
                     f"no heartbeat from {owner} for {timing.expiry:g} s: taking over the study"
                 )
                 return
+            last_read_at = timing.now()
 
     def _is_me(self, owner: LeaseOwner | None) -> bool:
         return owner is not None and owner.token == self.me.token
@@ -309,8 +337,8 @@ class Lease:
         return read_owner(self.client, self.experiment_id)
 
     def _write(self) -> None:
-        self.me = replace(self.me, beat=self.me.beat + 1)
-        self.client.set_experiment_tag(self.experiment_id, Tag.LOCK, json.dumps(vars(self.me)))
+        self.me = replace(self.me, n_writes=self.me.n_writes + 1)
+        self.client.set_experiment_tag(self.experiment_id, Tag.LEASE, json.dumps(vars(self.me)))
 
 
 def fence_client(client: "MlflowClient", lease: Lease) -> "MlflowClient":

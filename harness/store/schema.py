@@ -106,8 +106,9 @@ class Tag(StrEnum):
     FAILURE = "ship.failure"
     FLAGS = "ship.flags"
 
-    # an experiment: owner of the study's lease
-    LOCK = "ship.lock"
+    # an experiment: owner of the study's lease. Another name would not keep out drivers of
+    # earlier versions.
+    LEASE = "ship.lock"
 
     # MLflow's own
     PARENT_RUN = "mlflow.parentRunId"

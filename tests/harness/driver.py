@@ -142,7 +142,7 @@ def main(uri: str, log: str, cache: str, seconds: str, options_json: str = "{}")
             reuse=options.get("reuse", False),
             store_timeout=options.get("store_timeout", STORE_TIMEOUT),
             timing=Timing(
-                beat=float(os.environ.get("SHIP_TEST_BEAT", "10")),
+                beat_interval=float(os.environ.get("SHIP_TEST_BEAT", "10")),
                 expiry=float(os.environ.get("SHIP_TEST_EXPIRY", "60")),
             ),
         )

@@ -88,8 +88,8 @@ class Hosts:
 
     @property
     def tag(self) -> str:
-        """The tag of the lease in the store."""
-        return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LOCK, ""))
+        """The lease's tag in the store."""
+        return str(self.store.client.get_experiment(self.experiment).tags.get(Tag.LEASE, ""))
 
 
 @pytest.fixture
@@ -102,9 +102,9 @@ def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:
     """The tag has the owner, and is deleted on release."""
     lease = hosts.claim_lease("a")
     tag = json.loads(hosts.tag)
-    assert (tag["host"], tag["pid"], tag["beat"]) == ("a", 7, 2)
+    assert (tag["host"], tag["pid"], tag["n_writes"]) == ("a", 7, 2)
     lease.beat()
-    assert json.loads(hosts.tag)["beat"] == 3
+    assert json.loads(hosts.tag)["n_writes"] == 3
     lease.release()
     assert hosts.tag == ""
     assert hosts.lines == []
@@ -179,12 +179,9 @@ def test_second_driver_waits_for_a_heartbeat_of_the_first(
         first.release()
         assert json.loads(hosts.tag)["token"] == second.me.token
     assert waited <= hosts.clock.time - began < waited + 3
-    line = "study 'small' is locked by process 7 on host a: waiting up to 60 s to see whether it"
-    if waited:
-        assert hosts.lines[0].startswith(line)
-    else:
-        assert hosts.lines == []
-    assert ("taking over" in "".join(hosts.lines)) == (waited == 60 and not busy)
+    message = "study 'small' is leased by process 7 on host a: waiting up to 60 s to see whether it"
+    assert [line.startswith(message) for line in hosts.said[:1]] == ([True] if waited else [])
+    assert ("taking over" in "".join(hosts.said)) == (waited == 60 and not busy)
 
 
 def test_delayed_beat_does_not_overwrite_new_owner(
@@ -212,7 +209,7 @@ def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
     other = json.dumps(vars(LeaseOwner("other", "b", 8, "")))
 
     def write() -> None:
-        hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, other)
+        hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LEASE, other)
 
     hosts.clock.events.append((hosts.clock.time + 0.1, write))
     lease, began = hosts.make_lease("a"), hosts.clock.time
@@ -224,10 +221,62 @@ def test_one_of_two_simultaneous_claims_wins(hosts: Hosts) -> None:
     assert json.loads(hosts.tag)["token"] == "other"
 
 
+def test_claim_pause_begins_after_a_slow_write(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A driver whose claim took 3 s to write still sees a claim that comes 0.4 s later."""
+    set_tag, clock = hosts.store.client.set_experiment_tag, hosts.clock
+
+    def set_tag_slowly(*args: Any) -> None:
+        set_tag(*args)
+        clock.time += 3
+
+    lease, other = hosts.lease("a"), hosts.lease("b")
+    monkeypatch.setattr(hosts.store.client, "set_experiment_tag", set_tag_slowly)
+    lease.claim()
+    monkeypatch.undo()
+    clock.events.append((clock.time + 0.4, other._write))
+    with pytest.raises(StudyBusy, match="process 7 on host b"):
+        lease.check()
+
+
+OUTAGES = load_cases(__file__, "outages.yaml")
+
+
+@pytest.mark.parametrize("case", OUTAGES, ids=lambda case: case["id"])
+def test_outage_does_not_count_towards_expiry(
+    hosts: Hosts, monkeypatch: pytest.MonkeyPatch, case: dict[str, Any]
+) -> None:
+    """A waiting driver has to see no heartbeat for a full expiry after the store is back."""
+    first, clock, second = hosts.take_lease("a"), hosts.clock, hosts.lease("b")
+    began, (away_from, away_until) = clock.time, case["away"]
+
+    def read(client: Any, experiment: str) -> LeaseOwner | None:
+        if away_from <= clock.time - began < away_until:
+            if not case.get("hangs"):
+                raise ConnectionError("no route to host")
+            clock.time = began + away_until
+        return read_owner(client, experiment)
+
+    monkeypatch.setattr("harness.store.lease.read_owner", read)
+    for seconds in case.get("beats", []):
+        clock.events.append((began + seconds, first.beat))
+    errors = {"busy": StudyBusy, "unreadable": ConnectionError}
+    if case["ends"] == "takes over":
+        second.claim()
+    else:
+        with pytest.raises(errors[case["ends"]]):
+            second.claim()
+    assert case["waited"] <= clock.time - began < case["waited"] + 3
+    owner = read_owner(hosts.store.client, hosts.experiment)
+    assert owner is not None
+    assert owner.host == ("b" if case["ends"] == "takes over" else "a")
+
+
 @pytest.mark.parametrize("text", ["not JSON", "[]", '{"token": 1}', "5"])
-def test_unparsable_lease_is_waited_for_like_any_other(hosts: Hosts, text: str) -> None:
-    """A later version may have written it."""
-    hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LOCK, text)
+def test_unparsable_lease_is_watched_like_any_other(hosts: Hosts, text: str) -> None:
+    """It may be from a later version."""
+    hosts.store.client.set_experiment_tag(hosts.experiment, Tag.LEASE, text)
     began = hosts.clock.time
     hosts.claim_lease("a")
     assert hosts.clock.time - began >= 60
@@ -246,8 +295,8 @@ def test_fresh_lease_is_not_read_before_a_write(
     hosts.clock.time += 31
     lease.check()
     lease.check()
-    assert read.call_count == 1
-    assert json.loads(hosts.tag)["beat"] == 3
+    assert looks == ["look"]
+    assert json.loads(hosts.tag)["n_writes"] == 3
 
 
 @pytest.mark.parametrize("released", [False, True])
@@ -267,9 +316,9 @@ def test_suspended_driver_writes_nothing_after_takeover(hosts: Hosts, released: 
 
 
 def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Heartbeats continue after the outage, and the loss of the lease is reported once."""
-    lease = hosts.claim_lease("a")
-    lease.timing = Timing(beat=0.01, now=hosts.clock.now)
+    """Beats continue after the outage, and a loss is reported once."""
+    lease = hosts.take_lease("a")
+    lease.timing = Timing(beat_interval=0.01, now=hosts.clock.now)
     lost, losses, beats = threading.Event(), list[StudyLost](), list[int]()
     new_owner = LeaseOwner("x", "b", 8, "")
     results = iter(["outage"] * 3 + ["ok"] * 3 + ["outage", "takeover"])
@@ -278,9 +327,9 @@ def test_heartbeats_survive_a_store_outage(hosts: Hosts, monkeypatch: pytest.Mon
         result = next(results, "ok")
         if result == "outage":
             raise ConnectionError("no route to host")
-        if result == "takeover":
-            beats.append(json.loads(hosts.tag)["beat"])
-            client.set_experiment_tag(experiment, Tag.LOCK, json.dumps(vars(new_owner)))
+        if answer == "taken":
+            beats.append(json.loads(hosts.tag)["n_writes"])
+            client.set_experiment_tag(experiment, Tag.LEASE, json.dumps(vars(taker)))
         return read_owner(client, experiment)
 
     monkeypatch.setattr("harness.store.lease.read_owner", read)
