@@ -13,7 +13,7 @@ from ship.finetuners import FINETUNERS
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
-from ship.trial.selection import TOLERANCE, BestCheckpoint
+from ship.trial.selection import TOLERANCE, SelectedCheckpoint
 from ship.trial_config import EpochMetrics
 from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
@@ -180,7 +180,7 @@ def test_untrained_generator_has_one_age(
 def test_choice_at_the_grid_edge_raises_a_flag() -> None:
     """The largest and the smallest value, except for 0; and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
-    best = BestCheckpoint(5, "base", None)
+    best = SelectedCheckpoint(5, "base", None)
     best.tensors["peak"] = torch.tensor([0, 1, 2, 3, 4])
     places = [
         choices.index({"alpha": a, "beta": b}) for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))
@@ -196,8 +196,8 @@ def test_choice_at_the_grid_edge_raises_a_flag() -> None:
 
 
 def updated(
-    best: BestCheckpoint, values: Sequence[Sequence[float]], first: int = 0
-) -> BestCheckpoint:
+    best: SelectedCheckpoint, values: Sequence[Sequence[float]], first: int = 0
+) -> SelectedCheckpoint:
     """Evaluate epochs with these values, one list per epoch and one value per seed."""
     for epoch, row in enumerate(values, first):
         value = torch.tensor(row)
@@ -208,10 +208,10 @@ def updated(
 def test_last_epoch_within_the_tolerance_is_chosen() -> None:
     """Wherever the best epoch is."""
     values = [[60.0, 50.0, 70.0], [59.0, 49.5, 69.5], [58.5, 52.0, 68.9], [58.9, 50.9, 69.0]]
-    chosen = updated(BestCheckpoint(3, "base", 1.0), values)
+    chosen = updated(SelectedCheckpoint(3, "base", 1.0), values)
     assert chosen.epoch.tolist() == [1, 2, 3]
     assert chosen.metrics["base"].tolist() == chosen.state["w"].tolist() == [59.0, 52.0, 69.0]
-    assert updated(BestCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
+    assert updated(SelectedCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
     # a later epoch that is nearly as good as the best one does not call for longer training
     assert chosen.compute_flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
 
@@ -221,7 +221,7 @@ EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0,
 
 def test_untrained_and_saturated_flags() -> None:
     """Epoch 0 was chosen; at least half of the epochs share the best value."""
-    best = updated(BestCheckpoint(4, "base", None), EPOCHS)
+    best = updated(SelectedCheckpoint(4, "base", None), EPOCHS)
     flags = best.compute_flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
     assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]

@@ -70,16 +70,16 @@ def test_selection_authors_saves_the_best_age_of_each_seed(
 ) -> None:
     """Generator and fine-tuner are those of the age that is reported."""
     seen: list[tuple[Any, Any]] = []
-    evaluate = run.evaluate_choices
+    select = run.select_choices
 
     def watching(finetuner: Any, eval_set: Any, protocol: Any) -> Any:
-        metrics, choice = evaluate(finetuner, eval_set, protocol)
+        metrics, choice = select(finetuner, eval_set, protocol)
         learned = finetuner._step_synthesizer._sample.__self__.learned()["bias.weight"]
         seen.append((finetuner.logits(eval_set.images.features, {}), learned.detach().clone()))
         rising = torch.tensor([float(len(seen)), -float(len(seen))])
         return {**metrics, protocol.metric: rising}, choice
 
-    monkeypatch.setattr(run, "evaluate_choices", watching)
+    monkeypatch.setattr(run, "select_choices", watching)
     last = kept(tmp_path, config(selection="authors"), [0, 3], features, clip)
     assert len(seen) == 3 and last.correct_predictions == ()
     for seed_index, seed, age in ((0, 0, 3), (1, 3, 1)):
