@@ -83,7 +83,7 @@ def test_other_users_can_read_rays_token(alone: dict[str, Any]) -> None:
 
 @pytest.mark.weekly
 def test_workers_import_from_working_directory(alone: dict[str, Any]) -> None:
-    """This is why limit_worker_imports exists: a folder can hide an installed package."""
+    """This is why filter_worker_sys_path exists: a folder can hide an installed package."""
     assert alone["finds the folder"]
 
 

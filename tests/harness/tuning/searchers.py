@@ -44,10 +44,10 @@ def searcher_of(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
     """Return the searcher of a run with a history, without a limit of concurrent trials."""
-    make = ConfigurationMaker(study, prints)
+    maker = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
     room = study.max_concurrent_trials or 10_000
-    return StudySearcher(study, plan, history, make, lambda: room)
+    return StudySearcher(study, plan, history, maker, lambda: room)
 
 
 def done(searcher: StudySearcher, trial_id: str, score: Score = truth) -> dict[str, Any]:
