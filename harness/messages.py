@@ -58,14 +58,14 @@ class FeatureKey(NamedTuple):
         backbone: Name of the backbone.
         image_precision: Precision of its image encoder.
         dataset: Name of the dataset.
-        views: Number of augmented views per training image. 0 for none.
+        augmentations: Number of augmented views per training image.
         splits: Splits of the dataset.
     """
 
     backbone: str
     image_precision: ImagePrecision
     dataset: str
-    views: int
+    augmentations: int
     splits: tuple[str, ...] = SPLITS
 
 

@@ -30,13 +30,13 @@ from ship.architectures import ImagePrecision
 from ship.clip import FrozenCLIP
 from ship.datasets import DatasetError, ImageDataset, ImageFile, UndecodableError
 from ship.features import (
-    Done,
     Features,
+    OnEncoded,
     Parallelism,
     Shard,
+    diagnose_split,
     encode_images,
     encode_split,
-    make_decoding_error,
 )
 from ship.plugins import list_loaded_origins, load_origins
 from ship.registry import Origin
@@ -97,7 +97,7 @@ class EncodeActor:
         backbone: tuple[str, str, ImagePrecision],
         split: str,
         images: tuple[Any],
-        views: int,
+        augmentations: int,
         shards: Sequence[Shard],
     ) -> tuple[Sequence[Shard], list[Features] | str]:
         """Encode shards of a split with one backbone.
@@ -107,7 +107,7 @@ class EncodeActor:
             split: Key of the split. The images are fetched if it differs from the previous call's.
             images: Tuple with a reference to all images of the split. If the reference itself were
                 the argument, Ray would fetch the images at every call.
-            views: Number of augmented views of each image, in addition to the image itself.
+            augmentations: Number of augmented views per image, in addition to the image itself.
             shards: Indices of the images to encode.
 
         Returns:
@@ -121,7 +121,7 @@ class EncodeActor:
         if split != self._split:
             self._images, self._split = ray.get(images[0]), split
         try:
-            encoded = encode_images(clip, self._images, views, shards, self._layout)
+            encoded = encode_images(clip, self._images, augmentations, shards, self._layout)
             return shards, [features for _, features in encoded]
         except UndecodableError as error:  # the driver then checks the whole split
             return shards, error.image
@@ -188,9 +188,9 @@ class ClusterEncoder(ExitStack):
         clip: FrozenCLIP,
         dataset: ImageDataset,
         split: str,
-        views: int,
+        augmentations: int,
         shards: Sequence[Shard],
-        done: Done,
+        on_encoded: OnEncoded,
     ) -> Generator[tuple[Shard, Features], None, None]:
         """Yield each shard with its features when an actor has finished it.
 
@@ -198,16 +198,16 @@ class ClusterEncoder(ExitStack):
             clip: Backbone.
             dataset: Dataset of the images.
             split: Name of the split.
-            views: Number of augmented views of each image.
+            augmentations: Number of augmented views per image.
             shards: Indices of the images to encode.
-            done: Function that is called after each shard with the shard's number of views.
+            on_encoded: Callback for progress, called after each shard.
 
         Raises:
             DatasetError: An image cannot be decoded on at least one node.
             ClusterError: Actors cannot start, or die repeatedly.
         """
-        if not self._resources.gpus and sum(map(len, shards)) * (1 + views) < MIN_VIEWS:
-            yield from encode_split(clip, dataset, split, views, shards, done)
+        if not self._resources.gpus and sum(map(len, shards)) * (1 + augmentations) < MIN_VIEWS:
+            yield from encode_split(clip, dataset, split, augmentations, shards, on_encoded)
             return
         if not self._is_open:
             self.enter_context(self._session())
@@ -218,7 +218,7 @@ class ClusterEncoder(ExitStack):
         # keep the reference alive: replacements of dead actors need the images, too
         images = (ray.put(dataset.splits[split].images),)
         backbone = (clip.name, clip.fingerprint, clip.image_precision)
-        arguments = (backbone, f"{dataset.fingerprint} {split}", images, views)
+        arguments = (backbone, f"{dataset.fingerprint} {split}", images, augmentations)
         remaining = list(shards)
         retrying = Retrying(
             stop=stop_after_attempt(MAX_TRIES),
@@ -234,7 +234,7 @@ class ClusterEncoder(ExitStack):
                             raise _make_undecodable_error(dataset, split, answer)
                         for shard, features in zip(batch, answer, strict=True):
                             remaining.remove(shard)
-                            done(len(shard) * (1 + views))
+                            on_encoded(len(shard) * (1 + augmentations))
                             yield shard, features
         except RayError as error:  # finished shards stay in the cache
             reason = find_last_error(str(error))
@@ -336,8 +336,8 @@ def _make_undecodable_error(dataset: ImageDataset, split: str, name: str) -> Dat
     image = next(image for image in images if image.name == name)
     try:
         image.open()
-    except UndecodableError:
-        return make_decoding_error(dataset, split, name)
+    except UndecodableError as error:
+        return diagnose_split(dataset, split, error)
     return DatasetError(
         f"dataset {dataset.name}: {name} can be decoded on the driver, but not on every node. "
         "Provide the same data_root (--data-root) on every node"

@@ -1,4 +1,4 @@
-"""Change Ray where it has no public option, and parse its messages about dead workers.
+"""Everything that depends on Ray's internals: changes of its behavior, and parsers of its messages.
 
 Only this file of harness uses private names of Ray, as tests/harness/ray/test_patches.py checks. If
 the installed Ray lacks a private name, Ray keeps its default behavior, which each docstring
@@ -44,8 +44,9 @@ LOW_MEMORY: Final = "running low on memory"
 MEMORY_USED: Final = re.compile(r"was (\S+ used / \S+) limit")  # "2.39GB used / 23.54GB"
 # Its node was lost.
 NODE_DIED: Final = "its node has died"
-# The connection was lost, and Ray does not know whether the worker died. Ray gives up a connection
-# sooner than a node: when a link was cut for 20 s, the connection was lost and Ray kept the node.
+# The connection was lost, and Ray does not know whether the worker died. Ray gives up on a
+# connection before it gives up on the node: after a link had been cut for 20 s, the connection was
+# lost, but Ray still counted the node as alive.
 CONNECTION_BROKE: Final = "is temporarily unavailable"
 # Lines of the file in which Tune collects a trial's errors: the heading of each error, and the line
 # with the error's type.
@@ -80,15 +81,15 @@ def _wrap(name: str, wrapper: Callable[..., Any]) -> AbstractContextManager[Any]
 
 @contextmanager
 def private_ray() -> Iterator[None]:
-    """Make a Ray that is started in the context listen only on loopback and require its own token.
+    """Return a context in which Ray starts on loopback only, and requires a token of its own.
 
     By default Ray listens on every network interface (python/ray/_private/services.py,
     get_node_ip_address). It keeps its token in the user's home, in a file with the permissions of
     the umask (python/ray/_private/authentication/authentication_token_setup.py,
     generate_and_save_token). Ray has environment variables for both, but no arguments. The
     variables work only if they are set before Ray is imported, and a notebook may have imported it.
-    Therefore the constant that RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 would set is replaced here, and
-    Ray's core is made to read the variables of the token again.
+    Therefore this function patches the constant ENABLE_RAY_CLUSTER, which Ray computes from
+    RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER, and makes Ray's core read the variables of the token again.
 
     The token has 256 random bits. It is only in the environment, which other users cannot read, and
     in no file. A token or RAY_AUTH_MODE=disabled that the user has set is kept. No token is set if
@@ -112,7 +113,7 @@ def private_ray() -> Iterator[None]:
 
 @contextmanager
 def send_token() -> Iterator[None]:
-    """Send the user's token to a cluster that is joined in the context.
+    """Return a context in which the user's token is sent to a cluster that is joined.
 
     From Ray 2.59 on, `ray start` requires the token in ~/.ray/auth_token by default, but ray.init
     with HOST:PORT sends it only with RAY_AUTH_MODE=token. A cluster without a token accepts a
@@ -128,7 +129,7 @@ def send_token() -> Iterator[None]:
 
 @contextmanager
 def _set_authentication(variables: Mapping[str, str], reread: Callable[[], None]) -> Iterator[None]:
-    """Set variables of Ray's authentication inside the context, and make Ray's core read them.
+    """Return a context with variables of Ray's authentication, and make Ray's core read them.
 
     Args:
         variables: Environment variables. They replace existing ones.
@@ -148,7 +149,7 @@ def _has_token() -> bool:
 
 
 def make_token_hint() -> str:
-    """Return advice to set RAY_AUTH_MODE, if this may be why the driver could not join.
+    """Return advice to set RAY_AUTH_MODE, if its absence may be why the driver could not join.
 
     Returns:
         Text to append to a message. "" if the user has no token file or has set RAY_AUTH_MODE.
@@ -168,27 +169,30 @@ def _make_authentication_reader() -> Callable[[], None] | None:
     """
     initialize: Any = _find_in_ray("ray._raylet.Config.initialize")
     loader: Any = _find_in_ray("ray._raylet.AuthenticationTokenLoader.instance")
-    if initialize is None or loader is None:
+    reset: Any = _find_in_ray("ray._raylet.AuthenticationTokenLoader.reset_cache")
+    if initialize is None or loader is None or reset is None:
         return None
 
     def reread() -> None:
-        # first the mode, then the token: while the mode requires a token, there must be one
-        reset = loader().reset_cache
+        # The mode is read before the cached token is dropped. If a thread of Ray's core asked for
+        # the token while the old mode requires one and the variables have none, the core would
+        # abort this process (python/ray/_private/authentication_test_utils.py,
+        # reset_auth_token_state).
         initialize("")
-        reset()
+        reset(loader())
 
     return reread
 
 
 def kill_all_at_shutdown() -> AbstractContextManager[None]:
-    """Make ray.shutdown send SIGKILL to Ray's processes and their children.
+    """Return a context in which ray.shutdown sends SIGKILL to Ray's processes and their children.
 
     By default it sends SIGTERM, which is blocked in them (harness.ray.session.block_sigterm), and
     waits a second for each. The children have to be killed as well: they would notice the death of
     their raylet only after a minute (python/ray/_private/node.py, kill_all_processes).
     """
 
-    def kill_all(original: Callable[..., Any], node: Any, **_: Any) -> None:
+    def kill_all(original: Callable[..., Any], node: Any, *_: Any, **__: Any) -> None:
         roots = [process.pid for _, process in node.live_processes()]
         processes: list[psutil.Process] = []
         for pid in roots:
@@ -202,12 +206,12 @@ def kill_all_at_shutdown() -> AbstractContextManager[None]:
     return _wrap("ray._private.node.Node.kill_all_processes", kill_all)
 
 
-def limit_worker_imports() -> AbstractContextManager[None]:
-    """Make workers of a Ray that is started or joined in the context use the driver's sys.path.
+def filter_worker_sys_path() -> AbstractContextManager[None]:
+    """Return a context in which Ray's workers import only from the driver's sys.path.
 
-    By default Ray puts the driver's working directory first on the sys.path of every worker. A
-    folder in it then hides an installed package of the same name (python/ray/_private/worker.py,
-    connect).
+    It affects a Ray that is started or joined in the context. By default Ray puts the driver's
+    working directory first on the sys.path of every worker. A folder in it then hides an installed
+    package of the same name (python/ray/_private/worker.py, connect).
     """
 
     def serialize(original: Callable[..., Any], job: Any) -> Any:
@@ -220,7 +224,7 @@ def limit_worker_imports() -> AbstractContextManager[None]:
 
 
 def report_memory_kills_as_deaths() -> AbstractContextManager[None]:
-    """Make Tune treat a worker that Ray killed because of low memory as one that died.
+    """Return a context in which Tune treats a worker that Ray killed for memory as one that died.
 
     By default Ray reports such a worker by an OutOfMemoryError, which is not a RayActorError. Tune
     then ends the whole run: "Caught unexpected exception"
@@ -325,7 +329,7 @@ def list_alive_nodes() -> list[dict[str, Any]]:
 
 
 def find_dead_daemon() -> str | None:
-    """Return a description of the first of a private Ray's essential processes that has died.
+    """Return a description of a dead process without which the Ray of this process cannot work.
 
     Returns:
         Text such as "raylet, signal 9". None if raylet and gcs_server are alive, if this process

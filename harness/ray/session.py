@@ -118,7 +118,7 @@ def start_ray(address: str, verbose: bool, **options: Any) -> None:
     """
     level = logging.INFO if verbose else logging.CRITICAL
     try:
-        with block_sigterm(), restore_signal_handlers(), patches.limit_worker_imports():
+        with block_sigterm(), restore_signal_handlers(), patches.filter_worker_sys_path():
             ray.init(address, log_to_driver=verbose, logging_level=level, **options)
     except Exception as error:  # Ray raises a plain Exception if it cannot start
         fault = _describe_start_fault(error)

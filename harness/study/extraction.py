@@ -66,7 +66,7 @@ def _count_missing(
     from ship.features import count_missing
 
     cache = fingerprints.cache_dir
-    return count_missing(clip, images, need.views, cache, need.splits, classes)
+    return count_missing(clip, images, need.augmentations, cache, need.splits, classes)
 
 
 def _estimate_time(
@@ -90,11 +90,11 @@ def _estimate_time(
         return "time unknown (not measured on GPUs)"
     seconds = 0.0
     for split, count in missing.items():
-        views = need.views if split == "train" else 0
-        n_images = min(len(images.splits[split]), max(1, TIMED_VIEWS // (1 + views)))
+        n = need.augmentations if split == "train" else 0
+        n_images = min(len(images.splits[split]), max(1, TIMED_VIEWS // (1 + n)))
         for _ in range(2):  # the first pass is the warm-up
             begin = time.perf_counter()
-            for _ in encode_split(clip, images, split, views, [range(n_images)], lambda _: None):
+            for _ in encode_split(clip, images, split, n, [range(n_images)], lambda _: None):
                 pass
             elapsed = time.perf_counter() - begin
         seconds += elapsed / n_images * count

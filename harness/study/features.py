@@ -182,7 +182,7 @@ def prepare_features(
             with show_progress(f"features: {need.dataset} through {backbone}", console) as report:
                 classes = list_studied_labels(needs[need], images)
                 features[need] = method.extract(
-                    clip, images, need.views, cache, report, need.splits, encode, classes
+                    clip, images, need.augmentations, cache, report, need.splits, encode, classes
                 )
     return features
 

@@ -42,7 +42,8 @@ def compute_outcome(
     - all seeds failed with a non-finite number.
 
     Args:
-        state: Final state of the configuration. Unless it is COMPLETE, it is the outcome.
+        state: Final state of the configuration. Any state but COMPLETE is returned as it is,
+            without a value.
         values: Objective by finished seed.
         seeds: Seeds of the study. Other seeds are ignored.
         non_finite: Seeds that failed with a non-finite number and are not retried.
@@ -54,8 +55,8 @@ def compute_outcome(
     return (state, value) if math.isfinite(value) else (State.FAIL, None)
 
 
-def _make_memory_class(configuration: Configuration) -> tuple[str, ...]:
-    """Return a key that is equal for configurations that need about the same memory per seed."""
+def _get_memory_key(configuration: Configuration) -> tuple[str, ...]:
+    """Return a key that is the same for configurations that need about the same memory per seed."""
     trial = configuration.trial
     return trial.backbone, trial.generator.name, trial.finetuner.name
 
@@ -84,9 +85,9 @@ class StudySearcher(Searcher):
         study: StudyConfig,
         plan: Plan,
         history: RunHistory,
-        make: ConfigurationMaker,
+        maker: ConfigurationMaker,
         max_concurrent: Callable[[], int],
-        trials: Sequence[Work] | None = None,
+        divided_work: Sequence[Work] | None = None,
     ) -> None:
         """Create the searcher of one run.
 
@@ -94,26 +95,26 @@ class StudySearcher(Searcher):
             study: The study.
             plan: Work and proposals that are left.
             history: Run history of the study.
-            make: Maker of the study's configurations.
+            maker: Maker of the study's configurations.
             max_concurrent: Function that returns the maximum number of concurrent trials, which
                 increases when nodes join the cluster.
-            trials: Work of each Ray trial, see `divide_work`. Defaults to the plan's work, with one
-                Ray trial per configuration.
+            divided_work: Work of each Ray trial, see `divide_work`. Defaults to the plan's work,
+                with one Ray trial per configuration.
         """
         super().__init__()
         self._study, self._history, self.max_concurrent = study, history, max_concurrent
         self.attempts: dict[str, Attempt] = {}
         self._queue = deque[Attempt]()
         self._running = 0
-        # maximum number of seeds in a trial by memory class, once a trial has run out of memory
+        # memory key -> maximum number of seeds in a trial, once such a trial has run out of memory
         self._max_seeds: dict[tuple[str, ...], int] = {}
         # key of a configuration -> its attempts, without those that were replaced by retries
         self._attempts_by_key = defaultdict[str, list[Attempt]](list)
         self._outcomes: dict[str, Outcome] = {}
-        self._enqueue(map(Attempt, plan.work if trials is None else trials))
+        self._enqueue(map(Attempt, plan.work if divided_work is None else divided_work))
         self._proposals_left = plan.n_proposals
         # all configurations of a finite space, in case the sampler only repeats known ones
-        self._unproposed = iter(enumerate_configurations(make) if plan.n_proposals else ())
+        self._unproposed = iter(enumerate_configurations(maker) if plan.n_proposals else ())
         keys = [configuration.key for configuration in plan.configurations]
         for key in (key for key in keys if key not in self._attempts_by_key):
             if state := history.state(key):
@@ -124,7 +125,7 @@ class StudySearcher(Searcher):
             for configuration in plan.configurations
             if configuration.key in self._outcomes and not configuration.control
         ]
-        self.sampler = make_sampler(study, outcomes, make)
+        self.sampler = make_sampler(study, outcomes, maker)
         for attempts in self._attempts_by_key.values():
             configuration = attempts[0].work.configuration
             if self.sampler is not None and not configuration.control:
@@ -162,20 +163,20 @@ class StudySearcher(Searcher):
         attempt = self.attempts[trial_id]
         configuration = attempt.work.configuration
         if result and not error:
-            attempt.death = None  # it sent its last result before it was killed
+            attempt.death = None  # its worker was killed only after it had sent its last result
         elif attempt.death is None:
-            attempt.death = parse_death("")
+            attempt.death = parse_death("")  # there is no message about its cause
         attempts = self._attempts_by_key[configuration.key]
         if retries := attempt.end(result or {}):
             attempts.remove(attempt)
             self._enqueue(retries, first=True)
             if len(retries) > 1:  # out of memory
-                memory_class = _make_memory_class(configuration)
+                memory_key = _get_memory_key(configuration)
                 n_seeds = max(len(retry.work.seeds) for retry in retries)
-                limit = self._max_seeds.get(memory_class, n_seeds)
-                self._max_seeds[memory_class] = min(limit, n_seeds)
-        # the configuration's seeds may be in several attempts, of which this is the last to end
+                limit = self._max_seeds.get(memory_key, n_seeds)
+                self._max_seeds[memory_key] = min(limit, n_seeds)
         elif all(sibling.state is not State.RUNNING for sibling in attempts):
+            # all attempts of the configuration, each with some of its seeds, have ended
             outcome = self._outcomes[configuration.key] = self._compute_configuration_outcome(
                 configuration.key
             )
@@ -206,7 +207,7 @@ class StudySearcher(Searcher):
         while True:
             attempt = self._queue[0]
             work = attempt.work
-            limit = self._max_seeds.get(_make_memory_class(work.configuration), len(work.seeds))
+            limit = self._max_seeds.get(_get_memory_key(work.configuration), len(work.seeds))
             if len(work.seeds) <= limit or (work.may_stop and prunes_trials(self._study)):
                 return
             self._queue.popleft()
@@ -216,8 +217,12 @@ class StudySearcher(Searcher):
     def _propose(self, sampler: Sampler) -> Attempt | None:
         """Return an attempt for a new configuration with the study's seeds.
 
-        If the sampler proposes only known configurations, the attempt is for the next new one of a
-        finite space. None if the space has no new one, or is infinite.
+        If the sampler only repeats known configurations, the attempt is for the next new one of the
+        space.
+
+        Returns:
+            The attempt. None if the sampler only repeats known configurations, and the space has no
+            new one or is infinite.
         """
         proposal = sampler.propose(self._is_new, self._outcomes)
         if proposal is not None:

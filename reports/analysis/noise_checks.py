@@ -29,8 +29,8 @@ from reports.stats import (
 from reports.tables import shorten_factor_names
 
 # Significance level of all tests together, which describe_uneven_noise divides equally among them.
-# The tests overlap and their corrections are conservative, so that the rate of false warnings is
-# lower: 2 to 5% of studies in simulations with normal noise.
+# In simulations with normal noise, it results in warnings for 2 to 5% of studies. The rate is below
+# the level, because the tests overlap and their corrections are conservative.
 ALPHA = 0.052
 
 
@@ -63,13 +63,14 @@ class Skewness(NamedTuple):
 
 
 class NoisiestGroup(NamedTuple):
-    """The configuration, or level of a factor, that is most significantly noisier than the rest.
+    """The configuration, or level of a factor, with the smallest p in a test for more noise.
 
-    The noise is what remains after removing the effects of configurations and seeds.
+    The test compares it with the rest. The noise is what remains after removing the effects of
+    configurations and seeds.
 
     Attributes:
         position: Position of the configuration, or of the level in the factor's levels.
-        p: p-value under the null hypothesis. A small p means that it is noisier than the rest.
+        p: p-value under the null hypothesis. A small p means that it has more noise than the rest.
     """
 
     position: int
@@ -113,7 +114,7 @@ def measure_skewness(values: Array) -> Skewness | None:
     The statistic is the sum of cubed residuals divided by the sum of squares to the power 1.5. Its
     variance under normal noise is known exactly (Anscombe, "Examination of residuals", 1961). Its
     distribution is taken to be normal, which is good enough: in simulations with normal noise and
-    shapes from (3, 3) to (30, 5), p is below 2% in 0 to 2.4% of cases.
+    tables of 3 x 3 to 30 x 5 results, p is below 0.02 in 0 to 2.4% of the tables.
 
     Args:
         values: Results, (S, R).
@@ -138,10 +139,11 @@ def measure_skewness(values: Array) -> Skewness | None:
 
 
 def find_noisiest_row(values: Array) -> NoisiestGroup | None:
-    """Return the configuration with the most noise, and its p-value.
+    """Return the configuration with the smallest p in a test for more noise, and this p-value.
 
-    For each configuration, an F test compares two independent variances: that of its differences
-    from the mean of the others, and that of the others' residuals, computed without it.
+    For each configuration, an F test compares two variances over seeds: that of its results minus
+    the mean of all other configurations, and that of the residuals of all other configurations. The
+    residuals are computed without it, so the two variances are independent.
 
     Args:
         values: Results, (S, R).
@@ -160,7 +162,7 @@ def find_noisiest_row(values: Array) -> NoisiestGroup | None:
 
 
 def find_noisiest_level(values: Array, factor: VariedFactor) -> NoisiestGroup | None:
-    """Return the level whose noise is most significantly larger than the rest's, and its p-value.
+    """Return the level with the smallest p in a test for more noise, and this p-value.
 
     The noise of a level consists of the additive residuals of its configurations. For each level,
     an F test compares their variance with that of the other levels.

@@ -27,7 +27,7 @@ BACKBONES: Final = ("ViT-B-16-quickgelu:openai", "ViT-B-16:openai")
 SHOTS: Final = "16"
 AVERAGE_OF_ALL: Final = "average of 11"
 # Factors whose levels are not listed in a row, because its method or dataset already shows them.
-_METHOD_KEYS = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
+_SHOWN_KEYS = ("dataset", "finetuner", "generator", "finetuner.name", "generator.name")
 _METRICS = {"base": "Base", "new": "New", "harmonic_mean": "H"}
 _SETUP_NOTE = (
     f"published results are for protocol {PROTOCOL}, CLIP's ViT-B/16 with OpenAI's weights"
@@ -70,12 +70,12 @@ class _Comparison(NamedTuple):
     """A result of this study next to the published result of the same method and dataset.
 
     Attributes:
-        configuration: The method and the levels of other factors as text.
+        label: The method and the levels of other factors as text.
         paper_row: Row of papers.csv.
         group: Rows of this study.
     """
 
-    configuration: str
+    label: str
     paper_row: Mapping[str, str]
     group: Group
 
@@ -105,12 +105,7 @@ def make_published_table(study: Study) -> Table:
     """
     comparisons = [*_find_comparisons(study)]
     columns = [
-        Column(
-            "configuration",
-            "configuration",
-            lambda comparison: Text(comparison.configuration),
-            "left",
-        ),
+        Column("configuration", "configuration", lambda comparison: Text(comparison.label), "left"),
         Column(
             "dataset", "dataset", lambda comparison: Text(comparison.paper_row["dataset"]), "left"
         ),
@@ -153,39 +148,43 @@ def _make_published_columns(metric: str, heading: str) -> Iterator[Column]:
 
 def _make_source_cell(comparison: _Comparison) -> Cell:
     """Return the cell that names the source of a published result."""
-    unverified = "" if comparison.paper_row["verified"] == "yes" else "; as reported, unverified"
+    unverified = (
+        "" if comparison.paper_row["verified"] == "yes" else "; reported elsewhere, not checked"
+    )
     return Text(f"{comparison.paper_row['source']}{unverified}")
 
 
 def _find_comparisons(study: Study) -> Iterator[_Comparison]:
     """Yield a comparison per configuration with a published result, then those of averages."""
-    averaged_study = average_over_datasets(study, sorted(list_published_datasets()))
-    studies = [study] if averaged_study is None else [study, averaged_study]
-    for study_part in studies:
-        for configuration in study_part.configurations:
-            method = _get_method_names(study_part, configuration)
+    averages = average_over_datasets(study, sorted(list_published_datasets()))
+    studies = [study] if averages is None else [study, averages]
+    for study_or_averages in studies:
+        for configuration in study_or_averages.configurations:
+            method = _get_method_names(study_or_averages, configuration)
             dataset = (
                 AVERAGE_OF_ALL
-                if study_part.pooled_datasets
-                else _format_option(study_part, configuration, "dataset")
+                if study_or_averages.pooled_datasets
+                else _format_option(study_or_averages, configuration, "dataset")
             )
             paper_row = read_published_results().get((method, dataset))
-            group = Group((), study_part.by_configuration[configuration.key])
+            group = Group((), study_or_averages.by_configuration[configuration.key])
             if not paper_row or not group.finished_rows:
                 continue
-            if _has_published_setup(study_part, configuration):
+            if _has_published_setup(study_or_averages, configuration):
                 yield _Comparison(
-                    _format_method(study_part, configuration, method), paper_row, group
+                    _format_method(study_or_averages, configuration, method), paper_row, group
                 )
 
 
 def _has_published_setup(study: Study, configuration: ConfigurationRecord) -> bool:
     """Return True if a configuration ran with the setup of the published results (_SETUP_NOTE)."""
-    setup = {"backbone": BACKBONES, "shots": (SHOTS,), "max_classes": ("null",)}
-    has_same_options = all(
-        _format_option(study, configuration, key) in values for key, values in setup.items()
-    )
-    return has_same_options and study.constants.get("protocol", PROTOCOL) == PROTOCOL
+    setup = {
+        "protocol": (PROTOCOL,),
+        "backbone": BACKBONES,
+        "shots": (SHOTS,),
+        "max_classes": ("null",),
+    }
+    return all(_format_option(study, configuration, key) in values for key, values in setup.items())
 
 
 def _get_method_names(study: Study, configuration: ConfigurationRecord) -> Method:
@@ -206,7 +205,7 @@ def _format_method(study: Study, configuration: ConfigurationRecord, method: Met
     """Return the method and the levels of the other factors as text."""
     name = method[0] if method[1] == "none" else " + ".join(method)
     names, assignment = shorten_factor_names(study), configuration.assignment
-    keys = [key for key in assignment if key not in _METHOD_KEYS]
+    keys = [key for key in assignment if key not in _SHOWN_KEYS]
     return ", ".join(
         [name, *(f"{names.get(key, key)} {format_level(assignment[key])}" for key in keys)]
     )
@@ -216,8 +215,8 @@ def _format_option(study: Study, configuration: ConfigurationRecord, key: str) -
     """Return a configuration's value of an option as text; "" if it is unknown.
 
     A string is returned as it is. If the value is the mapping of a method's options, the method's
-    name is returned. Other values are returned as JSON. A control has the baseline levels of
-    factors that its assignment lacks.
+    name is returned. Other values are returned as JSON. If a factor is missing from the assignment
+    of a control, the control has the factor's baseline level.
     """
     baselines = (
         {factor.key: factor.baseline for factor in study.factors} if configuration.control else {}

@@ -1,4 +1,7 @@
-"""Types that all datasets share, lists of faults, and rules for class names."""
+"""Types that all datasets share, lists of faults, and class names as CLIP's tokenizer reads them.
+
+A fault is a reason why a dataset cannot be used.
+"""
 
 import html
 import io
@@ -105,7 +108,10 @@ class ImageFile:
         try:
             with Image.open(io.BytesIO(self.read()), formats=FORMATS) as image:
                 if image.mode == "F":  # Pillow would clip the values at 0 and 255
-                    reason = "floating-point values have no scale; save it with 8 bits per channel"
+                    reason = (
+                        "the range of floating-point pixels is unknown; save the image with 8 bits "
+                        "per channel"
+                    )
                 elif image.width * image.height <= MAX_PIXELS:
                     return to_rgb(image)
         except (Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -148,12 +154,12 @@ class DatasetScan:
             for two pairs of equal names in ImageNet.
         splits: "train", "val" and "test". "train" and "val" are empty in test-only datasets, which
             only the protocol cross_dataset can use. If there are faults, images may be missing.
-        faults: Reasons why the dataset cannot be used, one line each.
+        faults: Faults, one line each.
         differences: Differences from the published dataset, one line each. If there are any,
             accuracies are not comparable with published ones.
         notes: Information that needs no action, one line each.
-        n_seen: Number of seen classes, which have the first labels. None if no official list
-            assigns classes to seen and unseen.
+        n_seen: Number of seen classes, which have the labels 0 to n_seen - 1. None if no official
+            list assigns classes to seen and unseen.
         split_version: Name or description of the split, which is recorded with each run. "" if the
             dataset has only one split.
         fingerprint: Hash of the content, if the scan has computed it. "" lets `load_dataset`
@@ -208,8 +214,9 @@ class ImageDataset(DatasetScan):
         template: Prompt with one {} for a class name.
         fingerprint: Hash of images_fingerprint, class names from a file and few-shot lists. Equal
             to images_fingerprint if there are no such names and lists.
-        images_fingerprint: Fingerprint that the scan has computed. If it is "", the hash of the
-            content (see hash_dataset). Cached features are valid while this does not change.
+        images_fingerprint: Fingerprint that the scan has computed, or the hash of the content (see
+            hash_dataset) if the scan has computed none. Cached features are valid while this does
+            not change.
     """
 
     name: str
@@ -219,7 +226,10 @@ class ImageDataset(DatasetScan):
 
 @runtime_checkable
 class DatasetSpec(Protocol):
-    """Interface of a layout, which reads one kind of dataset from disk."""
+    """Specification of a dataset: its prompt, and how its files are read.
+
+    There is a class for each layout of files, such as split files or image folders.
+    """
 
     @property
     def template(self) -> str:
@@ -307,12 +317,12 @@ class Faults(list[str]):
             )
 
     @contextmanager
-    def catch(self, path: Path) -> Iterator[None]:
-        """Suppress an OSError or ValueError of the `with` block, and add it as a fault of a file.
+    def add_errors(self, path: Path) -> Iterator[None]:
+        """Return a context that suppresses an OSError or ValueError, and adds it as a file's fault.
 
         Args:
-            path: Path of the file, the start of the fault. It is not repeated if the error's
-                message starts with it.
+            path: Path of the file, with which the fault begins. It is not repeated if the error's
+                message begins with it, too.
         """
         try:
             yield
@@ -369,9 +379,11 @@ class Faults(list[str]):
                 self.append(f"{where}: class name {name!r} (as CLIP reads it) belongs to {classes}")
 
     def add_odd_names(self, where: str, names: Sequence[str], template: str) -> None:
-        """Add faults for class names that have control characters, are too long, or equal for CLIP.
+        """Add faults for class names with control characters, and for names that are too long.
 
-        CLIP truncates prompts to CONTEXT_LENGTH tokens, so long names may result in equal prompts.
+        CLIP truncates prompts to CONTEXT_LENGTH tokens, so different long names may result in equal
+        prompts. Such names are faults, too.
+
         This function checks only prompts of the dataset's template, with CLIP's vocabulary.
         ship.clip.make_class_prompts checks prompts with learned contexts, with the backbone's
         vocabulary.
@@ -416,8 +428,10 @@ def group_truncated(
     """
     max_tokens = context_length - 2
     starts = ("".join(template.partition("{}")[0].split()) for template in templates)
-    # A token has at least one byte. In the template with the shortest start, truncation therefore
-    # keeps at least n_bytes of each name. Names that differ in these bytes need no tokenizer.
+    # Each token covers at least one byte, so the tokens that remain after truncation cover at least
+    # max_tokens bytes. They begin with the template's text before the name. With the shortest such
+    # text, at least n_bytes of each name remain. Names that differ in these bytes therefore have
+    # different prompts, and need no tokenizer.
     n_bytes = max(0, max_tokens - min(len(start.encode("utf-8", "replace")) for start in starts))
     by_beginning: dict[bytes, dict[str, str]] = defaultdict(dict)
     for name in names:
@@ -445,7 +459,8 @@ def split_pieces(name: str) -> str:
     """Split a class name into the pieces of CLIP's tokenizer, joined by spaces.
 
     Two names have the same token IDs if and only if the results are equal. This holds for every
-    vocabulary, because a token at the end of a piece has another ID than the same text elsewhere.
+    vocabulary, because the last token of a piece is marked as such ("</w>"): its ID differs from
+    that of the same text inside a piece.
 
     Names that differ only in case, underscores, white space or HTML entities ("&amp;") have equal
     results. So do names that differ in a space before a digit or a sign ("dog 2" and "dog2").

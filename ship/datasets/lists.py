@@ -48,7 +48,7 @@ def read_split(path: Path, faults: Faults) -> tuple[list[Row], tuple[str, ...]]:
     """
     rows: list[Row] = []
     label_names: list[tuple[int, str]] = []
-    with faults.catch(path):
+    with faults.add_errors(path):
         document = read_json_object(path)
         for split in SPLITS:
             entries = document.get(split)
@@ -167,7 +167,7 @@ def read_class_names(path: Path, folders: Sequence[str], faults: Faults) -> dict
     """
     separator = SEPARATORS.get(path.suffix.lower(), "")
     rows: list[list[str]] = []
-    with faults.catch(path):
+    with faults.add_errors(path):
         rows = _read_cells(path, separator)
     if not rows:
         return {}
@@ -255,7 +255,7 @@ def read_lines(path: Path, faults: Faults) -> list[str]:
         The lines. If the file cannot be read or has no such lines, a fault and an empty list.
     """
     lines: list[str] = []
-    with faults.catch(path):
+    with faults.add_errors(path):
         lines = _split_lines(read_text(path))
         if not lines:
             raise ValueError("is empty")

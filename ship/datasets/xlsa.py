@@ -142,7 +142,7 @@ class Xlsa(PublishedDataset):
 def _read_numbered_names(path: Path, faults: Faults) -> list[str]:
     """Read class names by number from a JSON file {"1": "pink primrose", ...}."""
     names: list[str] = []
-    with faults.catch(path):
+    with faults.add_errors(path):
         document = read_json_object(path)
         values: list[Any] = [document.get(str(i + 1)) for i in range(len(document))]
         if not values or not all(isinstance(name, str) for name in values):
@@ -222,7 +222,7 @@ class _MatFile:
     def __init__(self, path: Path, faults: Faults) -> None:
         self.path, self._faults = path, faults
         self.variables: dict[str, Value] = {}
-        with faults.catch(path):
+        with faults.add_errors(path):
             names = ("image_files", "labels", *LOCS, _NAMES)
             self.variables = read_mat(path, names)
 

@@ -5,25 +5,25 @@ extraction resumes after its last complete shard.
 """
 
 from ship.features.encode import (
-    Done,
     Features,
+    OnEncoded,
     Parallelism,
     Shard,
+    diagnose_split,
     encode_images,
     encode_split,
-    make_decoding_error,
 )
 from ship.features.extract import Encode, count_missing, extract_features
 
 __all__ = [
-    "Done",
     "Encode",
     "Features",
+    "OnEncoded",
     "Parallelism",
     "Shard",
     "count_missing",
+    "diagnose_split",
     "encode_images",
     "encode_split",
     "extract_features",
-    "make_decoding_error",
 ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 A *view* is an image as CLIP sees it: the image itself without augmentation, or an augmented copy.
 Each image has one unaugmented view and, in the training split, a configured number of augmented
-ones.
+ones (`augmentations`). augment_image makes these. They are random crops, but always the same ones.
 """
 
 import math
@@ -33,7 +33,8 @@ AUGMENTATION: Final = (
     "random resized crop of 0.5 to 1 of the area, ratio 3/4 to 4/3, bicubic; horizontal flip; "
     "seed 0; version 1"
 )
-"""Description of augment_image in the cache key. Increment its version if results change."""
+"""Description of augment_image, which is part of the cache key. Increment the version in this text
+if augment_image returns other pixels."""
 _SEED: Final = 0
 _ATTEMPTS: Final = 10
 # Range of a crop's area, as a fraction of the image's, and of its aspect ratio.
@@ -43,8 +44,8 @@ _RATIO: Final = (3 / 4, 4 / 3)
 Features = Float32[np.ndarray, "images views feature"]
 Shard = range
 """Indices of consecutive images of a split that are encoded and cached as a unit."""
-Done = Callable[[int], None]
-"""Callback for progress, which gets the number of views in each encoded batch."""
+OnEncoded = Callable[[int], None]
+"""Callback for progress, which gets the number of views that were encoded since its last call."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Parallelism:
 
     Each thread decodes and encodes whole batches. On a CPU, batches of about 8 views on one core
     each are faster than large batches on all cores: activations stay in the cache, and no core
-    waits for another. A GPU needs large batches. It encodes more images per second than a few cores
-    decode, so up to 32 cores decode for it.
+    waits for another. A GPU needs large batches. It encodes faster than a few cores can decode, so
+    up to 32 threads decode for it.
 
     Attributes:
         threads: Number of threads.
@@ -81,19 +82,19 @@ class Parallelism:
             has_affinity = hasattr(os, "sched_getaffinity")
             cores = (len(os.sched_getaffinity(0)) if has_affinity else os.cpu_count()) or 1
         if device.type == "cpu":
-            threads = min(cores, 16)
-            return cls(threads, cores // threads, 8)
+            cores_each = math.ceil(cores / 16)  # at most 16 threads
+            return cls(cores // cores_each, cores_each, 8)
         # 2: one batch can be copied to the device while another is computed
         return cls(min(cores, 32), 1, 64, max_on_device=2)
 
-    def split_into_batches(self, images: range, views: int) -> list[range]:
+    def split_into_batches(self, images: range, augmentations: int) -> list[range]:
         """Cut consecutive images into batches.
 
         Args:
             images: Indices of the images.
-            views: Number of augmented views per image, in addition to the image itself.
+            augmentations: Number of augmented views per image, in addition to the image itself.
         """
-        return split_range(images, max(1, self.views_per_batch // (1 + views)))
+        return split_range(images, max(1, self.views_per_batch // (1 + augmentations)))
 
 
 def split_range(images: range, size: int) -> list[range]:
@@ -105,9 +106,9 @@ def encode_split(
     clip: FrozenCLIP,
     dataset: ImageDataset,
     split: str,
-    views: int,
+    augmentations: int,
     shards: Sequence[Shard],
-    done: Done,
+    on_encoded: OnEncoded,
 ) -> Generator[tuple[Shard, Features], None, None]:
     """Decode, augment and encode shards of a split on this machine.
 
@@ -117,9 +118,9 @@ def encode_split(
         clip: Backbone.
         dataset: Dataset with the split.
         split: Name of the split.
-        views: Number of augmented views per image, in addition to the image itself.
+        augmentations: Number of augmented views per image, in addition to the image itself.
         shards: Shards to encode.
-        done: Callback for progress.
+        on_encoded: Callback for progress.
 
     Yields:
         Each shard with its features.
@@ -130,30 +131,31 @@ def encode_split(
     images = dataset.splits[split].images
     parallelism = Parallelism.for_device(clip.device)
     try:
-        yield from encode_images(clip, images, views, shards, parallelism, done)
+        yield from encode_images(clip, images, augmentations, shards, parallelism, on_encoded)
     except UndecodableError as error:
-        raise make_decoding_error(dataset, split, error.image) from error
+        raise diagnose_split(dataset, split, error) from error
 
 
 def encode_images(
     clip: FrozenCLIP,
     images: Sequence[ImageFile],
-    views: int,
+    augmentations: int,
     shards: Sequence[Shard],
     parallelism: Parallelism,
-    done: Done = lambda views: None,
+    on_encoded: OnEncoded = lambda n_views: None,
 ) -> Generator[tuple[Shard, Features], None, None]:
-    """Decode, augment and encode shards of images of any split.
+    """Decode, augment and encode shards of a split that is given as a list of images.
 
     No batch spans two shards, so that a shard's features do not depend on the other shards.
 
     Args:
         clip: Backbone, which is called from several threads at once.
         images: All images of the split.
-        views: Number of augmented views per image, in addition to the image itself.
+        augmentations: Number of augmented views per image, in addition to the image itself.
         shards: Shards of the images to encode.
         parallelism: Number of threads and batch size.
-        done: Callback for progress, called in the thread that iterates over the result.
+        on_encoded: Callback for progress, called after each batch in the thread that iterates over
+            the result.
 
     Yields:
         Each shard with its features, in the order of the shards.
@@ -162,7 +164,9 @@ def encode_images(
         UndecodableError: An image cannot be decoded. The error names the first one.
     """
     batches = (
-        (shard, batch) for shard in shards for batch in parallelism.split_into_batches(shard, views)
+        (shard, batch)
+        for shard in shards
+        for batch in parallelism.split_into_batches(shard, augmentations)
     )
     pending: deque[tuple[Shard, Future[Features]]] = deque()
     parts: list[Features] = []
@@ -175,52 +179,57 @@ def encode_images(
     )
     try:
         while True:
-            # A short queue bounds memory. On Ctrl-C only running batches are waited for.
+            # a short queue bounds memory
             while len(pending) < 2 * parallelism.threads and (item := next(batches, None)):
                 shard, batch = item
-                future = pool.submit(_encode_batch, clip, images, batch, views, gate)
+                future = pool.submit(_encode_batch, clip, images, batch, augmentations, gate)
                 pending.append((shard, future))
             if not pending:
                 return
             shard, future = pending.popleft()
             parts.append(future.result())
-            done(len(parts[-1]) * (1 + views))
+            on_encoded(len(parts[-1]) * (1 + augmentations))
             if sum(map(len, parts)) == len(shard):
                 yield shard, np.concatenate(parts)
                 parts.clear()
     finally:
+        # on Ctrl-C, too: queued batches are canceled, and only running ones are waited for
         pool.shutdown(cancel_futures=True)
         torch.set_num_threads(cores_before)
 
 
-def make_decoding_error(dataset: ImageDataset, split: str, image: str) -> DatasetError:
-    """Create an error that lists all images of a split that cannot be decoded.
+def diagnose_split(dataset: ImageDataset, split: str, error: UndecodableError) -> DatasetError:
+    """Decode a whole split, and return an error that lists all images that cannot be decoded.
 
-    The whole split is decoded for this, so that the user can fix all of them at once.
+    The user can then fix all of them at once.
 
     Args:
         dataset: Dataset with the split.
         split: Name of the split.
-        image: Name of an image that could not be decoded. It is listed if all images can be decoded
-            by now.
+        error: Error of one of the images. Only this image is listed if all can be decoded now.
     """
 
     def find_fault(image: ImageFile) -> str:
         try:
             image.open()
-        except UndecodableError as error:
-            return str(error)
+        except UndecodableError as fault:
+            return str(fault)
         return ""
 
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        faults = [*filter(None, pool.map(find_fault, dataset.splits[split].images))] or [image]
+        faults = [*filter(None, pool.map(find_fault, dataset.splits[split].images))]
+    faults = faults or [str(error)]
     images = count_noun(faults, f"image of {split}")
     text = f"{images} cannot be decoded: {shorten_list(faults)}"
     return DatasetError(f"dataset {dataset.name}: {text}")
 
 
 def _encode_batch(
-    clip: FrozenCLIP, images: Sequence[ImageFile], batch: range, views: int, gate: Semaphore
+    clip: FrozenCLIP,
+    images: Sequence[ImageFile],
+    batch: range,
+    augmentations: int,
+    gate: Semaphore,
 ) -> Features:
     """Decode, augment and encode the images of a batch.
 
@@ -228,7 +237,7 @@ def _encode_batch(
         clip: Backbone.
         images: All images of the split.
         batch: Indices of the images to encode.
-        views: Number of augmented views per image, in addition to the image itself.
+        augmentations: Number of augmented views per image, in addition to the image itself.
         gate: Semaphore that limits how many threads encode at once.
     """
     originals, augmented = [], []
@@ -237,17 +246,19 @@ def _encode_batch(
         original = clip.preprocess(image)
         originals.append(original)
         size = (original.shape[1], original.shape[2])
-        augmented += [augment_image(image, size, index, view) for view in range(1, views + 1)]
+        augmented += [
+            augment_image(image, size, index, view) for view in range(1, augmentations + 1)
+        ]
     pixels = torch.stack(originals).unsqueeze(1)  # (images, 1, 3, height, width)
-    if views:
+    if augmentations:
         crops = torch.from_numpy(np.stack(augmented)).permute(0, 3, 1, 2).float().div_(255)
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (clip.mean, clip.std))
-        crops = crops.sub_(mean).div_(std).reshape(len(batch), views, *pixels.shape[2:])
-        pixels = torch.cat([pixels, crops], dim=1)  # (images, 1 + views, 3, height, width)
+        crops = crops.sub_(mean).div_(std).reshape(len(batch), augmentations, *pixels.shape[2:])
+        pixels = torch.cat([pixels, crops], dim=1)  # (images, views, 3, height, width)
     inputs = pixels.flatten(0, 1).contiguous(memory_format=torch.channels_last)
     with gate:
         encoded = clip.encode_images(inputs).cpu().numpy()
-    return encoded.reshape(len(batch), 1 + views, -1)
+    return encoded.reshape(len(batch), 1 + augmentations, -1)
 
 
 def augment_image(

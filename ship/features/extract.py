@@ -20,7 +20,14 @@ from safetensors.numpy import save
 
 from ship.clip import FrozenCLIP
 from ship.datasets.base import SPLITS, ImageDataset
-from ship.features.encode import AUGMENTATION, Done, Features, Shard, encode_split, split_range
+from ship.features.encode import (
+    AUGMENTATION,
+    Features,
+    OnEncoded,
+    Shard,
+    encode_split,
+    split_range,
+)
 from ship.subsets import FeatureSet, find_listed_rows
 from ship.whole_file import write_whole
 
@@ -38,7 +45,7 @@ _BATCH: Final = 64
 Rows = Int64[np.ndarray, " images"]
 """Indices of images in their split, ascending."""
 Encode = Callable[
-    [FrozenCLIP, ImageDataset, str, int, Sequence[Shard], Done],
+    [FrozenCLIP, ImageDataset, str, int, Sequence[Shard], OnEncoded],
     Generator[tuple[Shard, Features], None, None],
 ]
 """Function that encodes shards of a split, on this machine or on others.
@@ -52,7 +59,7 @@ stops the work.
 def extract_features(
     clip: FrozenCLIP,
     dataset: ImageDataset,
-    views: int,
+    augmentations: int,
     cache_dir: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
     splits: Collection[str] = SPLITS,
@@ -68,7 +75,8 @@ def extract_features(
     Args:
         clip: Backbone that encodes the images.
         dataset: Dataset to extract.
-        views: Number of augmented views per training image, in addition to the image itself.
+        augmentations: Number of augmented views per training image, in addition to the image
+            itself.
         cache_dir: Folder of the cache, with one file per shard.
         progress: Callback that gets the number of finished views and the total number. It is
             called in the calling thread, at the start and after each batch. If all features are
@@ -83,7 +91,7 @@ def extract_features(
         DatasetError: Images cannot be decoded. The message lists them. Finished shards are cached.
         ValueError: Features are not finite.
     """
-    extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
+    extractions = _make_extractions(clip, dataset, augmentations, cache_dir, splits, classes)
     for extraction in extractions:
         extraction.read_cache()
     missing = [extraction for extraction in extractions if extraction.missing]
@@ -91,9 +99,9 @@ def extract_features(
     n_left = sum(extraction.views * sum(map(len, extraction.missing)) for extraction in missing)
     done = total - n_left
 
-    def report(views: int) -> None:
+    def report(n_views: int) -> None:
         nonlocal done
-        done += views
+        done += n_views
         progress(done, total)
 
     if missing:
@@ -105,7 +113,7 @@ def extract_features(
     labels = {extraction.split: extraction.labels for extraction in extractions}
     arrays: dict[str, np.ndarray] = {}
     for split in SPLITS:
-        shape = (0, 1 + views if split == "train" else 1, dim)
+        shape = (0, 1 + augmentations if split == "train" else 1, dim)
         features = extracted.get(split, np.empty(shape, dtype=np.float32))
         arrays[split] = features if split == "train" else features[:, 0]
         arrays[f"{split}_labels"] = labels.get(split, np.empty(0, dtype=np.int64))
@@ -127,7 +135,7 @@ def extract_features(
 def count_missing(
     clip: FrozenCLIP,
     dataset: ImageDataset,
-    views: int,
+    augmentations: int,
     cache_dir: Path,
     splits: Collection[str] = SPLITS,
     classes: Collection[int] | None = None,
@@ -140,7 +148,7 @@ def count_missing(
     Returns:
         Number of images by split. Splits that are fully cached are omitted.
     """
-    extractions = _make_extractions(clip, dataset, views, cache_dir, splits, classes)
+    extractions = _make_extractions(clip, dataset, augmentations, cache_dir, splits, classes)
     counts = {
         extraction.split: sum(map(len, extraction.list_absent_shards()))
         for extraction in extractions
@@ -151,7 +159,7 @@ def count_missing(
 def _make_extractions(
     clip: FrozenCLIP,
     dataset: ImageDataset,
-    views: int,
+    augmentations: int,
     cache: Path,
     splits: Collection[str],
     classes: Collection[int] | None,
@@ -168,8 +176,8 @@ def _make_extractions(
             is_needed = np.isin(labels, [*classes])
         rows = is_needed.nonzero()[0]
         if len(rows):
-            augmented = views if split == "train" else 0
-            extractions.append(_SplitExtraction(clip, dataset, split, augmented, cache, rows))
+            n = augmentations if split == "train" else 0
+            extractions.append(_SplitExtraction(clip, dataset, split, n, cache, rows))
     return extractions
 
 
@@ -190,11 +198,11 @@ class _SplitExtraction:
         clip: FrozenCLIP,
         dataset: ImageDataset,
         split: str,
-        views: int,
+        augmentations: int,
         cache_dir: Path,
         rows: Rows,
     ) -> None:
-        self.split, self.views = split, 1 + views
+        self.split, self.views = split, 1 + augmentations
         self.labels = dataset.splits[split].labels[rows]
         self._clip, self._dataset, self.rows = clip, dataset, rows
         key_content = {
@@ -204,15 +212,15 @@ class _SplitExtraction:
             "preprocess": clip.preprocess_id,
             "dataset": dataset.images_fingerprint or dataset.fingerprint,
             "split": split,
-            "views": views,
-            "augmentation": AUGMENTATION if views else "",
+            "views": augmentations,
+            "augmentation": AUGMENTATION if augmentations else "",
         }
         self._key = hashlib.sha256(json.dumps(key_content, sort_keys=True).encode()).hexdigest()
         # for readers only: files are found by the key, which is part of their names
         label = re.sub(r"[^A-Za-z0-9.-]+", "_", f"{dataset.name}-{clip.name}-{split}")[:80]
         self._path_prefix = cache_dir / f"{label}-{self._key[:24]}"
         row_set = {*rows.tolist()}
-        shards = split_into_shards(len(dataset.splits[split]), views)
+        shards = split_into_shards(len(dataset.splits[split]), augmentations)
         self._shards = [shard for shard in shards if not row_set.isdisjoint(shard)]
         self.images = sum(map(len, self._shards))
         self._features: dict[Shard, Features] = {}
@@ -232,7 +240,7 @@ class _SplitExtraction:
                 self._features[shard] = features
         self.missing = [shard for shard in self._shards if shard not in self._features]
 
-    def run(self, encode: Encode, done: Done) -> Features:
+    def run(self, encode: Encode, on_encoded: OnEncoded) -> Features:
         """Encode and cache the missing shards, and return the features of the requested images.
 
         read_cache() must be called first. The result is read-only. It can be computed only once,
@@ -240,14 +248,16 @@ class _SplitExtraction:
 
         Args:
             encode: Function that encodes the shards.
-            done: Callback for progress.
+            on_encoded: Callback for progress.
 
         Raises:
             DatasetError: Images cannot be decoded. Finished shards are cached.
             ValueError: Features are not finite.
         """
         writable = True
-        encoded = encode(self._clip, self._dataset, self.split, self.views - 1, self.missing, done)
+        encoded = encode(
+            self._clip, self._dataset, self.split, self.views - 1, self.missing, on_encoded
+        )
         with closing(encoded):
             # If all shards are cached, `encoded` is not iterated: that would start threads.
             for shard, features in encoded if self.missing else ():
@@ -273,7 +283,7 @@ class _SplitExtraction:
         return Path(f"{self._path_prefix}.{rows}.safetensors"), f"{self._key} {rows}"
 
 
-def split_into_shards(images: int, views: int) -> list[Shard]:
+def split_into_shards(images: int, augmentations: int) -> list[Shard]:
     """Cut a split into shards.
 
     They depend only on the arguments, so that a later extraction has the same shards and finds them
@@ -281,9 +291,9 @@ def split_into_shards(images: int, views: int) -> list[Shard]:
 
     Args:
         images: Number of images in the split.
-        views: Number of augmented views per image, in addition to the image itself.
+        augmentations: Number of augmented views per image, in addition to the image itself.
     """
-    return split_range(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + views)))
+    return split_range(Shard(images), _VIEWS // _BATCH * max(1, _BATCH // (1 + augmentations)))
 
 
 def read_features(path: Path, key: str, n_images_and_views: tuple[int, int]) -> Features | None:

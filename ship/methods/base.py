@@ -1,4 +1,7 @@
-"""The base classes of a method. A method is written for one seed, as in its paper.
+"""The base classes of a method.
+
+Write a method for a single seed, as its paper does. `ship.methods.stack` runs it for all seeds of a
+trial in one call (torch.vmap).
 
 A method is an `nn.Module` with the constructor arguments (settings, SeedTask, FrozenCLIP, Draw).
 
@@ -77,14 +80,16 @@ class Method(nn.Module):
     """The base class of fine-tuners and generators.
 
     Attributes:
-        stream: Prefix of the random streams that choose batches, augmented views and noise. Methods
-            with the same prefix train on the same batches. Defaults to `config.name`.
+        stream: Prefix of the names of the random streams that choose batches, augmented views and
+            noise. Methods with the same prefix train on the same batches. Defaults to
+            `config.name`.
         vmapped: Whether all seeds run at once under `torch.vmap`. Set it to False if the method
             reads the values of tensors (`.item()`, `if x > 0`) or has sizes that depend on values.
             The seeds then run one after the other, with the same results.
-        rows: Name of the persistent buffer or submodule whose tensors have one row per image. A
-            saved state with any number of rows can then be loaded. Seeds with fewer rows are
-            padded: integers with -1, all other tensors with 0. None if there are no such tensors.
+        rows: Name of the persistent buffer or submodule whose tensors have as many rows as there
+            are training data, such as a cache with one row per image. A saved state with any number
+            of rows can then be loaded. Seeds with fewer rows are padded: integers with -1, all
+            other tensors with 0. None if the method has no such tensors.
         config: Settings of the method.
         text: Zero-shot text features of the classes, unit norm, (n_cls, feature).
         logit_scale: CLIP's factor on cosines.
@@ -128,9 +133,11 @@ class Method(nn.Module):
     def optimizer(self) -> tuple[type[torch.optim.Optimizer], dict[str, Any]]:
         """Return the class of the optimizer and its keyword arguments, which must include "lr".
 
-        The optimizer must be elementwise, e.g. SGD, Adam or AdamW. The optional argument "factors"
-        is a list with a learning-rate factor for each trained parameter, in the order of
-        `parameters()`. Defaults to AdamW with the rate `config.lr` and without weight decay.
+        Defaults to AdamW with the rate `config.lr` and without weight decay. The optimizer must be
+        elementwise, e.g. SGD, Adam or AdamW.
+
+        The optional argument "factors" is a list with a learning-rate factor for each trained
+        parameter, in the order of `parameters()`.
         """
         return torch.optim.AdamW, {"lr": self.config.lr, "weight_decay": 0}
 
@@ -166,13 +173,13 @@ class Finetuner(Method):
               parameters, they are trained on batches of these rows.
             - "custom": Like "fixed", but the method defines `epoch`, which replaces the steps.
         stateful_buffers: Names of the buffers that `epoch` changes in addition to the parameters.
-        inference_grid: Inference options that selection chooses from, such as a cache's alpha. All
-            entries have the same names. Selection evaluates each entry, and picks the best one for
-            each seed; of equal entries the first. The first entry is also used in training, and by
-            trials without selection.
-        microbatch_size: Maximum number of training rows, over all seeds, of one backward pass, to
-            bound memory. None means no limit. With a limit, the loss must be a weighted mean over
-            the rows.
+        inference_grid: Candidates for the inference options, such as a cache's alpha. Each entry
+            has a value for every option. Selection evaluates each entry, and picks the best one for
+            each seed; if several are equally good, the first of them. The first entry is also used
+            in training, and by trials without selection.
+        microbatch_size: Maximum number of training rows in one backward pass, all seeds together.
+            It bounds memory. None means no limit. With a limit, the loss must be a weighted mean
+            over the rows.
         class_mask: Mask of the classes in the loss, (n_cls,). Without synthetic features these are
             the seen classes. With synthetic features it is None, which means all classes.
 
@@ -296,8 +303,9 @@ class Generator(Method):
             features: Image features of the seen classes, unit norm.
             labels: Label of each feature, an index into the task's classes.
             noise: Noise of each feature, or None if `noise_size` is 0.
-            epoch: 1-based epoch, for warm-up schedules. For the validation loss it is infinity, so
-                that any warm-up is over.
+            epoch: 1-based epoch, for a loss that changes in the first epochs, such as a growing
+                weight of a term. For the validation loss it is infinity, so that the loss has its
+                final form.
 
         Returns:
             Scalar tensors by name, including "loss".
@@ -318,8 +326,10 @@ class Generator(Method):
         Override it for values that follow from the learned state but are too slow to compute in
         every `sample()`. It is called before the first `sample()` after each change of the state.
 
-        Register these tensors as non-persistent buffers, so that they are not saved. They depend on
-        the classes, and a saved state may be loaded for other classes.
+        For each name, register a placeholder in the constructor, e.g.
+        `self.register_buffer("means", torch.empty(0), persistent=False)`. The caller replaces it by
+        the returned tensor. It must not be persistent, i.e. saved: the tensors depend on the
+        classes, and a saved state may be loaded for other classes.
         """
         return {}
 

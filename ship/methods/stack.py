@@ -82,12 +82,15 @@ class Stack:
         self.learned: dict[str, Part] = {
             name: tensor for name, tensor in self.state.items() if name in saved_names
         }
-        rows = self.prototype.rows
-        if rows is not None:
+        rows_name = self.prototype.rows
+        if rows_name is not None:
             other_parts = {
-                name: part for name, part in self.learned.items() if not name.startswith(f"{rows}.")
+                name: part
+                for name, part in self.learned.items()
+                if not name.startswith(f"{rows_name}.")
             }
-            self.learned = {**other_parts, rows: _Rows(strip_prefix(self.state, rows))}
+            rows = _Rows(strip_prefix(self.state, rows_name))
+            self.learned = {**other_parts, rows_name: rows}
         self.trained = {
             name: self.state[name].requires_grad_()
             for name, value in self.prototype.named_parameters()

@@ -2,7 +2,7 @@
 
 A trial has up to three parts:
 
-1. Selection trains on the data that it may see, and records the best epoch of each seed.
+1. Selection trains on the data that it may see, and chooses an epoch for each seed.
 2. Retraining trains new models on all training data, each seed up to its selected epoch. Without
    selection, this is the last epoch.
 3. The test evaluates the models on the test images.
@@ -36,12 +36,12 @@ from ship.tasks import Task
 from ship.trial.journal import Journal, TrialRun
 from ship.trial.selection import (
     TOLERANCE,
-    BestCheckpoint,
     InferenceGrid,
+    SelectedCheckpoint,
     collect_correct_predictions,
-    evaluate,
-    evaluate_choices,
+    evaluate_selected,
     get_eval_results,
+    select_choices,
 )
 from ship.trial.trained import serialize_trained
 from ship.trial_config import LEAKING_SELECTIONS, EpochMetrics, Stage, TrialConfig
@@ -109,11 +109,11 @@ def run_trial(
     protocol = build_protocol(config, seeds, features, targets or {}, clip, dtype)
     # no tolerance: leaking selections measure how much is gained by picking the best epoch
     tolerance = None if config.selection in LEAKING_SELECTIONS else TOLERANCE
-    best, tested = BestCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
-    permanent: dict[str, Part] = {"best": best, "tested": tested, "keeps": save_flag}
+    selected, tested = SelectedCheckpoint(len(seeds), protocol.metric, tolerance), SeedState({})
+    permanent: dict[str, Part] = {"best": selected, "tested": tested, "keeps": save_flag}
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
     features_to_save = features if save_models else None
-    trial = _Trial(config, seeds, clip, protocol, journal, best, tested, features_to_save)
+    trial = _Trial(config, seeds, clip, protocol, journal, selected, tested, features_to_save)
     return TrialRun(trial.epochs(), journal, clip.arithmetic)
 
 
@@ -127,7 +127,7 @@ class _Trial:
         clip: Frozen backbone.
         protocol: Evaluation sets and tasks of the trial.
         journal: Journal that the trial reports to.
-        best: Selected epoch (or age) and inference choice of each seed.
+        selected: Selected epoch (or age) and inference choice of each seed.
         tested: Results on the evaluation sets that have been tested (see
             selection.get_eval_results).
         dataset_to_save: Dataset of the trial, from which the files of its models are built. None if
@@ -141,7 +141,7 @@ class _Trial:
     clip: FrozenCLIP
     protocol: Protocol
     journal: Journal
-    best: BestCheckpoint
+    selected: SelectedCheckpoint
     tested: SeedState
     dataset_to_save: FeatureSet | None
     inference_grid: InferenceGrid = ()
@@ -155,15 +155,15 @@ class _Trial:
     @property
     def _latest_epoch(self) -> int:
         """The latest of the epochs at which active seeds are tested."""
-        return int(self.best.epoch[self.journal.active_seeds].max())
+        return int(self.selected.epoch[self.journal.active_seeds].max())
 
     def epochs(self) -> Iterator[EpochMetrics]:
         """Run the trial, or the rest of a resumed one, and yield the metrics of each epoch."""
-        protocol, best = self.protocol, self.best
+        protocol, selected = self.protocol, self.selected
         self.last = _count_epochs(self.config.finetuner)
         generator: FeatureSource | None = None
         if protocol.selection is None:
-            best.tensors["epoch"] = torch.full_like(best.epoch, self.last)
+            selected.tensors["epoch"] = torch.full_like(selected.epoch, self.last)
         elif not self.journal.count_epochs("final_generator", "final"):
             generator = yield from self._select(protocol.selection)
         if protocol.generator_task is not None:
@@ -177,20 +177,20 @@ class _Trial:
         Args:
             generator: Generator that the tested models were trained with. None if there is none.
         """
-        protocol, journal, best = self.protocol, self.journal, self.best
+        protocol, journal, selected = self.protocol, self.journal, self.selected
         candidates = "age" if self.by_age else "epoch"
-        metrics = best.as_metrics(self.inference_grid, candidates)
+        metrics = selected.as_metrics(self.inference_grid, candidates)
         quality = journal.get_last_metrics("selection_quality")
         metrics |= {f"selection_{name}": value for name, value in quality.items()}
         if self.by_age:
             epoch = _count_epochs(self.config.finetuner)
-            results = [best.metrics]  # not tested again: selection used the test images
+            results = [selected.metrics]  # not tested again: selection used the test images
         else:
             epoch = self._latest_epoch
             results = [
-                get_eval_results(self.tested, i, number)
-                for i, test_sets in enumerate(protocol.tested_models)
-                for number in range(len(test_sets))
+                get_eval_results(self.tested, model_index, set_index)
+                for model_index, test_sets in enumerate(protocol.tested_models)
+                for set_index in range(len(test_sets))
             ]
             if self.config.quality:
                 eval_sets = [test_sets[0] for test_sets in protocol.tested_models]
@@ -200,7 +200,7 @@ class _Trial:
         if "active_units" in fitted:
             metrics["flag/posterior_collapse"] = (fitted["active_units"] == 0).double()
         if protocol.selection is not None:
-            metrics |= best.compute_flags(self.inference_grid, self.last, candidates)
+            metrics |= selected.compute_flags(self.inference_grid, self.last, candidates)
         metrics = journal.fail_non_finite("test", epoch, protocol.combine(results) | metrics)
         if self.dataset_to_save is not None:
             journal.trained = self._make_files(self.dataset_to_save, generator)
@@ -208,7 +208,7 @@ class _Trial:
         yield from journal.report_epoch("test", epoch, metrics, correct_predictions)
 
     def _select(self, eval_set: EvalSet) -> Generator[EpochMetrics, None, FeatureSource | None]:
-        """Train on the data visible to selection, and record each seed's best epoch.
+        """Train on the data visible to selection, and choose an epoch for each seed.
 
         Epoch 0, the untrained fine-tuner, is a candidate, too. It is chosen if training only harms.
 
@@ -218,7 +218,7 @@ class _Trial:
         from one age to the next. This selection leaks test images. It exists to measure how much
         the leak adds to a result.
 
-        Without retraining, the fine-tuner is then tested in each seed's best state, except under
+        Without retraining, the fine-tuner is then tested in each seed's chosen state, except under
         selection "authors".
 
         Args:
@@ -254,18 +254,18 @@ class _Trial:
                 number = i * len(epochs) + epoch
                 metrics: dict[str, Tensor] = {}
                 if epoch % interval == 0 or epoch == epochs[-1]:
-                    metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
+                    metrics, choice = select_choices(finetuner, eval_set, protocol)
                     metrics = journal.fail_non_finite("selection", number, metrics, LOGITS)
                     candidate = age if by_age else epoch
                     state = self._get_selection_state(finetuner, generator)
-                    self.best.update(candidate, choice, metrics, state)
+                    self.selected.update(candidate, choice, metrics, state)
                 yield from journal.report_epoch("selection", number, {**losses, **metrics})
             if by_age:
                 del finetuner  # free its memory before the next one is built
             if generator is not None and self._has_finished(generator):
                 break
         if protocol.generator_task is None and not by_age:
-            finetuner.load_state_dict(self.best.state)
+            finetuner.load_state_dict(self.selected.state)
             for i in range(len(protocol.tested_models)):
                 self._test(finetuner, i)
         return generator
@@ -310,9 +310,9 @@ class _Trial:
             The generator. None if there are no synthetic features.
         """
         journal = self.journal
-        journal.set_parts()  # release selection's objects; `best` is a permanent part
-        best = self.best
-        last = int(best.epoch.max())
+        journal.set_parts()  # release selection's objects; `selected` is a permanent part
+        selected = self.selected
+        last = int(selected.epoch.max())
         generator = self._build_generator(task)
         journal.set_parts(generator=_get_generator_parts(generator))
         yield from self._fit(generator, "final_generator", _count_epochs(generator))
@@ -320,7 +320,7 @@ class _Trial:
             if strip_prefix(self.tested.tensors, str(i)):  # tested before the trial was resumed
                 continue
             finetuner = self._build_finetuner(test_sets[0].task, generator)
-            finetuner.set_schedule_lengths(best.epoch.tolist())
+            finetuner.set_schedule_lengths(selected.epoch.tolist())
             # each seed's latest state and losses, no later than its chosen epoch
             state = SeedState(add_prefix("state", finetuner.state_dict()))
             journal.set_parts(
@@ -335,8 +335,9 @@ class _Trial:
                     # a seed with the chosen epoch 0 reports losses of 0
                     zeros = {name: torch.zeros_like(value) for name, value in losses.items()}
                     state.tensors |= add_prefix("losses", zeros)
-                state.set_where(best.epoch >= epoch, add_prefix("losses", losses))
-                state.set_where(best.epoch == epoch, add_prefix("state", finetuner.state_dict()))
+                state.set_where(selected.epoch >= epoch, add_prefix("losses", losses))
+                trained = add_prefix("state", finetuner.state_dict())
+                state.set_where(selected.epoch == epoch, trained)
                 yield from journal.report_epoch(
                     "final", epoch, strip_prefix(state.tensors, "losses")
                 )
@@ -354,20 +355,20 @@ class _Trial:
             model_index: Index of its evaluation sets in Protocol.tested_models.
         """
         results = self.tested.tensors
-        for number, eval_set in enumerate(self.protocol.tested_models[model_index]):
-            result = evaluate(finetuner, eval_set, self.protocol, self.best)
+        for set_index, eval_set in enumerate(self.protocol.tested_models[model_index]):
+            result = evaluate_selected(finetuner, eval_set, self.protocol, self.selected)
             scores = {name: value for name, value in result.items() if value.is_floating_point()}
             self.journal.fail_non_finite("test", self._latest_epoch, scores, LOGITS)
-            results |= add_prefix(f"{model_index}.{number}", result)
+            results |= add_prefix(f"{model_index}.{set_index}", result)
         learned = self._copy_learned(finetuner) or {}
         results |= {f"{model_index}.0.learned/{name}": value for name, value in learned.items()}
 
     def _make_files(self, dataset: FeatureSet, generator: FeatureSource | None) -> dict[str, bytes]:
         """Return the files of the tested models of active seeds, by name."""
-        best, active = self.best, self.journal.active_seeds
+        selected, active = self.selected, self.journal.active_seeds
         if self.by_age:
-            generator_state = strip_prefix(best.state, "generator") or None
-            finetuner_states = [strip_prefix(best.state, "finetuner")]
+            generator_state = strip_prefix(selected.state, "generator") or None
+            finetuner_states = [strip_prefix(selected.state, "finetuner")]
         else:
             generator_state = self._copy_learned(generator)
             model_indices = range(len(self.protocol.tested_models))
@@ -379,8 +380,8 @@ class _Trial:
         finetuner_states = [
             {name: value[active] for name, value in state.items()} for state in finetuner_states
         ]
-        choices = [self.inference_grid[index] for index in best.choice[active].tolist()]
-        chosen = list(zip(best.epoch[active].tolist(), choices, strict=True))
+        choices = [self.inference_grid[index] for index in selected.choice[active].tolist()]
+        chosen = list(zip(selected.epoch[active].tolist(), choices, strict=True))
         return serialize_trained(
             self.config,
             [self.seeds[seed_index] for seed_index in active],

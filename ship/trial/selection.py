@@ -23,20 +23,22 @@ InferenceGrid = Sequence[Mapping[str, float]]
 # Minimum number of evaluated epochs for flag/saturated. With fewer, equal values may be chance.
 MIN_EVALUATIONS: Final = 3
 # Number of points by which the selection metric of the chosen epoch may be below the best value.
-# Differences of this size between epochs are noise of the selection images (see the study in
-# docs/statistics.md).
+# Differences this small between epochs are mostly noise, because there are few selection images
+# (see the study in docs/statistics.md).
 TOLERANCE: Final = 2.0
 # Name of the mask of finite logits. It is stored among the metrics until these are copied to the
 # CPU, so that there is a single transfer.
 _FINITE = "logits are finite"
 
 
-class BestCheckpoint(SeedState):
-    """Each seed's epoch and inference choice with the best selection metric.
+class SelectedCheckpoint(SeedState):
+    """Each seed's selected epoch, with its inference choice, its metrics and its trained tensors.
 
-    The last epoch whose metric is within `tolerance` of the best value is chosen. Without a
-    tolerance, the first epoch with the best value is chosen. If selection compares ages of the
-    generator (see ship.trial.run), read "age" for "epoch".
+    The last epoch whose selection metric is within `tolerance` of the best value is chosen. Without
+    a tolerance, the first epoch with the best value is chosen.
+
+    Selection "authors" compares ages of the generator instead, i.e. numbers of epochs that it has
+    been trained for (see ship.trial.run). "Epoch" then means age.
 
     `tensors` also has these, (seed,) each:
 
@@ -106,12 +108,12 @@ class BestCheckpoint(SeedState):
         epochs_now = torch.full_like(self.epoch, epoch)
         self.tensors["highest"] = torch.where(improved, value, highest)
         self.tensors["peak"] = torch.where(improved, epochs_now, self.tensors["peak"])
-        chosen = improved
+        is_chosen = improved
         if self.tolerance is not None:
-            chosen = value >= self.tensors["highest"] - self.tolerance
+            is_chosen = value >= self.tensors["highest"] - self.tolerance
         tensors = {"epoch": epochs_now, "choice": choice}
         tensors |= add_prefix("metrics", metrics) | add_prefix("state", state)
-        self.set_where(chosen, tensors)
+        self.set_where(is_chosen, tensors)
 
     def _count(self, improved: Tensor, is_equal: Tensor) -> None:
         """Update "evaluations" and "ties".
@@ -189,7 +191,7 @@ class BestCheckpoint(SeedState):
         return flags
 
 
-def evaluate_choices(
+def select_choices(
     finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol
 ) -> tuple[dict[str, Tensor], Tensor]:
     """Return each seed's metrics under its best inference choice, and that choice.
@@ -200,9 +202,9 @@ def evaluate_choices(
         protocol: Protocol that defines the metrics and the one to maximize.
 
     Returns:
-        Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and the
-        best choices, as indices into the fine-tuner's `inference_grid`, (seed,). All tensors are on
-        the CPU.
+        Metrics in percent by name, (seed,) each; and the best choices, as indices into the
+        fine-tuner's `inference_grid`, (seed,). A seed with a non-finite logit under any choice has
+        the metrics NaN. All tensors are on the CPU.
     """
     scores = [
         _score_eval_set(finetuner, eval_set, protocol, choice, None)
@@ -213,8 +215,8 @@ def evaluate_choices(
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
-def evaluate(
-    finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol, best: BestCheckpoint
+def evaluate_selected(
+    finetuner: BatchedFinetuner, eval_set: EvalSet, protocol: Protocol, selected: SelectedCheckpoint
 ) -> dict[str, Tensor]:
     """Test each seed on one evaluation set, with its selected inference choice.
 
@@ -222,20 +224,22 @@ def evaluate(
         finetuner: Fine-tuner in the selected state.
         eval_set: Evaluation set of a tested model, with n images.
         protocol: Protocol that defines the metrics.
-        best: Selected epoch and inference choice of each seed.
+        selected: Selected epoch and inference choice of each seed.
 
     Returns:
         Metrics in percent by name, (seed,) each, NaN for seeds with a non-finite logit; and masks
-        of correct predictions, (seed, n) each. In "correct/all" all classes compete, or only those
-        of `eval_set.competing`. In "correct/own", which is missing if `eval_set.competing` is set,
-        base classes compete for images of base classes, and new classes for images of new classes.
-        All tensors are on the CPU.
+        of correct predictions, (seed, n) each. All tensors are on the CPU. The masks are
+
+        - "correct/all": The prediction is one of all classes, or one of `eval_set.competing` if
+          this is set.
+        - "correct/own": The prediction is one of the base classes for images of base classes, and
+          one of the new classes for images of new classes. Missing if `eval_set.competing` is set.
     """
     results = SeedState({})
-    for choice_index in best.choice.unique().tolist():
+    for choice_index in selected.choice.unique().tolist():
         choice = finetuner.inference_grid[choice_index]
-        scores = _fetch_scores(_score_eval_set(finetuner, eval_set, protocol, choice, best.metrics))
-        results.set_where(best.choice == choice_index, scores)
+        scores = _score_eval_set(finetuner, eval_set, protocol, choice, selected.metrics)
+        results.set_where(selected.choice == choice_index, _fetch_scores(scores))
     return results.tensors
 
 
@@ -244,7 +248,7 @@ def _score_eval_set(
     eval_set: EvalSet,
     protocol: Protocol,
     choice: Mapping[str, float],
-    chosen: State | None,
+    selection_metrics: State | None,
 ) -> State:
     """Compute an evaluation set's metrics under one inference choice, on the device of the logits.
 
@@ -255,11 +259,11 @@ def _score_eval_set(
         eval_set: Evaluation set to measure it on.
         protocol: Protocol that defines the metrics.
         choice: Inference choice.
-        chosen: Metrics of selection at the chosen epoch. None during selection.
+        selection_metrics: Metrics of selection at the chosen epoch. None during selection.
     """
     predictions = eval_set.predictions(finetuner.logits(eval_set.images.features, choice))
-    scores = protocol.score(predictions, eval_set, chosen)
-    if chosen is not None:
+    scores = protocol.score(predictions, eval_set, selection_metrics)
+    if selection_metrics is not None:
         custom = compute_custom(predictions, protocol.custom_metrics)
         masks = {"correct/own": predictions.group_correct} if eval_set.competing is None else {}
         masks["correct/all"] = predictions.correct
@@ -273,7 +277,8 @@ def _fetch_scores(on_device: State) -> State:
     Otherwise such seeds would have metrics, because argmax returns a class even from NaN.
 
     Args:
-        on_device: Metrics with seeds in the last dimension, and masks, by name.
+        on_device: Metrics and the mask `_FINITE`, (..., seed) each; and, in the test, masks of
+            correct predictions, (seed, n) each; by name.
     """
     scores = to_cpu(on_device)
     is_finite = scores.pop(_FINITE)
@@ -284,21 +289,21 @@ def _fetch_scores(on_device: State) -> State:
     }
 
 
-def get_eval_results(tested: SeedState, model_index: int, number: int, kind: str = "") -> State:
+def get_eval_results(tested: SeedState, model_index: int, set_index: int, kind: str = "") -> State:
     """Return the results of one evaluation set by name, without prefixes.
 
     Args:
-        tested: Flat state with the results of `evaluate` under the names
-            `{model_index}.{number}.{name}`. If models are saved, it also has the learned state of
-            each tested fine-tuner, as `{model_index}.0.learned/{name}`.
+        tested: Flat state with the results of `evaluate_selected` under the names
+            `{model_index}.{set_index}.{name}`. If models are saved, it also has the learned state
+            of each tested fine-tuner, as `{model_index}.0.learned/{name}`.
         model_index: Index of the tested model in Protocol.tested_models.
-        number: Index of the evaluation set among those of the model.
+        set_index: Index of the evaluation set among those of the model.
         kind: Prefix of the results to return: "correct/" or "learned/". "" returns the metrics.
 
     Returns:
         The results. Empty if the evaluation set has not been tested.
     """
-    results = strip_prefix(tested.tensors, f"{model_index}.{number}")
+    results = strip_prefix(tested.tensors, f"{model_index}.{set_index}")
     if not kind:
         return {n: v for n, v in results.items() if not n.startswith(("correct/", "learned/"))}
     return {n.removeprefix(kind): v for n, v in results.items() if n.startswith(kind)}
@@ -327,7 +332,7 @@ def collect_correct_predictions(
                 for kind, value in correct.items()
             },
         )
-        for i, test_sets in enumerate(tested_models)
-        for number, eval_set in enumerate(test_sets)
-        if (correct := get_eval_results(tested, i, number, "correct/"))
+        for model_index, test_sets in enumerate(tested_models)
+        for set_index, eval_set in enumerate(test_sets)
+        if (correct := get_eval_results(tested, model_index, set_index, "correct/"))
     )

@@ -21,7 +21,7 @@ from ship.clip import FrozenCLIP
 from ship.configs.finetuners import CoOpConfig
 from ship.finetuners.batched import BatchedFinetuner
 from ship.finetuners.prompts import CoOp
-from ship.trial.selection import evaluate_choices
+from ship.trial.selection import select_choices
 from tests.bench.steps import Sizes, Steps
 from tests.emulated import Counts, EmulatedDevice, Event, emulated_device, explain_absence
 
@@ -87,7 +87,7 @@ def run_steps(
     functions: dict[str, Callable[[], object]] = {
         "generator step": steps.take_generator_step,
         "CoOp step with synthesis": steps.take_coop_step,
-        "evaluation": lambda: evaluate_choices(finetuner, eval_set, steps.protocol),
+        "evaluation": lambda: select_choices(finetuner, eval_set, steps.protocol),
     }
     for name, take_step in functions.items():
         take_step()  # fills caches

@@ -13,7 +13,7 @@ from ship.generators import Synthesizer
 from ship.protocols import build_protocol
 from ship.seeds import to_cpu
 from ship.subsets import FeatureSet
-from ship.trial.selection import evaluate_choices
+from ship.trial.selection import select_choices
 from ship.trial_config import SyntheticConfig, TrialConfig
 from tests.emulated import EmulatedDevice
 from tests.ship.finetuners.cases import FAST
@@ -86,9 +86,9 @@ def test_evaluation_waits_once(
     """It waits once for all inference choices. Calibration waits once more per choice."""
     bench = get_bench(protocol)
     finetuner = bench.build_finetuner(name)
-    evaluate_choices(finetuner, bench.eval_set, bench.protocol)
+    select_choices(finetuner, bench.eval_set, bench.protocol)
     with device.counting() as counts:
-        metrics, choice = evaluate_choices(finetuner, bench.eval_set, bench.protocol)
+        metrics, choice = select_choices(finetuner, bench.eval_set, bench.protocol)
     limit = 1 if protocol == "base_to_new" else 1 + len(finetuner.inference_grid)
     assert counts.n_syncs <= limit, counts.syncs
     assert all(value.device.type == "cpu" for value in (choice, *metrics.values()))

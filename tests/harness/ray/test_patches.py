@@ -59,6 +59,38 @@ def test_installed_ray_has_every_private_name(name: str) -> None:
     resolve_name(name)
 
 
+def test_token_is_not_reread_if_ray_cannot_forget_the_old_one(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A Ray without one of the names keeps its default behavior."""
+
+    def resolve(name: str) -> Any:
+        if name.endswith("reset_cache"):
+            raise AttributeError(name)
+        return Mock(spec=["__call__"], return_value=Mock(spec=[]))
+
+    monkeypatch.setattr(patches, "resolve_name", resolve)
+    monkeypatch.delenv(MODE, raising=False)
+    with private_ray():
+        assert MODE not in os.environ
+
+
+def test_all_processes_are_killed_however_ray_passes_its_arguments(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """By position or by name."""
+    from ray._private.node import Node
+
+    seen: list[dict[str, bool]] = []
+    monkeypatch.setattr(Node, "kill_all_processes", lambda node, **keys: seen.append(keys))
+    node: Any = Mock(live_processes=list)
+    with patches.kill_all_at_shutdown():
+        kill_all: Any = Node.kill_all_processes
+        kill_all(node, check_alive=True, allow_graceful=True)
+        kill_all(node, True, True)
+    assert seen == [{"check_alive": False, "allow_graceful": False}] * 2
+
+
 def test_memory_kill_is_converted_in_any_argument(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tune gets a worker death instead, in any argument. Other errors are unchanged."""
     from ray.air.execution._internal.actor_manager import RayActorManager

@@ -83,7 +83,7 @@ def test_other_users_can_read_rays_token(plain_session: dict[str, Any]) -> None:
 
 @pytest.mark.weekly
 def test_workers_import_from_working_directory(plain_session: dict[str, Any]) -> None:
-    """limit_worker_imports() prevents that a folder hides an installed package."""
+    """filter_worker_sys_path() prevents that a folder hides an installed package."""
     assert plain_session["imports from the folder"]
 
 

@@ -54,7 +54,7 @@ def test_one_feature_set_per_combination(tmp_path: Path, sampler: str) -> None:
     space = {name: Factor(choices=both, baseline=both[1]) for name, both in levels.items()}
     study = study.model_copy(update={"space": {**study.space, **space}})
     needs = list_needs(study, tmp_path)
-    combinations = [(need.views, need.dataset, need.image_precision) for need in needs]
+    combinations = [(need.augmentations, need.dataset, need.image_precision) for need in needs]
     assert sorted(combinations) == sorted(product(*levels.values()))
 
 
@@ -63,7 +63,9 @@ def test_targets_need_only_test_images(tmp_path: Path) -> None:
     study = make_study(space={"shots": [1, 2]})
     transfer = {"protocol": "cross_dataset", "targets": ("b", "c")}
     study = study.model_copy(update={"base": study.base.model_copy(update=transfer)})
-    feature_sets = [(need.dataset, need.views, need.splits) for need in list_needs(study, tmp_path)]
+    feature_sets = [
+        (need.dataset, need.augmentations, need.splits) for need in list_needs(study, tmp_path)
+    ]
     assert feature_sets == [
         ("photos", 2, ("train", "val", "test")), ("b", 0, ("test",)), ("c", 0, ("test",)),
     ]  # fmt: skip

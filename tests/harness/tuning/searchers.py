@@ -43,14 +43,11 @@ def make_work(study: StudyConfig, prints: Fingerprints) -> list[Work]:
 def make_searcher(
     study: StudyConfig, prints: Fingerprints, history: RunHistory = EMPTY
 ) -> StudySearcher:
-    """Return the searcher of a study with a history.
-
-    If the study has no limit of concurrent trials, nor has the searcher.
-    """
-    make = ConfigurationMaker(study, prints)
+    """Return the searcher of a run with a history, without a limit of concurrent trials."""
+    maker = ConfigurationMaker(study, prints)
     plan = make_plan(study, history, prints)
-    n_slots = study.max_concurrent_trials or 10_000
-    return StudySearcher(study, plan, history, make, lambda: n_slots)
+    room = study.max_concurrent_trials or 10_000
+    return StudySearcher(study, plan, history, maker, lambda: room)
 
 
 def make_result(

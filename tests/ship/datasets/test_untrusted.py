@@ -16,7 +16,7 @@ from PIL import Image
 
 from ship.datasets import DatasetError, ImageFile, load_dataset
 from ship.datasets.base import MAX_PIXELS, UndecodableError
-from ship.features import make_decoding_error
+from ship.features import diagnose_split
 from tests.damage import DAMAGE, Damage, apply_damage
 from tests.ship.datasets.conftest import SPLIT_FILE
 from tests.ship.datasets.trees import LAYOUTS, WNIDS
@@ -37,12 +37,12 @@ def png(side: int) -> bytes:
 def test_image_with_too_many_pixels_is_not_decoded(side: int, coop_root: Path) -> None:
     """The message has the image and the limit."""
     assert side**2 > MAX_PIXELS
-    with pytest.raises(UndecodableError, match="more than the maximum of"):
+    with pytest.raises(UndecodableError, match="more than the maximum of") as caught:
         ImageFile("bomb", png(side)).open()
     images = coop_root / "caltech-101/101_ObjectCategories"
     (images / "sea_horse/train0.jpg").write_bytes(png(side))
     dataset = load_dataset("caltech101", coop_root)
-    text = str(make_decoding_error(dataset, "train", "x"))
+    text = str(diagnose_split(dataset, "train", caught.value))
     assert "1 image of train cannot be decoded" in text
     assert "more than the maximum of" in text
 

@@ -1,12 +1,18 @@
 """Augmented views are seeded per image and cropped by torchvision's rule."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from ship.datasets import ImageDataset, ImageFile, Split, UndecodableError
+from ship.features import Parallelism, diagnose_split
 from ship.features.encode import augment_image, draw_crop_box
+from tests.ship.datasets.conftest import save_image
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (60, 90, 3), dtype=np.uint8))
 
@@ -44,3 +50,24 @@ def test_crops_have_the_configured_area_and_ratio() -> None:
     assert areas.max() <= 1
     assert np.all((ratios > 0.74) & (ratios < 1.35))
     assert np.mean(areas) == pytest.approx(0.72, abs=0.03)
+
+
+@pytest.mark.parametrize("cores", [1, 2, 15, 16, 17, 24, 31, 40, 64])
+def test_on_a_cpu_at_most_one_core_in_eight_is_idle(cores: int) -> None:
+    """Also if their number is not a multiple of the 16 threads."""
+    parallelism = Parallelism.for_device(torch.device("cpu"), cores)
+    assert parallelism.threads <= 16
+    assert cores * 7 / 8 <= parallelism.threads * parallelism.cores_each <= cores
+
+
+def test_image_that_can_be_decoded_by_now_is_named_by_its_path(tmp_path: Path) -> None:
+    """Like those that still cannot be decoded."""
+    file = ImageFile("a.png", tmp_path / "a.png")
+    with pytest.raises(UndecodableError) as caught:
+        file.open()
+    split = Split((file,), np.array([0]))
+    dataset = ImageDataset(("a",), {"train": split}, name="d", template="a photo of a {}.")
+    expected = f"dataset d: 1 image of train cannot be decoded: {file.source}"
+    assert str(diagnose_split(dataset, "train", caught.value)) == expected
+    save_image(tmp_path / "a.png", seed=0)
+    assert str(diagnose_split(dataset, "train", caught.value)) == expected

@@ -13,7 +13,7 @@ from ship.finetuners import FINETUNERS
 from ship.protocols import build_protocol
 from ship.subsets import FeatureSet
 from ship.trial.run import run_trial
-from ship.trial.selection import TOLERANCE, BestCheckpoint
+from ship.trial.selection import TOLERANCE, SelectedCheckpoint
 from ship.trial_config import EpochMetrics
 from tests.case_files import mark_slow_cases
 from tests.ship.conftest import build_features
@@ -184,7 +184,7 @@ def test_untrained_generator_has_one_age(
 def test_choice_at_the_grid_edge_raises_a_flag() -> None:
     """The edges are the largest and the smallest value other than 0, and the last epoch."""
     choices = [{"alpha": a, "beta": b} for a in (0.0, 1.0, 3.0) for b in (2.0, 5.0, 9.0)]
-    best = BestCheckpoint(5, "base", None)
+    best = SelectedCheckpoint(5, "base", None)
     best.tensors["peak"] = torch.tensor([0, 1, 2, 3, 4])
     chosen = [{"alpha": a, "beta": b} for a, b in ((0, 5), (1, 5), (3, 5), (1, 2), (1, 9))]
     best.tensors["choice"] = torch.tensor([choices.index(choice) for choice in chosen])
@@ -198,8 +198,8 @@ def test_choice_at_the_grid_edge_raises_a_flag() -> None:
 
 
 def update_epochs(
-    best: BestCheckpoint, values: Sequence[Sequence[float]], first: int = 0
-) -> BestCheckpoint:
+    best: SelectedCheckpoint, values: Sequence[Sequence[float]], first: int = 0
+) -> SelectedCheckpoint:
     """Update the checkpoint with the values of some epochs and return it.
 
     Args:
@@ -217,10 +217,10 @@ def update_epochs(
 def test_last_epoch_within_the_tolerance_is_selected() -> None:
     """The best epoch is the first, a middle one, or within the tolerance of later ones."""
     values = [[60.0, 50.0, 70.0], [59.0, 49.5, 69.5], [58.5, 52.0, 68.9], [58.9, 50.9, 69.0]]
-    best = update_epochs(BestCheckpoint(3, "base", 1.0), values)
+    best = update_epochs(SelectedCheckpoint(3, "base", 1.0), values)
     assert best.epoch.tolist() == [1, 2, 3]
     assert best.metrics["base"].tolist() == best.state["w"].tolist() == [59.0, 52.0, 69.0]
-    assert update_epochs(BestCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
+    assert update_epochs(SelectedCheckpoint(3, "base", None), values).epoch.tolist() == [0, 2, 0]
     # the flag, which advises longer training, depends on the best epoch, not on the selected one
     assert best.compute_flags([{}], last=2)["flag/last_epoch"].tolist() == [0, 1, 0]
 
@@ -230,7 +230,7 @@ EPOCHS = [[50.0, 90.0, 60.0, 60.0], [60.0, 80.0, 60.0, 50.0], [70.0, 90.0, 50.0,
 
 def test_untrained_and_saturated_flags() -> None:
     """Epoch 0 was selected, and at least half of the epochs have the best value, respectively."""
-    best = update_epochs(BestCheckpoint(4, "base", None), EPOCHS)
+    best = update_epochs(SelectedCheckpoint(4, "base", None), EPOCHS)
     flags = best.compute_flags([{}], last=2)
     assert flags["flag/untrained"].tolist() == [0, 1, 1, 1]
     assert flags["flag/saturated"].tolist() == [0, 1, 1, 1]

@@ -70,17 +70,17 @@ def test_selection_authors_saves_the_best_age_of_each_seed(
     The metric is replaced, so that the last age is the best of seed 0 and the first that of seed 3.
     """
     evaluated: list[tuple[Any, Any]] = []
-    evaluate_choices = run.evaluate_choices
+    select_choices = run.select_choices
 
     def replace_metric(finetuner: Any, eval_set: Any, protocol: Any) -> Any:
-        metrics, choice = evaluate_choices(finetuner, eval_set, protocol)
+        metrics, choice = select_choices(finetuner, eval_set, protocol)
         learned = finetuner._step_synthesizer._sample.__self__.learned()["bias.weight"]
         logits = finetuner.logits(eval_set.images.features, {})
         evaluated.append((logits, learned.detach().clone()))
         age = float(len(evaluated))
         return {**metrics, protocol.metric: torch.tensor([age, -age])}, choice
 
-    monkeypatch.setattr(run, "evaluate_choices", replace_metric)
+    monkeypatch.setattr(run, "select_choices", replace_metric)
     last = run_and_save(tmp_path, make_config(selection="authors"), [0, 3], features, clip)
     assert len(evaluated) == 3 and last.correct_predictions == ()
     for seed_index, seed, age in ((0, 0, 3), (1, 3, 1)):
