@@ -52,6 +52,7 @@ CONNECTION_BROKE: Final = "is temporarily unavailable"
 # with the error's type.
 _ERROR_HEADING = re.compile(r"^Failure # .*$", re.MULTILINE)
 _ERROR_LINE = re.compile(r"\S+(Error|Exception)\b.*: ")
+# Processes without which Ray cannot run: that of each node, and that of the cluster.
 _DAEMONS: Final = ("raylet", "gcs_server")
 
 

@@ -65,8 +65,8 @@ class Skewness(NamedTuple):
 class NoisiestGroup(NamedTuple):
     """The configuration, or level of a factor, with the smallest p in a test for more noise.
 
-    The test compares it with the rest. The noise is what remains after removing the effects of
-    configurations and seeds.
+    The test compares its noise with that of the rest. Noise is what remains after removing the
+    effects of configurations and seeds.
 
     Attributes:
         position: Position of the configuration, or of the level in the factor's levels.

@@ -56,7 +56,7 @@ class UndecodableError(Exception):
     """An image cannot be decoded, or is too large.
 
     The message is the path of the file, or the name of an image in memory. If the image is too
-    large or has floating-point values, this reason follows in parentheses.
+    large or has floating-point values, the message also has this reason, in parentheses.
 
     Attributes:
         image: Name of the image.
@@ -154,7 +154,7 @@ class DatasetScan:
             for two pairs of equal names in ImageNet.
         splits: "train", "val" and "test". "train" and "val" are empty in test-only datasets, which
             only the protocol cross_dataset can use. If there are faults, images may be missing.
-        faults: Faults, one line each.
+        faults: Reasons why the dataset cannot be used, one line each.
         differences: Differences from the published dataset, one line each. If there are any,
             accuracies are not comparable with published ones.
         notes: Information that needs no action, one line each.

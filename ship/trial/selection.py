@@ -211,7 +211,7 @@ def select_choices(
         for choice in finetuner.inference_grid
     ]
     table = _fetch_scores({name: torch.stack([s[name] for s in scores]) for name in scores[0]})
-    best = table[protocol.metric].argmax(0)  # the first of equals
+    best = table[protocol.metric].argmax(0)  # the first, if several are equally good
     return {name: rows.gather(0, best[None])[0] for name, rows in table.items()}, best
 
 
