@@ -31,8 +31,8 @@ from harness.store.history import (
     find_study_run,
     is_finished,
     make_run_record,
-    read_finished,
     read_history,
+    read_runs_of_other_studies,
     replaces,
 )
 from harness.store.lease import StudyLost, Timing

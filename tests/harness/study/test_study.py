@@ -40,7 +40,8 @@ def test_rerun_of_finished_study_does_nothing(
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", plan)
-    monkeypatch.setattr(store, "read_finished", None)  # nor are other studies looked at
+    # other studies are not read
+    monkeypatch.setattr(store, "read_runs_of_other_studies", None)
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
