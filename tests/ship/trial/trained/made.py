@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ship import quality
 from ship.clip import FrozenCLIP
-from ship.generators import Sample
+from ship.generators import SampleFunction
 from ship.protocols import EvalSet
 from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
@@ -79,7 +79,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...], Tens
     actual: list[tuple[tuple[str, ...], Tensor]] = []
     measure_eval_set = quality.measure_eval_set
 
-    def watching(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+    def watching(
+        sample: SampleFunction, eval_set: EvalSet, seeds: Sequence[int]
+    ) -> dict[str, Tensor]:
         ids = eval_set.task.synthetic_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
         names = tuple(eval_set.task.class_names[i] for i in ids[0])
