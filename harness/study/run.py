@@ -130,7 +130,7 @@ def run_study(
     if not store_timeout >= 0:
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = load_plugins_and_study(space, overrides, plugins, data_root)
-    uri = store.store_uri(tracking_uri)
+    uri = store.resolve_store_uri(tracking_uri)
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
@@ -148,7 +148,7 @@ def run_study(
 
     with (
         Interrupts() as interrupts,
-        store.lock_study(
+        store.open_and_lock_study(
             uri,
             study.name,
             timing or Timing(),

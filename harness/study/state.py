@@ -169,10 +169,10 @@ def plan_study(
         ('n_ctx=1', 'to run')
     """
     study = load_plugins_and_study(space, overrides, plugins, data_root)
-    uri = store.store_uri(tracking_uri)
+    uri = store.resolve_store_uri(tracking_uri)
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     retry_before = store.get_time_ms() if retry_non_finite else 0
-    state = read_state(study, fingerprints, store.find_store(uri), retry_before)
+    state = read_state(study, fingerprints, store.open_existing_store(uri), retry_before)
     notes = state.find_stale_rows().notes(get_source_name(study)) + format_failed_seeds(state)
     complete_runs = state.read_runs_of_other_studies() if reuse else []
     reused = planning.find_reusable_runs(study, state.plan, complete_runs)

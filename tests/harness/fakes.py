@@ -41,7 +41,7 @@ class FakeClip:
 
     def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         self.fingerprint = f"weights-of-{name}"
-        self.text_tokens = 0
+        self.n_processed_tokens = 0
 
 
 def load_other_weights(name: str, device: str = "cpu", precision: str = "fp32") -> FakeClip:
@@ -100,7 +100,7 @@ def run_analytic(
         file.writelines(_line(features, config, seed) for seed in seeds)
         if done:
             file.write(f"went on behind {done} epochs\n")
-    clip.text_tokens += 0 if done else 100
+    clip.n_processed_tokens += 0 if done else 100
     return AnalyticRun(_analytic(behave, config, seeds, done), resume)
 
 

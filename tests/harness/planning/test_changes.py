@@ -33,7 +33,7 @@ class History:
 
     def ran(self, study: StudyConfig, *, only: Callable[[Any], bool] = lambda _: True) -> None:
         """Note a run of the study: describe it, and complete the settings that `only` names."""
-        experiment = self.store.create_experiment("small")
+        experiment = self.store.get_or_create_experiment("small")
         plan = read_state(study, self.prints, self.store).plan
         record = ParentRun.get_or_create(self.store, experiment, study)
         record.describe(study, plan)
@@ -99,7 +99,7 @@ def test_rows_of_a_sampler_change_although_no_plan_has_them(history: History) ->
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, **keys)
     history.ran(study)
-    experiment = history.store.create_experiment("small")
+    experiment = history.store.get_or_create_experiment("small")
     make = ConfigurationMaker(study, history.prints)
     record = ParentRun.get_or_create(history.store, experiment, study)
     for value in (0.002, 0.2):
@@ -127,7 +127,7 @@ def test_changes_of_data_weights_and_methods_are_named(
     """The run's own tags have them. If an edit affects no row, they are the only changes."""
     space = {"dataset": ["emoji"], "generator.n_ctx": [1, 2, 4]}
     history.ran(make_study(space=space))
-    experiment = history.store.create_experiment("small")
+    experiment = history.store.get_or_create_experiment("small")
     client = history.store.client
     for run in client.search_runs([experiment]):
         if run.data.tags["ship.kind"] == "trial":

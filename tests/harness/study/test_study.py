@@ -263,7 +263,7 @@ def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
 def test_deleted_experiment_is_one_line_error(bench: Bench) -> None:
     """Its name cannot be used again, so the error says how to restore it."""
     store = bench.store()
-    store.client.delete_experiment(store.create_experiment("small"))
+    store.client.delete_experiment(store.get_or_create_experiment("small"))
     with pytest.raises(StoreError, match="restore --experiment-id"):
         bench.run(make_study())
 

@@ -150,7 +150,7 @@ def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, where: s
     """Points, params and tags are not added again, on PostgreSQL and sqlite."""
     bench: Bench = request.getfixturevalue(where)
     store = bench.store()
-    run_id = store.create_run(store.create_experiment("twice"), "run", {})
+    run_id = store.create_run(store.get_or_create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}
