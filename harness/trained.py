@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from harness.store import MODEL_SUFFIX, fetch_artifacts, store_uri
+from harness.store import MODEL_SUFFIX, fetch_artifacts, resolve_store_uri
 from harness.wording import mask_secrets
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def load_trained(
     import ship  # imports torch, which takes seconds
 
     uri = str(uri)
-    with fetch_artifacts(uri, seed, store_uri(tracking_uri)) as path:
+    with fetch_artifacts(uri, seed, resolve_store_uri(tracking_uri)) as path:
         try:
             return ship.load_trained(path, seed, target=target, clip=clip, device=device)
         except ValueError as error:

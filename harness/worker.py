@@ -255,7 +255,7 @@ class Worker:
             RuntimeError: The features were extracted with other weights than those of `clip`.
         """
         self._has_training = getattr(trial.finetuner, "epochs", 0) > 0
-        self._tokens_at_start = int(getattr(clip, "text_tokens", 0))
+        self._tokens_at_start = int(getattr(clip, "n_processed_tokens", 0))
         self._peak_memory = PeakMemory(self.device)
         features, *target_sets = (self.features[key] for key in messages.list_feature_keys(trial))
         targets = dict(zip(trial.targets, target_sets, strict=True))
@@ -276,7 +276,7 @@ class Worker:
 
         Tokens of the run that wrote the checkpoint are included.
         """
-        return int(getattr(self._clip, "text_tokens", 0)) - self._tokens_at_start
+        return int(getattr(self._clip, "n_processed_tokens", 0)) - self._tokens_at_start
 
     def _make_final_result(self) -> dict[str, Any]:
         """Return the content of FINAL, without the trial's time.

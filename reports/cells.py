@@ -240,8 +240,8 @@ class Table:
         n_labels: Number of columns that name a row.
         max_rows: Maximum number of rows of the section LEVELS on a page. None for all. CSV files
             have all rows.
-        place: Where the table is shown. "page": everywhere; "files": everywhere except in the
-            terminal; "csv": only in CSV files.
+        place: Where the table is shown. "everywhere"; "files": everywhere except in the terminal;
+            "csv": only in CSV files.
         kind: Kind of the rows. "levels": levels of the only factor; "effects": levels of one of
             several factors; "configurations"; "methods": methods over several datasets; "ranks":
             factors with rank associations; "": other tables.
@@ -255,7 +255,7 @@ class Table:
     notes: tuple[str, ...]
     n_labels: int = 1
     max_rows: int | None = None
-    place: Literal["page", "files", "csv"] = "page"
+    place: Literal["everywhere", "files", "csv"] = "everywhere"
     kind: Literal["levels", "effects", "configurations", "methods", "ranks", ""] = ""
     metric: str = ""
 

@@ -16,7 +16,7 @@ from ship.distances import (
     mmd,
     select_shared_classes,
 )
-from ship.generators import FeatureSource, Sample
+from ship.generators import FeatureSource, SampleFunction
 from ship.protocols import EvalSet
 from ship.seeds import SeedRng
 
@@ -77,7 +77,9 @@ def measure_generator(
     }
 
 
-def measure_eval_set(sample: Sample, eval_set: EvalSet, seeds: Sequence[int]) -> dict[str, Tensor]:
+def measure_eval_set(
+    sample: SampleFunction, eval_set: EvalSet, seeds: Sequence[int]
+) -> dict[str, Tensor]:
     """Synthesize features for an evaluation set's classes and measure their quality.
 
     Features are synthesized for the same classes as for the fine-tuner, and compared with the

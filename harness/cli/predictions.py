@@ -62,7 +62,7 @@ def predict(
         >>> from harness import predict
         >>> predict("prompt_len", "my_images", ["n_ctx=4"])  # doctest: +SKIP
     """
-    uri = store.store_uri(tracking_uri)
+    uri = store.resolve_store_uri(tracking_uri)
     levels = require_list("config", config, str, "n_ctx=4")
     root = Path(images)
     files = _find_images(root)

@@ -88,7 +88,7 @@ def print_dry_run(study: StudyConfig, address: str | None, arguments: Mapping[st
     from harness.cli.detectable_difference import format_detectable  # loads polars
 
     plan = harness.study.plan_study(study, **arguments)
-    notes = [*plan.notes, *format_detectable(study, plan.history.logged)]
+    notes = [*plan.notes, *format_detectable(study, plan.history.all_runs)]
     _print_plan(study.name, plan, notes, is_local=address is None)
     if plan.finished:
         return
@@ -175,7 +175,7 @@ class FinalReport:
         Raises:
             ReportError: The report cannot be prepared. `show` tries again.
         """
-        logged = outcome.history.logged
+        logged = outcome.history.all_runs
         self._prepared = report_cli.prepare_report(outcome.experiment, outcome.tracking_uri, logged)
         return self._prepared.publication
 

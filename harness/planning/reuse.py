@@ -42,7 +42,7 @@ def find_reusable_runs(
     Args:
         study: The study.
         plan: Plan of the study.
-        runs: Finished runs of other studies, oldest first.
+        runs: COMPLETE runs of other studies, oldest first.
     """
     runs_by_key: dict[str, list[RunRecord]] = {}
     for run in runs:
@@ -74,7 +74,7 @@ def _is_reusable(study: StudyConfig, config: TrialConfig, run: RunRecord, seed: 
     has_curves = any(curve_seed == seed for curve_seed, *_ in curves)
     has_load = any(name.startswith(LOAD) for name in metrics)
     return (
-        seed in run.counted_seeds
+        seed in run.seeds_with_outcome
         and all(math.isfinite(metrics.get(name, math.nan)) for name in required)
         and (has_curves or not study.log.seed_curves)
         and (has_load or not study.log.system_metrics)
@@ -112,8 +112,8 @@ def plan_after_reuse(
 def format_reuse(reused_runs: Sequence[ReusedRun]) -> list[str]:
     """Return a line for each study whose results are reused, with the option to disable reuse."""
     lines = []
-    for study in dict.fromkeys(reused.run.study for reused in reused_runs):
-        works = [reused.work for reused in reused_runs if reused.run.study == study]
+    for study in dict.fromkeys(reused.run.study_name for reused in reused_runs):
+        works = [reused.work for reused in reused_runs if reused.run.study_name == study]
         n_seeds = sum(len(work.seeds) for work in works)
         n_configurations = len({work.configuration.key for work in works})
         amount = f"{count(n_seeds, 'seed')} of {count(n_configurations, 'configuration')}"

@@ -310,7 +310,7 @@ def record_reused(recorder: TrialRecorder, reused: ReusedRun) -> bool:
     if not has_all_seeds:
         curve_points += _compute_mean_curves(curve_points)
     tags: dict[str, str] = {name: run.tags.get(name, "") for name in _COPIED_TAGS}
-    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study}
+    tags |= {Tag.REUSED_RUN: run.run_id, Tag.REUSED_STUDY: reused.run.study_name}
     recorder.start(run.run_id, reused.work, tags)
     recorder.add_points(run.run_id, curve_points)
     device = run.tags.get(Tag.DEVICE, "")

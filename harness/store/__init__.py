@@ -31,13 +31,19 @@ from harness.store.history import (
     find_study_run,
     is_finished,
     make_run_record,
-    read_finished,
     read_history,
+    read_runs_of_other_studies,
     replaces,
 )
 from harness.store.lease import StudyLost, Timing
 from harness.store.models import list_model
-from harness.store.open import Store, find_store, open_store, set_log_level, store_uri
+from harness.store.open import (
+    Store,
+    open_existing_store,
+    open_store,
+    resolve_store_uri,
+    set_log_level,
+)
 from harness.store.protocols import DEFAULT_PROTOCOL, PROTOCOLS, SEPARATE_FACTORS, ProtocolMetrics
 from harness.store.run_update import (
     INTERRUPTED,
@@ -114,4 +120,4 @@ from harness.store.study_record import (
     StudyRecord,
     make_planned_tags,
 )
-from harness.store.study_store import STORE_TIMEOUT, StudyStore, lock_study
+from harness.store.study_store import STORE_TIMEOUT, StudyStore, open_and_lock_study

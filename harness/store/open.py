@@ -1,4 +1,4 @@
-"""Open an MLflow store, write runs to it, and find or create a study's experiment."""
+"""Open an MLflow store as a `Store`, through which runs and experiments are read and written."""
 
 import logging
 import uuid
@@ -157,7 +157,7 @@ class Store:
             )
         return str(experiment.experiment_id)
 
-    def create_experiment(self, name: str) -> str:
+    def get_or_create_experiment(self, name: str) -> str:
         """Return the ID of an experiment. It is created if it does not exist.
 
         The artifacts of an sqlite store are saved next to its file. A server or another database
@@ -178,14 +178,14 @@ class Store:
             return str(retry_requests(self.uri, find_or_create))
 
 
-def store_uri(requested: str | None) -> str:
-    """Return the address of the store.
+def resolve_store_uri(requested: str | None) -> str:
+    """Return the address that a user requests, or the default one.
 
     A relative sqlite path becomes absolute, because Ray workers have another working directory.
 
     Args:
-        requested: Address. None or "" stands for MLFLOW_TRACKING_URI or, if that is not set, for
-            mlflow.db in the working directory.
+        requested: Address. Defaults to MLFLOW_TRACKING_URI or, if that is not set, to mlflow.db in
+            the working directory. "" counts as no address.
 
     Raises:
         StoreError: The address is malformed, or is an sqlite address with options.
@@ -199,13 +199,13 @@ def store_uri(requested: str | None) -> str:
     return resolved_uri
 
 
-def find_store(uri: str) -> Store | None:
-    """Open a store as `open_store` does, but return None if its sqlite file does not exist.
+def open_existing_store(uri: str) -> Store | None:
+    """Open a store like `open_store`, but return None if its sqlite file does not exist.
 
     Raises:
         StoreError: See `open_store`.
     """
-    path = _parse_sqlite_path(store_uri(uri))
+    path = _parse_sqlite_path(resolve_store_uri(uri))
     return open_store(uri) if path is None or path.exists() else None
 
 
@@ -219,10 +219,10 @@ def open_store(uri: str) -> Store:
         uri: MLflow tracking URI. A missing sqlite file is created.
 
     Raises:
-        StoreError: The address is malformed, or the store is unreadable, locked, unreachable, not a
-            database, or from another version of MLflow.
+        StoreError: The address is malformed, or the store is unreadable, locked, unreachable or not
+            an MLflow database. Or a newer MLflow wrote it, or its upgrade failed.
     """
-    uri = store_uri(uri)
+    uri = resolve_store_uri(uri)
     path = _parse_sqlite_path(uri)
     if path is not None and not path.parent.is_dir():
         raise StoreError(

@@ -155,13 +155,25 @@ def list_runs(client: Any, experiment_id: str) -> list[Run]:
     Raises:
         StoreError: A run is damaged, see `convert_run`.
     """
-    runs: list[Run] = []
+    runs = [convert_run(run) for page in iter_pages(client, experiment_id) for run in page]
+    return sorted(runs, key=lambda run: (run.started, run.run_id))
+
+
+def iter_pages(client: Any, experiment_id: str, query: str = "") -> Iterator[list[Any]]:
+    """Yield MLflow's entities of an experiment's active runs in pages, newest first.
+
+    A run can be on two pages if runs are added meanwhile.
+
+    Args:
+        client: MLflow's client of the store.
+        experiment_id: MLflow's ID of the experiment.
+        query: MLflow's filter of the runs. By default, all runs are read.
+    """
     token: str | None = None
     while token is None or token:
-        page = client.search_runs([experiment_id], max_results=PAGE, page_token=token)
-        runs += map(convert_run, page)
+        page = client.search_runs([experiment_id], query, max_results=PAGE, page_token=token)
+        yield page
         token = page.token or ""
-    return sorted(runs, key=lambda run: (run.started, run.run_id))
 
 
 def convert_run(run: Any) -> Run:

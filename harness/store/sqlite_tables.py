@@ -43,8 +43,8 @@ def create_or_upgrade_tables(uri: str, path: Path) -> None:
     Raises:
         StoreError: The file cannot be read or written, belongs to another application, or cannot be
             upgraded. Its tables are then unchanged.
-        Exception: MLflow cannot create the tables of a new store in memory. open_store turns this
-            into a StoreError.
+        Exception: MLflow fails while it builds the new tables in memory, before they are copied to
+            the file. open_store turns this into a StoreError.
     """
     from mlflow.store.db import utils
 
@@ -104,7 +104,7 @@ def _replace_by_upgraded(database: sqlite3.Connection, uri: str, path: Path) -> 
     folder = path.with_name(f"{path.name}.upgrade")
     inode = path.stat().st_ino
     (journal_mode,) = database.execute("PRAGMA journal_mode").fetchone()
-    # Leave WAL mode, whose separate log file would remain when the database file is replaced.
+    # Switch WAL mode off: its log file would outlive the database file that is replaced.
     database.execute("PRAGMA journal_mode = DELETE")
     database.execute("BEGIN IMMEDIATE")
     if path.stat().st_ino != inode:

@@ -1,4 +1,4 @@
-"""Lock a study for one driver, and open its store so that requests wait until it answers."""
+"""Open the store of a study so that requests wait until it answers, and lock the study."""
 
 import math
 import os
@@ -27,6 +27,7 @@ from harness.wording import format_duration
 
 STORE_TIMEOUT = 1800.0  # default time to wait for the store, in seconds
 MAX_PAUSE = 1.0  # maximum seconds between two tries; a signal is noticed only at a try
+LEFT_OPEN = "still open when the study ended"  # reason written to a run that nothing has closed
 
 T = TypeVar("T")
 
@@ -64,6 +65,7 @@ class StudyStore(Store):
         retrying = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(NoAnswer),
             wait=tenacity.wait_exponential(FIRST_PAUSE, MAX_PAUSE),
+            after=self._note_lack_of_answer,
             stop=self._should_give_up,
             before_sleep=self._announce_wait,
             reraise=True,
@@ -90,26 +92,26 @@ class StudyStore(Store):
         """
         return self.call(lambda: close_dead_runs(self.client, self.experiment_id, reason))
 
-    def _should_give_up(self, attempt: tenacity.RetryCallState) -> bool:
-        """Return True after `timeout` seconds without an answer, or if the study has to end.
+    def _note_lack_of_answer(self, attempt: tenacity.RetryCallState) -> None:
+        """Set `_away_since` after the first try without an answer."""
+        self._away_since = min(self._away_since, time.monotonic())
 
-        The first try without an answer also sets `_away_since`.
-        """
-        now = time.monotonic()
-        self._away_since = min(self._away_since, now)
-        return self.is_stopped() or now - self._away_since >= self.timeout
+    def _should_give_up(self, attempt: tenacity.RetryCallState) -> bool:
+        """Return True after `timeout` seconds without an answer, or if the study has to end."""
+        return self.is_stopped() or time.monotonic() - self._away_since >= self.timeout
 
     def _announce_wait(self, attempt: tenacity.RetryCallState) -> None:
         """Print a line after the first failed attempt."""
         if attempt.attempt_number == 1 and attempt.outcome is not None:
             self.print_line(
                 f"{attempt.outcome.exception()}: retrying for up to "
-                f"{format_duration(self.timeout)}; trials continue until their next report"
+                f"{format_duration(self.timeout)}; running trials pause when they next report "
+                "results"
             )
 
 
 @contextmanager
-def lock_study(
+def open_and_lock_study(
     uri: str,
     name: str,
     timing: Timing,
@@ -119,12 +121,12 @@ def lock_study(
     is_stopped: Callable[[], bool],
     print_line: Callable[[str], None],
 ) -> Iterator[StudyStore]:
-    """Open the store of a study and lock the study for this driver inside the context.
+    """Open the store of a study, and lock the study for this driver inside the context.
 
     The study's experiment is created if needed. If the store does not answer while it is opened, an
     error is raised within seconds; later requests wait. After another driver has taken the study
     over, every write raises StudyLost. If the context ends without an error, runs that are still
-    RUNNING are closed.
+    RUNNING are closed with the reason LEFT_OPEN.
 
     Args:
         uri: Address of the store.
@@ -147,7 +149,7 @@ def lock_study(
     with set_environment(CLIENT_ENVIRONMENT), ExitStack() as stack:
         with hold_lock(uri, wait=True):
             store = open_store(uri)
-            experiment_id = store.create_experiment(name)
+            experiment_id = store.get_or_create_experiment(name)
         try:
             lock_id = stack.enter_context(hold_lock(f"{uri}\n{name}", wait=False))
         except BlockingIOError as error:
@@ -165,4 +167,4 @@ def lock_study(
         client = fence_client(store.client, lease)
         study = StudyStore(uri, client, experiment_id, timeout, is_stopped, print_line)
         yield study
-        study.close_dead_runs()
+        study.close_dead_runs(LEFT_OPEN)

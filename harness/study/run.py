@@ -130,7 +130,7 @@ def run_study(
     if not store_timeout >= 0:
         raise ConfigError([f"store_timeout (--store-timeout) must be >= 0, got {store_timeout:g}"])
     study = load_plugins_and_study(space, overrides, plugins, data_root)
-    uri = store.store_uri(tracking_uri)
+    uri = store.resolve_store_uri(tracking_uri)
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     console = console or SteadyConsole()
     retry_before = store.get_time_ms() if retry_non_finite else 0
@@ -148,7 +148,7 @@ def run_study(
 
     with (
         Interrupts() as interrupts,
-        store.lock_study(
+        store.open_and_lock_study(
             uri,
             study.name,
             timing or Timing(),
@@ -207,8 +207,8 @@ class StudyRunner:
             state = self._read_state()
             if not self.options.accept_changes:
                 refuse_changes(state.find_stale_rows(), get_source_name(self.study))
-            finished_runs = state.find_finished_elsewhere() if self.options.reuse else []
-            reusable_runs = planning.find_reusable_runs(self.study, state.plan, finished_runs)
+            complete_runs = state.read_runs_of_other_studies() if self.options.reuse else []
+            reusable_runs = planning.find_reusable_runs(self.study, state.plan, complete_runs)
             n_seeds_left = sum(len(work.seeds) for work in state.plan.work)
             n_reusable = sum(len(reused.work.seeds) for reused in reusable_runs)
             if n_seeds_left > n_reusable or state.plan.n_proposals:
@@ -380,7 +380,7 @@ def _write_report(runner: StudyRunner, build_report: ReportBuilder, outcome: Stu
             publication = store.retry_requests(runner.store.uri, lambda: build_report(outcome))
             if publication is not None:
                 publish_report(runner.store, runner.parent_run.run_id, publication)
-                write_differences(runner.store, outcome.history.logged, publication.differences)
+                write_differences(runner.store, outcome.history.all_runs, publication.differences)
     except UserError as error:
         return f"cannot write the report to MLflow: {error}. Run the same command to try again"
     return ""

@@ -63,8 +63,8 @@ class StudyState:
         maker = planning.ConfigurationMaker(self.study, self.fingerprints)
         return planning.find_stale_rows(maker, self.plan, self.history, self.history.study)
 
-    def find_finished_elsewhere(self) -> list[RunRecord]:
-        """Return finished runs of other studies for configurations that the plan would run.
+    def read_runs_of_other_studies(self) -> list[RunRecord]:
+        """Return the COMPLETE runs of other studies for configurations that the plan would run.
 
         If the study saves trained models, only runs that have saved theirs are returned.
 
@@ -74,8 +74,12 @@ class StudyState:
         keys, reader = [work.configuration.key for work in self.plan.work], self.store
         if reader is None or not keys:
             return []
-        name, trained = self.study.name, self.study.save_models
-        return reader.read(lambda client: store.read_finished(client, name, keys, trained=trained))
+        query = self.study.name, keys
+        return reader.read(
+            lambda client: store.read_runs_of_other_studies(
+                client, *query, trained=self.study.save_models
+            )
+        )
 
 
 def read_state(
@@ -165,13 +169,13 @@ def plan_study(
         ('n_ctx=1', 'to run')
     """
     study = load_plugins_and_study(space, overrides, plugins, data_root)
-    uri = store.store_uri(tracking_uri)
+    uri = store.resolve_store_uri(tracking_uri)
     fingerprints = make_fingerprints(study, method, data_root, cache_dir)
     retry_before = store.get_time_ms() if retry_non_finite else 0
-    state = read_state(study, fingerprints, store.find_store(uri), retry_before)
+    state = read_state(study, fingerprints, store.open_existing_store(uri), retry_before)
     notes = state.find_stale_rows().notes(get_source_name(study)) + format_failed_seeds(state)
-    finished_runs = state.find_finished_elsewhere() if reuse else []
-    reused = planning.find_reusable_runs(study, state.plan, finished_runs)
+    complete_runs = state.read_runs_of_other_studies() if reuse else []
+    reused = planning.find_reusable_runs(study, state.plan, complete_runs)
     if reused:
         history, plan = planning.plan_after_reuse(
             study, state.history, reused, fingerprints, retry_before
@@ -189,7 +193,7 @@ def plan_study(
         notes += format_extraction(study, plan, fingerprints)
         notes += format_prompt_costs(study, plan)
         notes += format_prompts(study, plan, fingerprints)
-        plan = _add_estimate(state, finished_runs)
+        plan = _add_estimate(state, complete_runs)
         if plan.estimate is None:
             notes += format_gpu_cost(plan, fingerprints)
     return replace(plan, notes=tuple(notes))
@@ -207,21 +211,21 @@ def format_failed_seeds(state: StudyState) -> list[str]:
     return [f"{failures} with a non-finite number: {advice}"]
 
 
-def _add_estimate(state: StudyState, finished_runs: Sequence[RunRecord]) -> Plan:
+def _add_estimate(state: StudyState, complete_runs: Sequence[RunRecord]) -> Plan:
     """Return the study's plan with an estimate of its time.
 
     The estimate is None if none is possible yet, see `planning.estimate_time`.
 
     Args:
         state: State of the study.
-        finished_runs: Finished runs of other studies for configurations of the plan.
+        complete_runs: COMPLETE runs of other studies for configurations of the plan.
     """
     study, plan = state.study, state.plan
     history = state.history
     resources = resolve_resources(study.resources, get_machine_resources())
     resolved_study = study.model_copy(update={"resources": resources})
     # Runs of other studies count only for configurations that have no run in this study.
-    runs = [*history.runs, *(run for run in finished_runs if run.config_key not in history.by_key)]
+    runs = [*history.runs, *(run for run in complete_runs if run.config_key not in history.by_key)]
     return replace(plan, estimate=planning.estimate_time(resolved_study, plan, runs))
 
 

@@ -15,7 +15,7 @@ from reports.stats import compare_paired, compute_max_correct_by_guessing
 from reports.study import Study, get_metric_heading
 from reports.tables import (
     Group,
-    count_correct_answers,
+    count_correct_predictions,
     find_baseline_configuration_group,
     get_dataset_of_controls,
     get_decimals,
@@ -173,17 +173,17 @@ def _check_chance(study: Study, metric: str) -> Limit | None:
 
     For a harmonic mean, it is sufficient that one of its halves, such as New, is at chance. An
     average over targets must be at chance on every target. There is no limit if the numbers of
-    correct answers are unknown.
+    correct predictions are unknown.
     """
     groups = _select_groups(study)
     accuracies = _list_accuracies(study, metric)
     guesses_by_accuracy = {}
     for accuracy in accuracies:
-        collected = [_collect_answers(study, group, accuracy) for group in groups]
-        answers = [row for row in collected if row]
-        is_complete = bool(groups) and len(answers) == len(groups)
-        if is_complete and all(row.is_guessing for row in answers):
-            guesses_by_accuracy[accuracy] = answers
+        counts_by_group = [_count_correct(study, group, accuracy) for group in groups]
+        counts = [group_counts for group_counts in counts_by_group if group_counts]
+        is_complete = bool(groups) and len(counts) == len(groups)
+        if is_complete and all(group_counts.is_guessing for group_counts in counts):
+            guesses_by_accuracy[accuracy] = counts
     are_targets = any(accuracy.startswith(TARGET) for accuracy in accuracies)
     if not guesses_by_accuracy or (are_targets and len(guesses_by_accuracy) < len(accuracies)):
         return None
@@ -220,12 +220,12 @@ def _select_groups(study: Study) -> list[Group]:
 
 
 @dataclass(frozen=True)
-class _Answers:
-    """Correct answers of a group for one accuracy.
+class _MeanCounts:
+    """Correct predictions of a group for one accuracy.
 
     Attributes:
         name: Name of the group.
-        n_correct: Number of correct answers, as a mean over seeds.
+        n_correct: Number of correct predictions, as a mean over seeds.
         n_images: Number of test images.
         n_classes: Number of classes to choose among.
     """
@@ -237,35 +237,38 @@ class _Answers:
 
     @property
     def is_guessing(self) -> bool:
-        """Whether uniform guessing may give this many correct answers, at the 5% level."""
+        """Whether uniform guessing may give this many correct predictions, at the 5% level."""
         return self.n_correct <= compute_max_correct_by_guessing(self.n_images, self.n_classes)
 
     @property
     def percent(self) -> float:
-        """Percentage of correct answers."""
+        """Percentage of correct predictions."""
         return 100 * self.n_correct / self.n_images
 
 
-def _collect_answers(study: Study, group: Group, accuracy: str) -> _Answers | None:
-    """Return a group's correct answers; None with a single class, or if a seed's are unknown."""
+def _count_correct(study: Study, group: Group, accuracy: str) -> _MeanCounts | None:
+    """Return a group's correct predictions.
+
+    None if there is a single class, or if the correct predictions of a seed are unknown.
+    """
     runs = {row["seed"]: row["run_id"] for row in group.finished_rows}
-    answers_by_seed = [
-        count_correct_answers(study, run, seed, accuracy) for seed, run in runs.items()
+    counts_by_seed = [
+        count_correct_predictions(study, run, seed, accuracy) for seed, run in runs.items()
     ]
-    available_answers = [answers for answers in answers_by_seed if answers]
+    available_counts = [counts for counts in counts_by_seed if counts]
     if (
-        not available_answers
-        or len(available_answers) < len(answers_by_seed)
-        or available_answers[0].n_classes < 2
+        not available_counts
+        or len(available_counts) < len(counts_by_seed)
+        or available_counts[0].n_classes < 2
     ):
         return None
-    correct = fmean(answers.n_correct for answers in available_answers)
+    correct = fmean(counts.n_correct for counts in available_counts)
     names = {"": "the baseline", REAL: "real images"}
     name = names.get(group.control) or CONTROLS[group.control][0]
-    return _Answers(name, correct, available_answers[0].n_images, available_answers[0].n_classes)
+    return _MeanCounts(name, correct, available_counts[0].n_images, available_counts[0].n_classes)
 
 
-def _describe_guessing(study: Study, accuracy: str, guesses: Sequence[_Answers]) -> str:
+def _describe_guessing(study: Study, accuracy: str, guesses: Sequence[_MeanCounts]) -> str:
     """Return the evidence as text: "New is no better than guessing (zero-shot 4.5%; ...)"."""
     # all groups were tested on the same images and classes
     n_images, n_classes = guesses[0].n_images, guesses[0].n_classes

@@ -1,7 +1,6 @@
-"""The answer and the tables as text for a terminal of a given width.
+"""Render a study's answer and its tables as text for a terminal of a given width.
 
-Grid and Words are rich's Table and Text; Table is that of reports.cells. All widths are in
-characters.
+All widths are in characters.
 """
 
 import io
@@ -11,10 +10,10 @@ from rich.box import SIMPLE_HEAD
 from rich.cells import cell_len
 from rich.console import Console, Group, RenderableType
 from rich.padding import Padding
-from rich.table import Table as Grid
-from rich.text import Text as Words
+from rich.table import Table as RichTable
+from rich.text import Text as RichText
 
-from harness.wording import escape_controls_in_lines
+from harness.wording import count, escape_controls_in_lines
 from reports.answer import Answer
 from reports.cells import Cell, Column, Counts, Legend, Table
 from reports.formatting import PLAIN, STACKED, Dialect, break_heading, format_cell_text
@@ -27,26 +26,29 @@ _STYLES = {
     Verdict.EQUIVALENT: "bold cyan",
     Verdict.INCONCLUSIVE: "bold",
 }
-# Layouts from the widest to the narrowest: (dialect of a mean with its interval, width of labels).
-# Labels wrap at this width, or at the width of their longest word if the word is wider.
+# Layouts from the widest to the narrowest: (dialect that formats a mean and its interval, width at
+# which labels wrap). A label with a wider word wraps at the width of this word.
 _LAYOUTS = ((PLAIN, 30), (Dialect(plus_minus="±"), 16), (STACKED, 16), (STACKED, 0))
 FILE_WIDTH = 160  # width of tables in files
 _MAX_LABEL_WIDTH = 30  # wider words in labels are broken
 
 
-def make_literal_text(text: str, style: str = "") -> Words:
+def make_literal_text(text: str, style: str = "") -> RichText:
     """Return a text that rich shows literally. In a str, it would interpret [words] as markup."""
-    return Words(escape_controls_in_lines(text), style)
+    return RichText(escape_controls_in_lines(text), style)
 
 
 def make_answer_view(name: str, answer: Answer) -> RenderableType:
-    """Return the answer as a rich renderable: limits, findings, cautions, and the rule of verdicts.
+    """Return the answer as a rich renderable.
+
+    It contains the limits, the findings, the cautions, and the rule by which the verdicts were
+    reached.
 
     Args:
         name: Name of the study.
         answer: Answer of the study.
     """
-    grid = Grid.grid(padding=(0, 2, 0, 0))
+    grid = RichTable.grid(padding=(0, 2, 0, 0))
     grid.add_column(style="bold", overflow="fold")
     grid.add_column(overflow="fold")
     for finding in answer.limits:
@@ -54,7 +56,7 @@ def make_answer_view(name: str, answer: Answer) -> RenderableType:
             make_literal_text(finding.subject, "yellow"), make_literal_text(finding.text, "yellow")
         )
     for finding in answer.findings:
-        text = Words()
+        text = RichText()
         if finding.verdict:
             text.append(f"{finding.verdict}. ", _STYLES[finding.verdict])
         grid.add_row(
@@ -72,8 +74,8 @@ def make_answer_view(name: str, answer: Answer) -> RenderableType:
 def make_terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> RenderableType:
     """Return the tables with their notes as a rich renderable.
 
-    Only tables with the place "page" are shown. A hint after them gives the number of tables with
-    the place "files".
+    Only tables with the place "everywhere" are shown. A hint after them gives the number of tables
+    with the place "files".
 
     Args:
         tables: Tables of a report.
@@ -82,7 +84,7 @@ def make_terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> 
     """
     renderables: list[RenderableType] = []
     previous_notes: set[str] = set()
-    for table in (table for table in tables if table.place == "page"):
+    for table in (table for table in tables if table.place == "everywhere"):
         grid, dropped = _fit_table(table, width)
         # A note of a previous table is not repeated. Other formats repeat notes, because a single
         # table may be copied from them.
@@ -90,17 +92,17 @@ def make_terminal_view(tables: Sequence[Table], width: int, *, legend: bool) -> 
         notes = [note for note in notes if legend or not isinstance(note, Legend)]
         previous_notes |= set(notes)
         if dropped:
-            notes.append(
-                f"columns that do not fit this width: {', '.join(dropped)} (see the files)"
-            )
+            columns = ", ".join(dropped)
+            notes.append(f"columns left out at this width: {columns} (see the report's files)")
         renderables += [grid, Padding(_make_notes_grid(notes), (0, 1, 1, 1))]
     n_more = sum(table.place == "files" for table in tables)
-    hints = [f"{n_more} more table{'s' if n_more > 1 else ''} in the files"] if n_more else []
-    hints += (
-        [] if legend else ["the columns are explained by ship-report NAME --notes and on the page"]
-    )
+    hints = [f"{count(n_more, 'more table')} in the report's files"] if n_more else []
+    if not legend:
+        hints.append(
+            "for an explanation of the columns, run ship-report with --notes or open the HTML page"
+        )
     if hints:
-        renderables.append(Padding(Words("; ".join(hints), "dim"), (0, 1, 1, 1)))
+        renderables.append(Padding(RichText("; ".join(hints), "dim"), (0, 1, 1, 1)))
     return Group(*renderables)
 
 
@@ -114,9 +116,9 @@ def render_plain_text(view: RenderableType, width: int) -> str:
     return "\n".join(line.rstrip() for line in lines).strip("\n") + "\n"
 
 
-def _make_notes_grid(notes: Sequence[str]) -> Grid:
+def _make_notes_grid(notes: Sequence[str]) -> RichTable:
     """Return the notes with a hanging indent."""
-    grid = Grid.grid(padding=(0, 1, 0, 0))
+    grid = RichTable.grid(padding=(0, 1, 0, 0))
     grid.add_column(style="dim")
     grid.add_column(style="dim", overflow="fold")
     for note in notes:
@@ -124,7 +126,7 @@ def _make_notes_grid(notes: Sequence[str]) -> Grid:
     return grid
 
 
-def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
+def _fit_table(table: Table, width: int) -> tuple[RichTable | Group, list[str]]:
     """Return the widest grid that fits, and the headings of the columns that were dropped.
 
     If no layout fits with all columns, columns are dropped in the order of `Column.drop`. If even
@@ -146,25 +148,25 @@ def _fit_table(table: Table, width: int) -> tuple[Grid | Group, list[str]]:
 
 def _make_row_paragraphs(table: Table) -> Group:
     """Return each row as a paragraph: its labels, then each measurement with its heading."""
-    paragraphs: list[Words] = []
+    paragraphs: list[RichText] = []
     n_labels, headings = table.n_labels, [column.heading for column in table.page_columns]
-    for _, rows in format_sections(table, lambda cell: " ".join(_stack_text(cell, PLAIN).split())):
+    for _, rows in format_sections(table, format_cell_text):
         for _, texts in rows:
             labels = ", ".join(filter(None, texts[:n_labels]))
             measurements = zip(headings[n_labels:], texts[n_labels:], strict=True)
             line = "; ".join(f"{heading} {text}" for heading, text in measurements if text)
             paragraph = make_literal_text(f"{labels}: ", "bold")
             paragraphs.append(paragraph.append_text(make_literal_text(line, "not bold")))
-    return Group(make_literal_text(table.title, "bold italic"), Words("\n\n").join(paragraphs))
+    return Group(make_literal_text(table.title, "bold italic"), RichText("\n\n").join(paragraphs))
 
 
 def _make_table_grid(
     table: Table, dialect: Dialect, label_width: int, columns: Sequence[Column]
-) -> Grid:
+) -> RichTable:
     """Return the grid of some of a table's columns.
 
-    With the dialect STACKED, headings are broken into lines: headings of labels between words, and
-    headings of measurements also within names of datasets.
+    With the dialect STACKED, headings are split into lines: those of label columns between words,
+    those of measurement columns also within dataset names.
 
     Args:
         table: The table.
@@ -172,7 +174,7 @@ def _make_table_grid(
         label_width: Width at which labels wrap, see _LAYOUTS.
         columns: Columns of the grid.
     """
-    grid = Grid(
+    grid = RichTable(
         title=make_literal_text(table.title, "bold"), title_justify="left", box=SIMPLE_HEAD,
         pad_edge=False, padding=(0, 1, 0, 0),
     )  # fmt: skip
@@ -185,15 +187,15 @@ def _make_table_grid(
             make_literal_text(heading), justify=column.align, no_wrap=not is_label, max_width=width,
             overflow="fold",
         )  # fmt: skip
-    for _, rows in format_sections(table, lambda cell: _stack_text(cell, dialect), columns):
+    for _, rows in format_sections(table, lambda cell: _format_cell(cell, dialect), columns):
         for row, texts in rows:
             grid.add_row(*map(make_literal_text, texts), style="bold" if row.is_baseline else "")
         grid.add_section()
     return grid
 
 
-def _stack_text(cell: Cell | None, dialect: Dialect) -> str:
-    """Return a cell's text. Counts of absent rows are on lines below the count of finished rows."""
+def _format_cell(cell: Cell | None, dialect: Dialect) -> str:
+    """Return a cell's text. The numbers of failed, pruned and missing pairs have a line each."""
     if isinstance(cell, Counts):
         return "\n".join([cell.finished_text, *cell.absence_texts()])
     return format_cell_text(cell, dialect)

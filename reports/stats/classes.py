@@ -34,7 +34,7 @@ def resample_accuracy(
     Args:
         eval_set: Name of the evaluation set.
         ids: IDs of the k classes, in ascending order.
-        n_correct: Number of correct answers per class, (k,).
+        n_correct: Number of correct predictions per class, (k,).
         n_images: Number of images per class, (k,).
 
     Returns:
@@ -65,7 +65,7 @@ def compute_interval_over_classes(mean: float, samples: Sequence[Array]) -> Esti
 
 
 def compute_max_correct_by_guessing(n_images: int, n_classes: int) -> int:
-    """Return the 95% quantile of the number of correct answers under uniform guessing.
+    """Return the 95% quantile of the number of correct predictions under uniform guessing.
 
     Args:
         n_images: Number of test images.
@@ -74,7 +74,7 @@ def compute_max_correct_by_guessing(n_images: int, n_classes: int) -> int:
     from scipy import special
 
     numbers = np.arange(n_images + 1, dtype=np.float64)
-    tails = special.bdtrc(numbers, n_images, 1 / n_classes)  # probability of more correct answers
+    tails = special.bdtrc(numbers, n_images, 1 / n_classes)  # of more correct predictions
     return int(np.argmax(tails <= 1 - CONFIDENCE))
 
 

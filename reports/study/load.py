@@ -97,7 +97,7 @@ class Study:
         scope: Part of the study that this object contains: the name of a dataset, or "average over
             5 datasets". "" for the whole study.
         pooled_datasets: Datasets over which each row is averaged. () if rows are not averages.
-        correct_predictions: Correct answers of the runs.
+        correct_predictions: Correct predictions of the runs.
         histories: Metric histories of the runs.
         smallest_effect: Smallest effect of interest, in percentage points.
         description: Description from the YAML.

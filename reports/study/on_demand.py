@@ -20,13 +20,13 @@ from harness.store import (
     split_seed,
 )
 
-MAX_IMAGES = 1_000_000  # files of correct answers with more images are ignored
+MAX_IMAGES = 1_000_000  # files of correct predictions with more images are ignored
 MAX_VALUES = 1_000_000  # values of a metric that are kept, in all runs together
 MAX_HISTORIES = 300  # runs whose history of a metric is read, with one request per run
 
 # (step, value) pairs of a metric, with ascending steps.
 History = list[tuple[int, float]]
-# Required columns of a file of correct answers.
+# Required columns of a file of correct predictions.
 _REQUIRED = {EVAL_SET: pl.String, CLASS_ID: pl.Int32, SEEN: pl.Boolean}
 _NO_COUNTS = pl.DataFrame(schema=_REQUIRED)
 
@@ -102,7 +102,7 @@ def _read_points(uri: str, metric: str, run_ids: Sequence[str]) -> Iterator[tupl
 
 @dataclass(frozen=True)
 class CorrectFiles:
-    """Correct answers of runs, from CORRECT_FILE, which is read on first use and cached.
+    """Correct predictions of runs, from CORRECT_FILE, which is read on first use and cached.
 
     Attributes:
         files: Files of the study's runs.
@@ -112,7 +112,7 @@ class CorrectFiles:
     _cache: dict[str, pl.DataFrame] = field(default_factory=dict)
 
     def load(self, run_id: str) -> pl.DataFrame:
-        """Return a run's numbers of images and correct answers, per evaluation set and class.
+        """Return a run's numbers of images and correct predictions, per evaluation set and class.
 
         Args:
             run_id: ID of the run.
@@ -122,8 +122,8 @@ class CorrectFiles:
 
             - EVAL_SET, CLASS_ID, SEEN: as in the file.
             - images: Number of images.
-            - KIND/seed_N: Number of correct answers of a model, named as in the file. Null if the
-              answer to any of the images is missing.
+            - KIND/seed_N: Number of correct predictions of a model, named as in the file. Null if
+              the value of any of the images is missing.
 
             There are no rows if the file is absent, damaged or too large, or if it lacks a required
             column.
@@ -135,10 +135,10 @@ class CorrectFiles:
     def _read(self, run_id: str) -> pl.DataFrame:
         """Return the counts of a run without the cache; see `load`."""
         content = self.files.read(run_id, CORRECT_FILE)
-        return _count_answers(content) if content else _NO_COUNTS
+        return _count_predictions(content) if content else _NO_COUNTS
 
 
-def _count_answers(content: bytes) -> pl.DataFrame:
+def _count_predictions(content: bytes) -> pl.DataFrame:
     """Return the counts of a file (see CorrectFiles.load); no rows if the content is invalid."""
     # pyarrow, because polars' reader aborts the process on some damaged files. Its import is slow,
     # so it is imported here.
@@ -148,17 +148,17 @@ def _count_answers(content: bytes) -> pl.DataFrame:
         file = ParquetFile(BytesIO(content))
         if file.metadata.num_rows > MAX_IMAGES:
             return _NO_COUNTS
-        answers = pl.DataFrame(file.read(use_threads=False))
-        seed_columns = [name for name in answers.columns if split_seed(name)]
+        predictions = pl.DataFrame(file.read(use_threads=False))
+        seed_columns = [name for name in predictions.columns if split_seed(name)]
     # damaged files may raise anything; polars' PanicException is not a subclass of Exception
     except (Exception, pl.exceptions.PanicException):
         return _NO_COUNTS
     schema = {**_REQUIRED, **dict.fromkeys(seed_columns, pl.Boolean)}
-    has_schema = schema.items() <= {**answers.schema}.items()
+    has_schema = schema.items() <= {**predictions.schema}.items()
     if (
         not has_schema
-        or any(answers[name].null_count() for name in _REQUIRED)
-        or (answers[CLASS_ID] < 0).any()
+        or any(predictions[name].null_count() for name in _REQUIRED)
+        or (predictions[CLASS_ID] < 0).any()
     ):
         return _NO_COUNTS
     sums = [
@@ -166,5 +166,5 @@ def _count_answers(content: bytes) -> pl.DataFrame:
         for name in seed_columns
     ]
     images = pl.len().alias("images")
-    by_class = answers.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), images, *sums)
+    by_class = predictions.group_by(EVAL_SET, CLASS_ID).agg(pl.col(SEEN).first(), images, *sums)
     return by_class.sort(EVAL_SET, CLASS_ID)

@@ -52,7 +52,7 @@ from reports.tables.metric import (
     list_other_metrics,
     resolve_metric,
 )
-from reports.tables.over_classes import count_correct_answers
+from reports.tables.over_classes import count_correct_predictions
 from reports.tables.over_datasets import (
     DATASET,
     average_over_datasets,

@@ -258,7 +258,7 @@ def _make_difference_notes(family: Family) -> Iterator[str]:
             f" the same seeds (percentile bootstrap: the tested classes are resampled {DRAWS:,}"
             " times; widened by Student's t)"
         )
-    n_missing, n_runs = family.count_missing_answers()
+    n_missing, n_runs = family.count_runs_without_predictions()
     if n_missing:
         yield (
             f"{CORRECT_FILE} is missing or damaged in {n_missing} of {n_runs} runs: their rows"

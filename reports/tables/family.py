@@ -1,9 +1,13 @@
-"""A family: the groups of one table and their tests, which are corrected together (Holm)."""
+"""A family: the groups of one table, and their tests against a baseline.
+
+In statistics, a family is a set of tests whose p-values are corrected together. Here, Holm's method
+corrects them.
+"""
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import cache, cached_property
+from functools import cached_property
 from typing import Literal
 
 from harness.store import COMPETING, SEPARATE_FACTORS
@@ -18,12 +22,10 @@ from reports.tables.over_classes import (
     MAX_RUNS,
     Draws,
     compute_difference_over_classes,
-    is_computed_from_answers,
+    is_computed_from_predictions,
     resample_group,
 )
-from reports.tables.over_datasets import (
-    list_datasets,
-)
+from reports.tables.over_datasets import list_datasets
 
 Kind = Literal["levels", "effects", "configurations", "methods"]  # see Table.kind
 
@@ -53,10 +55,10 @@ class Family:
         labels: Columns that name a group.
         groups: The groups, including controls.
         baseline: Group with which the others are compared. None if there are no comparisons.
-        pairs: Compared group -> (group, baseline). In the pair of a method over datasets, both
-            groups are restricted to the datasets on which both have finished rows. If a control is
-            the same as a configuration, only the configuration is a key, so that their test counts
-            once.
+        pairs: Compared group -> (group, baseline) as they are compared. If the groups are methods
+            over datasets, both are restricted to the datasets on which both have finished rows. If
+            a control has the same runs as a configuration, only the configuration is a key, so that
+            Holm's correction counts their test once.
         strata: Stratum by config_key (see PairKey). Groups are compared only within strata. {} if
             there is only one stratum.
     """
@@ -70,6 +72,7 @@ class Family:
     baseline: Group | None
     pairs: Mapping[Group, tuple[Group, Group]]
     strata: Mapping[str, str] = field(default_factory=dict)
+    _draws: dict[Group, Draws] = field(default_factory=dict, init=False, repr=False)  # a cache
 
     @property
     def heading(self) -> str:
@@ -88,10 +91,10 @@ class Family:
 
     @cached_property
     def controls(self) -> dict[str, Mapping[str, Group]]:
-        """Competing control -> config_key -> group of the control with the configuration's levels.
+        """Competing control -> config_key -> the control at the levels of this configuration.
 
-        Controls that no factor of the table affects are left out, because all configurations share
-        the control at the baseline, which has its own row.
+        A control that no factor of the table affects is left out: it is the same for all
+        configurations, and the table already has a row for it.
         """
         by_control: dict[str, Mapping[str, Group]] = {}
         for control in COMPETING:
@@ -114,7 +117,7 @@ class Family:
         Each configuration takes the mean time per seed of its group, or 0 s if the group has no
         finished rows. For averages over datasets, the sum is multiplied by the number of datasets.
         """
-        # a control that is the same as a configuration runs only once
+        # a control that is the same as a configuration has the same runs, which count only once
         distinct_groups = {group.config_keys: group for group in reversed(self.groups)}.values()
         seconds = sum(
             (group.mean("seconds") or 0.0) * len(group.config_keys) for group in distinct_groups
@@ -123,18 +126,18 @@ class Family:
 
     @property
     def differences_by_seed(self) -> list[dict[int, float]]:
-        """Differences to the baseline by seed: one mapping per group with a common seed."""
-        return [subtract_by_seed(*values) for values in self._values.values()]
+        """Seed -> difference from the baseline, for each group that shares a seed with it."""
+        return [subtract_by_seed(*values) for values in self._values_by_seed.values()]
 
     @cached_property
     def comparisons(self) -> dict[Group, Compared]:
-        """Comparison with the baseline (paired t-test), by group.
+        """Group -> its comparison with the baseline (paired t-test).
 
-        Groups that share no seed with the baseline have none.
+        Groups that share no seed with the baseline are left out.
         """
         untested = {
             group: comparison
-            for group, values in self._values.items()
+            for group, values in self._values_by_seed.items()
             if (comparison := stats.compare_paired(*values))
         }
         tested = stats.add_verdicts(
@@ -158,15 +161,15 @@ class Family:
         }
 
     @cached_property
-    def _values(self) -> dict[Group, ValuesBySeed]:
-        """Metric by seed of each compared group and its baseline.
+    def _values_by_seed(self) -> dict[Group, ValuesBySeed]:
+        """Compared group -> (its values of the metric by seed, those of the baseline).
 
         A seed's value is a mean over the strata in which both have a result under the seed. Groups
-        without such a result have no entry.
+        without such a stratum are left out.
         """
         values: dict[Group, ValuesBySeed] = {}
         for group, pair in self.pairs.items():
-            results, baseline_results = map(self._results, pair)
+            results, baseline_results = map(self._get_results, pair)
             if results.keys() & baseline_results.keys():
                 values[group] = (
                     average_strata_by_seed(results, baseline_results),
@@ -174,8 +177,8 @@ class Family:
                 )
         return values
 
-    def _results(self, group: Group) -> dict[PairKey, list[float]]:
-        """Return the group's values of the metric by (stratum, seed)."""
+    def _get_results(self, group: Group) -> dict[PairKey, list[float]]:
+        """Return the values of the metric in a group's finished rows, by (stratum, seed)."""
         return group.results(f"test/{self.metric}", self.strata)
 
     def _add_class_interval(self, comparison: Compared, group: Group, baseline: Group) -> Compared:
@@ -206,7 +209,10 @@ class Family:
 
     def _is_unchanged(self, group: Group, baseline: Group) -> bool:
         """Return True if all compared results equal the baseline's up to rounding."""
-        results, baseline_results = (self._results(side.trials) for side in (group, baseline))
+        results, baseline_results = (
+            self._get_results(side.trials)  # the rows behind averages over datasets
+            for side in (group, baseline)
+        )
         compared_values = [
             [*results[key], *baseline_results[key]]
             for key in results.keys() & baseline_results.keys()
@@ -218,8 +224,8 @@ class Family:
         return bool(ranges_are_rounding) and all(ranges_are_rounding)
 
     @cached_property
-    def _reads_answers(self) -> bool:
-        """Whether the runs' correct answers per class are loaded.
+    def _loads_predictions(self) -> bool:
+        """Whether the numbers of correct predictions per class are loaded from the runs' files.
 
         They are loaded for methods over datasets, and for other kinds if there are at most MAX_RUNS
         runs.
@@ -227,23 +233,24 @@ class Family:
         runs = {run for group in self.groups for run in group.trials.column("run_id")}
         return self.kind == "methods" or len(runs) <= MAX_RUNS
 
-    @cached_property
-    def _resample(self) -> Callable[[Group], Draws]:
-        """Cached function that returns a group's metric under each bootstrap sample of classes.
+    def _resample(self, group: Group) -> Draws:
+        """Return a group's metric under each bootstrap sample of classes.
 
-        The function returns {} if correct answers are not loaded; see _reads_answers.
+        {} if correct predictions are not loaded; see _loads_predictions.
         """
-        if not self._reads_answers:
-            return lambda group: {}
-        return cache(lambda group: resample_group(self.study, self.metric, group, self.strata))
+        if not self._loads_predictions:
+            return {}
+        if group not in self._draws:
+            self._draws[group] = resample_group(self.study, self.metric, group, self.strata)
+        return self._draws[group]
 
-    def count_missing_answers(self) -> tuple[int, int]:
-        """Return how many finished runs lack correct answers, and how many finished runs there are.
+    def count_runs_without_predictions(self) -> tuple[int, int]:
+        """Return how many finished runs lack correct predictions, and how many runs are finished.
 
-        Both numbers are 0 in three cases: no finished run has correct answers, the metric is not
-        computed from them, or they are not loaded (see _reads_answers).
+        Both numbers are 0 in three cases: all finished runs lack them, the metric is not computed
+        from them, or they are not loaded (see _loads_predictions).
         """
-        if not self._reads_answers or not is_computed_from_answers(self.study, self.metric):
+        if not self._loads_predictions or not is_computed_from_predictions(self.study, self.metric):
             return 0, 0
         finished_runs = {
             run

@@ -1,6 +1,6 @@
 """Estimate how far differences from the baseline would vary if other classes were tested.
 
-The estimates are computed from the numbers of correct answers per class that runs store.
+The estimates are computed from the numbers of correct predictions per class that runs store.
 The tested classes are resampled with replacement (see reports.stats.classes). Each bootstrap sample
 of the classes is a draw; configurations with the same test classes share the draws.
 """
@@ -70,8 +70,8 @@ class Resampled(NamedTuple):
 Draws = Mapping[PairKey, Resampled]
 
 
-class _Unanswered(Exception):
-    """Raised if a metric cannot be computed from the correct answers that a run stores."""
+class _NoPredictions(Exception):
+    """Raised if a metric cannot be computed from the correct predictions that a run stores."""
 
 
 def compute_difference_over_classes(
@@ -85,8 +85,8 @@ def compute_difference_over_classes(
         mean: Difference on the tested classes.
 
     Returns:
-        None if the two have no (stratum, seed) in common, for example because correct answers are
-        missing, or if the difference is the same under all draws.
+        None if the two have no (stratum, seed) in common, for example because correct predictions
+        are missing, or if the difference is the same under all draws.
     """
     differences: dict[int, list[Array]] = {}
     for key, draw in group_draws.items():
@@ -110,7 +110,7 @@ def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str,
 
     Returns:
         {} if the group has no runs (external results), or if the metric of any finished row cannot
-        be computed from correct answers.
+        be computed from correct predictions.
     """
     runs_by_key = group.trials.results("run_id", strata)
     if not runs_by_key:
@@ -132,7 +132,7 @@ def resample_group(study: Study, metric: str, group: Group, strata: Mapping[str,
             )
             for (stratum, seed), runs_of_key in averages.items()
         }
-    except _Unanswered:
+    except _NoPredictions:
         return {}
 
 
@@ -156,7 +156,7 @@ def _resample_average(study: Study, runs: Mapping[str, str], seed: int, metric: 
         metric: Name of the test metric.
 
     Raises:
-        _Unanswered: If a run lacks the correct answers that the metric needs.
+        _NoPredictions: If a run lacks the correct predictions that the metric needs.
     """
     if metric in study.protocol.halves:
         half_a, half_b = (
@@ -175,16 +175,18 @@ def _resample_average(study: Study, runs: Mapping[str, str], seed: int, metric: 
     return _average_draws(draws)
 
 
-class CorrectAnswers(NamedTuple):
-    """Counts behind an accuracy: correct answers, test images, and classes to choose among."""
+class CorrectCounts(NamedTuple):
+    """Counts behind an accuracy: correct predictions, test images, and classes to choose among."""
 
     n_correct: int
     n_images: int
     n_classes: int
 
 
-def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> CorrectAnswers | None:
-    """Count the correct answers behind an accuracy of one model.
+def count_correct_predictions(
+    study: Study, run: str, seed: int, metric: str
+) -> CorrectCounts | None:
+    """Count the correct predictions behind an accuracy of one model.
 
     Args:
         study: The study.
@@ -194,19 +196,19 @@ def count_correct_answers(study: Study, run: str, seed: int, metric: str) -> Cor
 
     Returns:
         The counts. Classes without test images are not counted. None if the metric is not computed
-        directly from correct answers (a harmonic mean is not), or if the run stores none.
+        directly from correct predictions (a harmonic mean is not), or if the run stores none.
     """
     try:
-        accuracy, counts, column = _read_answers(study, run, seed, metric)
-    except _Unanswered:
+        accuracy, counts, column = _load_counts(study, run, seed, metric)
+    except _NoPredictions:
         return None
     all_counts = study.correct_predictions.load(run).filter(pl.col(EVAL_SET) == accuracy.eval_set)
     n_classes = len(counts) if accuracy.kind == "own" else len(all_counts)
-    return CorrectAnswers(int(counts[column].sum()), int(counts["images"].sum()), n_classes)
+    return CorrectCounts(int(counts[column].sum()), int(counts["images"].sum()), n_classes)
 
 
-def is_computed_from_answers(study: Study, metric: str) -> bool:
-    """Return True if a metric can be computed from correct answers, if runs store them."""
+def is_computed_from_predictions(study: Study, metric: str) -> bool:
+    """Return True if a metric can be computed from correct predictions, if runs store them."""
     return metric in {*_ACCURACIES, *study.protocol.halves, *_list_target_metrics(study)}
 
 
@@ -215,32 +217,32 @@ def _list_target_metrics(study: Study) -> list[str]:
     return [name for name in study.protocol.headings if name.startswith(TARGET)]
 
 
-def _read_answers(
+def _load_counts(
     study: Study, run: str, seed: int, metric: str
 ) -> tuple[AccuracySpec, pl.DataFrame, str]:
-    """Load the correct answers behind an accuracy.
+    """Load the correct predictions behind an accuracy.
 
     Returns:
         The accuracy's definition; a row of counts per class (see CorrectFiles.load); and the name
-        of the column with the number of correct answers.
+        of the column with the number of correct predictions.
 
     Raises:
-        _Unanswered: If the metric is not computed directly from correct answers, or if the run
-            stores none.
+        _NoPredictions: If the metric is not computed directly from correct predictions, or if the
+            run stores none.
     """
     if metric in _list_target_metrics(study):
         accuracy: AccuracySpec | None = AccuracySpec("all", eval_set=metric)
     else:
         accuracy = _ACCURACIES.get(metric)
     if accuracy is None:
-        raise _Unanswered
+        raise _NoPredictions
     class_filter = pl.lit(True) if accuracy.seen is None else pl.col(SEEN) == accuracy.seen
     counts = study.correct_predictions.load(run).filter(
         class_filter, pl.col(EVAL_SET) == accuracy.eval_set
     )
     column = name_seed_metric(seed, accuracy.kind)
     if counts.is_empty() or column not in counts.columns or counts[column].null_count():
-        raise _Unanswered
+        raise _NoPredictions
     return accuracy, counts, column
 
 
@@ -248,16 +250,17 @@ def _resample_run(study: Study, run: str, seed: int, metric: str) -> Resampled:
     """Return an accuracy of one model under each draw.
 
     Raises:
-        _Unanswered: If the run lacks the correct answers, or has too few classes to resample.
+        _NoPredictions: If the run lacks the correct predictions, or has too few classes to
+            resample.
     """
     targets = _list_target_metrics(study)
     if metric == "accuracy" and targets:  # cross_dataset: the mean over the target datasets
         return _average_draws([_resample_run(study, run, seed, target) for target in targets])
-    accuracy, counts, column = _read_answers(study, run, seed, metric)
+    accuracy, counts, column = _load_counts(study, run, seed, metric)
     correct, images = (counts[name].cast(pl.Float64).to_numpy() for name in (column, "images"))
     if accuracy.by_class:
         correct, images = correct / images, np.ones_like(images)  # equal weight for each class
     draws = stats.resample_accuracy(accuracy.eval_set, counts[CLASS_ID].to_list(), correct, images)
     if draws is None:
-        raise _Unanswered
+        raise _NoPredictions
     return Resampled(draws, len(counts))

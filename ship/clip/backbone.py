@@ -43,9 +43,9 @@ class FrozenCLIP:
         std: Standard deviation per channel of the same normalization.
         image_precision: Precision in which the image tower computes; may be changed at any time.
             Features are always float32.
-        image_device: Type of the device that encodes the images, "cpu" or "cuda"; used in
-            `preprocess_id`. Defaults to the type of `device`. Change it if other processes encode
-            the images on another type of device.
+        image_device: Type of the device that encodes the images, "cpu" or "cuda", for
+            `preprocess_id`. It does not move anything. Defaults to the type of `device`. Set it if
+            other processes encode the images on another type of device.
 
     Example:
         >>> clip = FrozenCLIP.load("pocket")
@@ -71,7 +71,7 @@ class FrozenCLIP:
         self._model: Any = model.to(device)
         # fp32 and tf32 leave the weights unchanged
         text_dtype = torch.bfloat16 if precision == "bf16" else None
-        self.text = build_tower(self._model, tokenizer, text_dtype)
+        self.text = build_text_tower(self._model, tokenizer, text_dtype)
         self.text_width, self.context_length = self.text.width, self.text.context_length
         self.name = name
         self.device = torch.device(device)
@@ -139,16 +139,16 @@ class FrozenCLIP:
         return json.dumps({**self._preprocess_config, **options}, sort_keys=True, default=str)
 
     @property
-    def text_tokens(self) -> int:
+    def n_processed_tokens(self) -> int:
         """Number of token positions that have passed through the text tower so far."""
         return self.text.n_tokens // self.text.depth
 
     @contextmanager
-    def arithmetic(self) -> Iterator[None]:
+    def use_precision(self) -> Iterator[None]:
         """Compute CUDA matrix products in TensorFloat-32 if `precision` is tf32, else in float32.
 
-        Trials train inside this context. It sets torch's global precision, which is restored on
-        exit. On other devices it has no effect.
+        Trials train inside this context. It sets torch's global precision of matrix products, which
+        is restored on exit. On other devices it has no effect.
         """
         if self.device.type != "cuda":
             yield
@@ -211,7 +211,9 @@ def _matmul_precision(precision: str) -> Iterator[None]:
         torch.set_float32_matmul_precision(previous)
 
 
-def build_tower(model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None) -> TextTower:
+def build_text_tower(
+    model: nn.Module, tokenizer: Any, dtype: torch.dtype | None = None
+) -> TextTower:
     """Build the text tower of a model: causal if it has an attention mask, else bidirectional.
 
     Args:

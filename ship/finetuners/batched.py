@@ -241,7 +241,7 @@ def add_synthetic_rows(
     weights = torch.ones_like(task.features[:, :, 0, 0])
     if synthesizer is None:
         return task, weights
-    synthetic, labels = synthesizer.fixed_set()
+    synthetic, labels = synthesizer.sample_per_class()
     n = synthetic.shape[1]
     synthetic = synthetic.unsqueeze(2).expand(-1, -1, task.features.shape[2], -1)
     joint_task = replace(

@@ -12,14 +12,14 @@ from ship import methods
 from ship.clip import FrozenCLIP
 from ship.configs import GENERATORS
 from ship.generators.batched import BatchedGenerator
-from ship.generators.source import FeatureSource, MixedWithReal, Sample, Synthesizer
+from ship.generators.source import FeatureSource, MixedWithReal, SampleFunction, Synthesizer
 from ship.tasks import Task
 
 __all__ = [
     "GENERATORS",
     "FeatureSource",
     "MixedWithReal",
-    "Sample",
+    "SampleFunction",
     "Synthesizer",
     "build_generator",
 ]

@@ -80,7 +80,7 @@ class BatchedGenerator(BatchedTraining, FeatureSource):
         return self.epochs == 0
 
     def stop_seeds(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds as stopped. See `FeatureSource.stop_seeds`."""
+        """Treat failed seeds as if they had stopped early. See `FeatureSource.stop_seeds`."""
         if not seed_indices:
             return
         self._precomputed = False

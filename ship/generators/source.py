@@ -1,4 +1,8 @@
-"""Sources of features for a fine-tuner: generators, real images, or a mixture of both."""
+"""Sources of features for a fine-tuner: generators, real images, or a mixture of both.
+
+A `FeatureSource` returns features for class IDs. `Synthesizer` chooses the class IDs, and adds the
+features to the real ones that a fine-tuner trains on.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
@@ -16,7 +20,7 @@ from ship.state import Part
 from ship.tasks import Task
 from ship.trial_config import SyntheticConfig
 
-# Number of equally spaced numbers in [0, 1) from which MixedWithReal draws its random start.
+# MixedWithReal draws its random start in [0, 1) as a multiple of 1 / _N_STARTS.
 _N_STARTS: Final = 2**30
 
 
@@ -47,7 +51,9 @@ class FeatureSource:
         return {}
 
     def stop_seeds(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds as stopped, and discard values that were computed from their state.
+        """Treat failed seeds as if they had stopped early.
+
+        The next `sample()` recomputes whatever it has cached from the parameters.
 
         Args:
             seed_indices: Indices of the seeds that have failed.
@@ -80,12 +86,12 @@ class FeatureSource:
 
 
 class RealImages(FeatureSource):
-    """Features of real training images of the new classes, the upper bound of any generator.
+    """Features of real training images of the new classes.
 
-    The settings can degrade the features. With mean_shift d and spread_scale s, a feature x of a
-    class with mean m (over its images in all views) becomes (1 - d) m + d a + s (x - m),
-    normalized. The target a is the class's text feature, or a random unit vector per class
-    (`shift_target: noise`).
+    By default they are an upper bound for any generator. The settings can degrade them: with
+    mean_shift d and spread_scale s, a feature x of a class with mean m (over its images in all
+    views) becomes (1 - d) m + d a + s (x - m), normalized. The target a is the class's text
+    feature, or a random unit vector per class (`shift_target: noise`).
     """
 
     def __init__(
@@ -96,14 +102,15 @@ class RealImages(FeatureSource):
         self._counts = torch.stack([images.labels.bincount(minlength=n_cls) for images in by_seed])
         self._offsets = self._counts.cumsum(1) - self._counts
         self._spread = config.spread_scale
-        self._shifted_means: tuple[Tensor, Tensor] | None = None
+        # (class means, shifted class means); None if the features are not degraded
+        self._mean_shift: tuple[Tensor, Tensor] | None = None
         if config.mean_shift or config.spread_scale != 1:
             means = _compute_padded_class_means(self._features, self._offsets, self._counts)
             targets = task.text_features.expand_as(means)
             if config.shift_target == "noise":
                 directions = SeedRng(seeds, "real/directions", clip.device, means.dtype)
                 targets = F.normalize(directions.normal(*means.shape[1:]), dim=-1)
-            self._shifted_means = means, torch.lerp(means, targets, config.mean_shift)
+            self._mean_shift = means, torch.lerp(means, targets, config.mean_shift)
 
     @torch.no_grad()
     def sample(
@@ -119,17 +126,17 @@ class RealImages(FeatureSource):
         first_positions, n_before = _count_occurrences(class_ids)
         starts = rng.integers(2**31 - 1, class_ids.shape[1]).gather(1, first_positions)
         images = draw_views(self._features, offsets + (starts + n_before) % counts, rng)
-        if self._shifted_means is None:
+        if self._mean_shift is None:
             return images
-        means, moved = (gather_rows(rows, class_ids) for rows in self._shifted_means)
-        return F.normalize(moved + self._spread * (images - means), dim=-1)
+        means, shifted = (gather_rows(rows, class_ids) for rows in self._mean_shift)
+        return F.normalize(shifted + self._spread * (images - means), dim=-1)
 
 
 class MixedWithReal(FeatureSource):
     """A generator mixed with real images, which provide a share of each class's features.
 
-    If n features of a class are requested at once, share * n are real, rounded up or down at
-    random. They are evenly spaced among the n features, with a random start.
+    If n features of a class are requested at once, share * n of them (rounded up or down at random)
+    are real. The real ones are evenly spaced among the n, with a random start.
     """
 
     def __init__(
@@ -153,7 +160,7 @@ class MixedWithReal(FeatureSource):
         return self._generator.train_epoch()
 
     def stop_seeds(self, seed_indices: Sequence[int]) -> None:
-        """Treat failed seeds of the generator as stopped. See `FeatureSource.stop_seeds`."""
+        """Treat failed seeds of the generator as if they had stopped early."""
         self._generator.stop_seeds(seed_indices)
 
     def parts(self) -> Mapping[str, Part]:
@@ -176,7 +183,9 @@ class MixedWithReal(FeatureSource):
 def _count_occurrences(
     ids: Int[Tensor, "seed n"],
 ) -> tuple[Int[Tensor, "seed n"], Int[Tensor, "seed n"]]:
-    """Return the position where each entry's ID first occurs, and how often it occurs before.
+    """Return where each entry's ID first occurs, and how often it occurs before the entry.
+
+    Each seed is counted separately: [7, 5, 7] gives positions [0, 1, 0] and counts [0, 0, 1].
 
     Args:
         ids: IDs of each seed, which may repeat.
@@ -210,7 +219,7 @@ def _compute_padded_class_means(
 
 
 # Maps class IDs, (seed, n), and a random stream to features, (seed, n, feature).
-Sample = Callable[[Tensor, SeedRng], Tensor]
+SampleFunction = Callable[[Tensor, SeedRng], Tensor]
 
 
 class Synthesizer:
@@ -225,7 +234,7 @@ class Synthesizer:
     """
 
     def __init__(
-        self, config: SyntheticConfig, sample: Sample, task: Task, seeds: Sequence[int]
+        self, config: SyntheticConfig, sample: SampleFunction, task: Task, seeds: Sequence[int]
     ) -> None:
         device, dtype = task.features.device, task.features.dtype
         self.weight = task.features.new_tensor(config.loss_weight)
@@ -236,8 +245,8 @@ class Synthesizer:
         self._classes = task.synthetic_ids
         self._labels = SeedRng(seeds, "synthesis/labels", device)
         self._noise = SeedRng(seeds, "synthesis/noise", device, dtype)
-        self._pool: tuple[Tensor, Tensor] | None = None  # None: fixed_set() draws a new set
-        self._pool = None if config.resample else self.fixed_set()
+        # the only features if they are not resampled at each step
+        self._pool = None if config.resample else self._draw_per_class()
 
     def join(
         self,
@@ -250,7 +259,7 @@ class Synthesizer:
         There are `synthetic.ratio` times as many synthetic features as real ones, at least one.
         With `synthetic.resample` they are new samples, whose labels are drawn uniformly from the
         classes to synthesize, as in the code of SHIP's authors. Otherwise features and labels are
-        picked at random from fixed_set().
+        picked at random from sample_per_class().
 
         Args:
             features: Real features of the step.
@@ -271,9 +280,15 @@ class Synthesizer:
         weights = torch.cat([features.new_ones(labels.shape), self.weight.expand(ids.shape)], dim=1)
         return torch.cat([features, synthetic], dim=1), torch.cat([labels, ids], dim=1), weights
 
-    def fixed_set(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
-        """Return `synthetic.per_class` features of each class to synthesize, and their labels."""
-        if self._pool is not None:
-            return self._pool
+    def sample_per_class(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
+        """Return `synthetic.per_class` features of each class to synthesize, and their labels.
+
+        With `synthetic.resample`, each call draws new features. Otherwise all calls return the
+        features that were drawn at the start.
+        """
+        return self._draw_per_class() if self._pool is None else self._pool
+
+    def _draw_per_class(self) -> tuple[Float[Tensor, "seed n feature"], Int[Tensor, "seed n"]]:
+        """Draw `synthetic.per_class` features of each class. Return them and their labels."""
         labels = self._classes.repeat_interleave(self._per_class, dim=1)
         return self._sample(self._to_generator_ids(labels), self._noise), labels

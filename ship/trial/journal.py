@@ -227,15 +227,15 @@ class TrialRun(Iterator[EpochMetrics]):
     Attributes:
         epochs: Generator that runs the trial.
         journal: Journal of the trial.
-        arithmetic: Function that returns the context to train in (FrozenCLIP.arithmetic).
+        use_precision: Function that returns the context to train in (FrozenCLIP.use_precision).
     """
 
     epochs: Iterator[EpochMetrics]
     journal: Journal
-    arithmetic: Callable[[], AbstractContextManager[None]]
+    use_precision: Callable[[], AbstractContextManager[None]]
 
     def __next__(self) -> EpochMetrics:
-        with self.arithmetic():
+        with self.use_precision():
             return next(self.epochs)
 
     def checkpoint(self) -> Checkpoint | None:

@@ -114,7 +114,7 @@ def run_trial(
     journal = Journal(_count_planned_epochs(config, protocol), len(seeds), permanent, resume)
     features_to_save = features if save_models else None
     trial = _Trial(config, seeds, clip, protocol, journal, selected, tested, features_to_save)
-    return TrialRun(trial.epochs(), journal, clip.arithmetic)
+    return TrialRun(trial.epochs(), journal, clip.use_precision)
 
 
 @dataclass

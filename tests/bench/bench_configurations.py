@@ -122,7 +122,7 @@ def fill_store(study: StudyConfig, folder: Path) -> float:
     """Write a finished run per configuration. Return the seconds of reading them all."""
     prints = Fingerprints(MethodFunctions(), None, folder / "cache")
     store = open_store(f"sqlite:///{folder}/mlflow.db")
-    experiment = store.create_experiment(study.name)
+    experiment = store.get_or_create_experiment(study.name)
     plan, recorder = make_recorder(store, experiment, study, prints)
     run_trial = make_idle_method(folder / "log", EPOCHS).run_trial
     for work in plan.work:

@@ -147,7 +147,7 @@ def measure_recorder(runs: int, epochs: int, folder: Path) -> Iterator[RecorderC
     method = make_idle_method(folder / "log", epochs)
     prints, study = Fingerprints(method, None, folder / "cache"), make_idle_study(runs)
     store = open_store(f"sqlite:///{folder}/written.db")
-    experiment = store.create_experiment(study.name)
+    experiment = store.get_or_create_experiment(study.name)
     plan, recorder = make_recorder(store, experiment, study, prints)
     part_size = len(plan.work) // N_PARTS
     for part in range(N_PARTS):

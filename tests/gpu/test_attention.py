@@ -71,7 +71,7 @@ def encode_both_ways(clip: FrozenCLIP, context: Tensor, backend: SDPBackend) -> 
     prompts = make_class_prompts(clip, names, context.shape[1])
     ids = torch.arange(len(names), device=clip.device).repeat(len(context))
     results = []
-    with clip.arithmetic():
+    with clip.use_precision():
         with sdpa_kernel(backend):
             packed = clip.text.encode_shared(
                 prompts.prefix(context), prompts.names, prompts.host_lengths

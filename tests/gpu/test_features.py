@@ -38,7 +38,7 @@ def compute_prompt_gradients(clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     target = torch.randn(clip.feature_dim, generator=rng).to(clip.device, dtype)
     context = normal.to(clip.device, dtype).requires_grad_()
     prompts = make_class_prompts(clip, names_of(9), 4)
-    with clip.arithmetic():
+    with clip.use_precision():
         packed = clip.text.encode_shared(
             prompts.prefix(context), prompts.names, prompts.host_lengths
         )
@@ -56,7 +56,7 @@ def test_text_features_and_prompt_gradients_equal_float64(
     """This holds for sentences, packed prompts and separate prompts, within rounding errors."""
     exact = clips(dtype=torch.float64, layers=BLOCKS)
     clip = clips(device=device, precision=precision, layers=BLOCKS)
-    with clip.arithmetic():
+    with clip.use_precision():
         sentences = clip.encode_texts(TEXTS)
     assert sentences.dtype == torch.float32 and sentences.device.type == device
     allowed = tolerance(precision, BLOCKS)

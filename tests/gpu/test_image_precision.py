@@ -43,7 +43,7 @@ def test_only_precision_tf32_allows_tf32_in_a_trial(device: str) -> None:
     expected: dict[Precision, str] = {"tf32": "high", "fp32": "highest", "bf16": "highest"}
     for precision, setting in expected.items():
         clip = build_clip(device=device, precision=precision, layers=1)
-        with clip.arithmetic():
+        with clip.use_precision():
             allowed = torch.get_float32_matmul_precision()
         assert allowed == (setting if device == "cuda" else before)
         assert torch.get_float32_matmul_precision() == before

@@ -31,7 +31,7 @@ def take_step(method: Any, clip: FrozenCLIP) -> tuple[Tensor, Tensor]:
     method.steps = 1
     trained: dict[str, Tensor] = method.stack.trained
     before = {name: parameter.detach().clone() for name, parameter in trained.items()}
-    with clip.arithmetic():
+    with clip.use_precision():
         metrics = method.train_epoch()
     assert all(parameter.isfinite().all() for parameter in trained.values())
     # some may be unchanged: a bias that cancels out of the loss has gradient 0

@@ -41,7 +41,7 @@ class FakeClip:
 
     def __init__(self, name: str, device: str = "cpu", precision: str = "fp32") -> None:
         self.fingerprint = f"weights-of-{name}"
-        self.text_tokens = 0
+        self.n_processed_tokens = 0
 
 
 def load_other_weights(name: str, device: str = "cpu", precision: str = "fp32") -> FakeClip:
@@ -101,7 +101,7 @@ def run_analytic(
         file.writelines(_format_line(features, config, seed) for seed in seeds)
         if n_done:
             file.write(f"resumed after {n_done} epochs\n")
-    clip.text_tokens += 0 if n_done else 100
+    clip.n_processed_tokens += 0 if n_done else 100
     return AnalyticRun(_yield_epochs(behave, config, seeds, n_done), resume)
 
 

@@ -12,7 +12,7 @@ from unittest.mock import Mock
 import pytest
 
 from harness.checkpoints import Storage, StorageError, resolve_storage_uri
-from harness.store import Timing, lock_study
+from harness.store import Timing, open_and_lock_study
 from harness.study.run import make_storage
 
 
@@ -63,7 +63,7 @@ def test_studies_and_stores_do_not_share_checkpoints(tmp_path: Path) -> None:
 
     def make_study_storage(folder: str, study: str) -> Storage:
         (tmp_path / folder).mkdir(exist_ok=True)
-        with lock_study(
+        with open_and_lock_study(
             f"sqlite:///{tmp_path / folder}/mlflow.db",
             study,
             Timing(claim_pause=0.0),

@@ -60,7 +60,7 @@ def make_tables_with_flags() -> list[Table]:
 def render_terminal(tables: list[Table], width: int) -> str:
     """Return the tables as a terminal of this width shows them, including that of quality."""
     shown_tables = [
-        replace(table, place="page") if table.name == "quality" else table for table in tables
+        replace(table, place="everywhere") if table.name == "quality" else table for table in tables
     ]
     return render_plain_text(make_terminal_view(shown_tables, width, legend=True), width)
 

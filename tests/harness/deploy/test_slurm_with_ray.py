@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from harness.store.open import find_store
+from harness.store.open import open_existing_store
 from tests.harness.deploy.slurm_stand_ins import COMMANDS, Job
 from tests.harness.fakes import draw_images
 from tests.harness.processes import get_command_line, list_descendants
@@ -39,7 +39,7 @@ def job(tmp_path: Path) -> Job:
 
 def list_states(folder: Path) -> list[str]:
     """Return the states of the study's trials in MLflow."""
-    store = find_store(f"sqlite:///{folder}/mlflow.db")
+    store = open_existing_store(f"sqlite:///{folder}/mlflow.db")
     experiment = store.find_experiment("prompt_len") if store else None
     if store is None or experiment is None:
         return []

@@ -32,7 +32,7 @@ class StudyHistory:
 
     def complete_study(self, study: StudyConfig) -> None:
         """Write the study's description and a finished run of each of its configurations."""
-        experiment = self.store.create_experiment("small")
+        experiment = self.store.get_or_create_experiment("small")
         plan = read_state(study, self.prints, self.store).plan
         parent = ParentRun.get_or_create(self.store, experiment, study)
         parent.describe(study, plan)
@@ -95,7 +95,7 @@ def test_rows_that_a_sampler_proposed_can_be_changed_or_removed(history: StudyHi
     space = {"generator.kl_weight": {"low": 1e-3, "high": 1.0, "log": True}}
     study = make_study(space=space, **keys)
     history.complete_study(study)
-    experiment = history.store.create_experiment("small")
+    experiment = history.store.get_or_create_experiment("small")
     maker = ConfigurationMaker(study, history.prints)
     parent = ParentRun.get_or_create(history.store, experiment, study)
     for value in (0.002, 0.2):
@@ -126,7 +126,7 @@ def test_changes_of_data_weights_and_methods_are_named(
     """They are read from the tags of the runs. An edit that affects no row is not a reason."""
     space = {"dataset": ["emoji"], "generator.n_ctx": [1, 2, 4]}
     history.complete_study(make_study(space=space))
-    experiment = history.store.create_experiment("small")
+    experiment = history.store.get_or_create_experiment("small")
     client = history.store.client
     for run in client.search_runs([experiment]):
         if run.data.tags["ship.kind"] == "trial":

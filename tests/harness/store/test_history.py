@@ -2,7 +2,9 @@
 
 import math
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,15 +12,21 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from harness.store import Run, State, Tag, is_finished, name_seed_metric
-from harness.store.errors import StoreError
-from harness.store.history import RunHistory, RunRecord, make_run_record
+from harness.store import Run, State, Tag, history, is_finished, name_seed_metric, runs
+from harness.store.errors import StoreError, wrap_client
+from harness.store.history import (
+    RunHistory,
+    RunRecord,
+    make_run_record,
+    read_runs_of_other_studies,
+)
+from harness.store.open import open_store
 from reports.study.load import load_records
 from reports.study.rows import make_seed_rows
 from tests.harness.conftest import Bench
 from tests.harness.fakes import make_study
 from tests.harness.planning.builders import build_record
-from tests.reports.builder import make_scores
+from tests.reports.builder import StoreBuilder, make_scores
 
 STATES = list(State)
 
@@ -29,7 +37,7 @@ def make_record(key: str, seeds: tuple[int, ...], state: State, **fields: Any) -
     return build_record(configuration, seeds, state=state, **fields)
 
 
-runs = st.lists(
+run_lists = st.lists(
     st.builds(
         make_record,
         st.sampled_from(["a", "b"]),
@@ -40,7 +48,7 @@ runs = st.lists(
 )
 
 
-@given(runs)
+@given(run_lists)
 def test_best_outcome_of_a_seed_counts(records: list[RunRecord]) -> None:
     """COMPLETE ranks before PRUNED, and PRUNED before FAIL. Unfinished runs have no outcome."""
     history = RunHistory(tuple(records))
@@ -114,6 +122,56 @@ def test_finished_seed_has_all_required_metrics(
     assert (rows[3]["state"] == "COMPLETE") is finished
     if Tag.PROTOCOL not in tags:
         assert not is_finished(tags, metrics, 4) and rows[4]["state"] != "COMPLETE"
+
+
+def test_records_follow_the_definition_of_a_finished_seed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They have no rule of their own."""
+    builder = StoreBuilder().add_run({}, {3: make_scores(50.0), 4: make_scores(50.0)})
+    monkeypatch.setattr(history, "is_finished", lambda tags, metrics, seed: seed == 4)
+    record = make_run_record(builder.runs[0], "harmonic_mean")
+    assert [*RunHistory((record,)).runs_by_seed(record.config_key)] == [4]
+    assert [row["state"] for row in make_seed_rows(record)] == ["FAIL", "COMPLETE"]
+
+
+@pytest.mark.parametrize(
+    ("n_keys", "n_without_runs", "n_requests"),
+    [
+        (5, 0, 5),  # few configurations: a request for each
+        (12, 0, 1 + 4),  # the plans, then pages of three runs
+        (40, 0, 1 + 4),  # also if other studies plan only some of them
+        (12, 30, 1 + 12),  # pages would contain more than three times as many runs
+    ],
+)
+def test_many_configurations_of_other_studies_are_read_in_pages(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    n_keys: int,
+    n_without_runs: int,
+    n_requests: int,
+) -> None:
+    """Studies that plan none of the configurations are not read."""
+    monkeypatch.setattr(history, "_MAX_UNCHECKED_KEYS", 5)
+    monkeypatch.setattr(runs, "PAGE", 3)
+    other, unrelated = StoreBuilder(name="other"), StoreBuilder(name="unrelated")
+    for index in range(12):
+        other.add_run({"n": index}, {0: make_scores(50.0)}, key=f"key{index}")
+    for index in range(n_without_runs):
+        other.add_planned({"n": -index}, key=f"planned{index}")
+    unrelated.add_run({}, {0: make_scores(50.0)}, key="unrelated")
+    uri = unrelated.write(other.write(f"sqlite:///{tmp_path}/mlflow.db"))
+    requests: list[str] = []
+
+    def count_request(name: str, call: Callable[[], Any]) -> Any:
+        requests.append(name)
+        return call()
+
+    client = wrap_client(open_store(uri).client, count_request)
+    keys = [f"key{index}" for index in range(n_keys)]
+    records = read_runs_of_other_studies(client, "small", keys)
+    assert [(record.study_name, record.config_key) for record in records] == [
+        ("other", key) for key in keys[:12]
+    ]
+    assert requests.count("search_runs") == n_requests
 
 
 def test_latest_failure_reason_counts() -> None:

@@ -95,7 +95,7 @@ class Hosts:
 @pytest.fixture
 def hosts(store: Store) -> Hosts:
     """Return hosts that share a store."""
-    return Hosts(store, store.create_experiment("small"))
+    return Hosts(store, store.get_or_create_experiment("small"))
 
 
 def test_free_lease_is_claimed_and_released(hosts: Hosts) -> None:

@@ -20,7 +20,7 @@ from harness.recording.trial_runs import TrialRecorder
 from harness.store import Failure, State, errors, join_tag, sqlite_tables
 from harness.store.errors import StoreError
 from harness.store.history import RunHistory, read_history
-from harness.store.open import Store, find_store, open_store
+from harness.store.open import Store, open_existing_store, open_store
 from harness.store.run_update import MAX_TAG, RunUpdate, close_dead_runs, make_points, split_tag
 from reports import load_study
 from reports.errors import ReportError
@@ -37,7 +37,7 @@ def test_folder_name_may_contain_special_characters(tmp_path: Path, name: str) -
     folder = tmp_path / name
     folder.mkdir()
     store = open_store(f"sqlite:///{folder}/mlflow.db")
-    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    run = store.client.create_run(store.get_or_create_experiment("small")).info.run_id
     store.write(RunUpdate(run_id=run, files={"x": b"1"}))
     assert (folder / "mlflow.db").stat().st_size > 0
     assert len([file for file in folder.rglob("x") if file.is_file()]) == 1
@@ -60,7 +60,7 @@ def test_folder_name_unusable_in_sqlite_address_is_refused(
 
 def test_reading_does_not_create_a_store(tmp_path: Path) -> None:
     """This is what a dry run does."""
-    assert find_store(f"sqlite:///{tmp_path}/none.db") is None
+    assert open_existing_store(f"sqlite:///{tmp_path}/none.db") is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -143,7 +143,7 @@ def test_many_metrics_and_tags_are_written_in_batches(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """MLflow accepts 1000 metrics and 100 params or tags per request. The state is written last."""
-    run = store.client.create_run(store.create_experiment("small")).info.run_id
+    run = store.client.create_run(store.get_or_create_experiment("small")).info.run_id
     metrics = {f"m{i}": float(i) for i in range(2001)}
     tags = {f"t{i}": str(i) for i in range(250)}
     requests, tracking_store = [], store.client._tracking_client.store
@@ -173,7 +173,7 @@ def test_run_of_a_killed_driver_keeps_its_final_state(
     store: Store, state: str, status: str
 ) -> None:
     """The driver wrote the tag but not MLflow's status. An unknown state is ignored."""
-    experiment = store.create_experiment("small")
+    experiment = store.get_or_create_experiment("small")
     tags = {"ship.kind": "trial", "ship.state": state}
     run = store.client.create_run(experiment, tags=tags).info.run_id
     assert close_dead_runs(store.client, experiment) == 1
@@ -203,7 +203,7 @@ def test_raised_flags_become_one_tag() -> None:
 def recorder(store: Store, prints: Fingerprints) -> TrialRecorder:
     """Return a recorder that writes to the test's store."""
     study = make_study()
-    experiment = store.create_experiment("small")
+    experiment = store.get_or_create_experiment("small")
     parent = ParentRun.get_or_create(store, experiment, study)
     parent.describe(study, make_plan(study, RunHistory(), prints))
     return TrialRecorder(parent, study, prints)
@@ -244,7 +244,7 @@ def test_proposal_writes_only_the_end_of_the_list(
     store: Store, prints: Fingerprints, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A write has less than MAX_TAG bytes on average, and the stored list is always complete."""
-    experiment = store.create_experiment("small")
+    experiment = store.get_or_create_experiment("small")
     study = make_study()
     parent = ParentRun.get_or_create(store, experiment, study)
     plan = make_plan(study, RunHistory(), prints)

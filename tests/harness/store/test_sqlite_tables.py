@@ -19,7 +19,7 @@ from alembic.script import ScriptDirectory
 
 from harness.store import sqlite_tables
 from harness.store.errors import StoreError
-from harness.store.open import find_store, open_store
+from harness.store.open import open_existing_store, open_store
 from reports.errors import ReportError
 from reports.study import load_records
 
@@ -102,7 +102,7 @@ def test_driver_killed_while_creating_a_store(tmp_path: Path) -> None:
     assert list_tables(tmp_path / "mlflow.db") == set()
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     store = open_store(uri)
-    store.client.create_run(store.create_experiment("small"))
+    store.client.create_run(store.get_or_create_experiment("small"))
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def test_older_store_is_upgraded(old_store: Path, mode: str) -> None:
     stale_journal.write_bytes(b"of an upgrade that was killed")
     store = open_store(f"sqlite:///{old_store.parent}/link.db")
     assert store.client.get_run("mine").info.status == "FINISHED"
-    store.client.create_run(store.create_experiment("another"))
+    store.client.create_run(store.get_or_create_experiment("another"))
     assert len(list_runs(old_store)) == 2 and stat.S_IMODE(old_store.stat().st_mode) == 0o640
     with closing(sqlite3.connect(old_store)) as file:
         assert file.execute("PRAGMA journal_mode").fetchone() == (mode,)
@@ -198,7 +198,7 @@ def test_upgrade_loses_no_write_of_another_process(
     assert open_store(f"sqlite:///{old_store}").client.get_run("mine").info.status == "FAILED"
 
 
-@pytest.mark.parametrize("opener", [open_store, find_store])
+@pytest.mark.parametrize("opener", [open_store, open_existing_store])
 @pytest.mark.parametrize("rows", [True, False])
 @pytest.mark.parametrize(
     "names", [["studies"], ["jobs"], ["experiments", "runs"], ["alembic_version", "customers"]]

@@ -3,6 +3,7 @@
 import errno
 import itertools
 import time
+from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
 
@@ -13,8 +14,9 @@ from hypothesis import strategies as st
 from harness.store import State, Tag
 from harness.store import study_store as module
 from harness.store.errors import StoreError, StoreUnavailable
+from harness.store.lease import Timing
 from harness.store.run_update import Point, RunUpdate, close_dead_runs
-from harness.store.study_store import StudyStore
+from harness.store.study_store import LEFT_OPEN, StudyStore, open_and_lock_study
 from tests.harness.flaky import FakeStore, FlakyClient, make_study_store
 
 
@@ -82,7 +84,7 @@ def test_wait_is_announced_once() -> None:
     store.write(RunUpdate(run_id=store.create_run("7", "first", {})))
     assert lines == [
         "http://***@server:5000: the MLflow store does not answer (Connection refused): retrying "
-        "for up to 10.0 min; trials continue until their next report",
+        "for up to 10.0 min; running trials pause when they next report results",
         "the MLflow store answers again",
     ]
 
@@ -132,6 +134,23 @@ def test_stopped_study_does_not_wait() -> None:
         store.write(RunUpdate(run_id=run_id, state=State.COMPLETE))
     assert time.monotonic() - began < 10
     assert len(lines) == 1
+
+
+def test_runs_that_nothing_closed_are_closed_at_the_end(tmp_path: Path) -> None:
+    """The reason is not that their driver died: it closes them itself."""
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with open_and_lock_study(
+        uri,
+        "small",
+        Timing(claim_pause=0.0),
+        timeout=0.0,
+        fail=Mock(),
+        is_stopped=Mock(),
+        print_line=Mock(),
+    ) as store:
+        run_id = store.create_run(store.experiment_id, "trial", {Tag.KIND: "trial"})
+    tags = store.client.get_run(run_id).data.tags
+    assert (tags[Tag.STATE], tags[Tag.REASON]) == ("INTERRUPTED", LEFT_OPEN)
 
 
 @pytest.mark.parametrize("changes", [{"files": {"x": b"content"}}, {"tags": {"t": "u"}}])

@@ -112,7 +112,7 @@ import sys
 from pathlib import Path
 from harness.store.open import open_store
 store = open_store(sys.argv[1])
-store.client.create_run(store.create_experiment(sys.argv[2]))
+store.client.create_run(store.get_or_create_experiment(sys.argv[2]))
 """
 
 

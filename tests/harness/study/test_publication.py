@@ -35,7 +35,7 @@ PUBLICATION = Publication(
 @pytest.fixture
 def run_id(store: Store) -> str:
     """Create a run in the test's store."""
-    return str(store.client.create_run(store.create_experiment("small")).info.run_id)
+    return str(store.client.create_run(store.get_or_create_experiment("small")).info.run_id)
 
 
 def read_run(store: Store, run_id: str) -> Any:

@@ -72,8 +72,8 @@ def test_report_of_runs_in_memory_equals_report_of_store(
         report = FinalReport()
         outcome = bench.run(make_study(space=space), publish=report.publication)
         report.show(outcome)
-        prepared = prepare_report("small", bench.uri, outcome.history.logged).report
-        assert outcome.history.logged and prepared.study.rows.equals(
+        prepared = prepare_report("small", bench.uri, outcome.history.all_runs).report
+        assert outcome.history.all_runs and prepared.study.rows.equals(
             prepare_report("small", bench.uri).report.study.rows
         )
         assert report._prepared is not None

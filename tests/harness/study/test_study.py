@@ -40,7 +40,7 @@ def test_rerun_of_finished_study_does_nothing(
         return plans[-1]
 
     monkeypatch.setattr(planning, "make_plan", make_plan)
-    monkeypatch.setattr(store, "read_finished", None)  # other studies are not read
+    monkeypatch.setattr(store, "read_runs_of_other_studies", None)  # other studies are not read
     outcome = bench.run(make_study())
     assert outcome.complete and outcome.final and not outcome.ran
     assert (len(plans), outcome.done) == (1, 3)
@@ -121,7 +121,7 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     expected_metrics = {"test/harmonic_mean": sum(numbers) / 2, "objective": sum(numbers) / 2}
     for seed, number in enumerate(numbers):
         expected_metrics[f"test/harmonic_mean/seed_{seed}"] = number
-    expected_metrics["trial/text_tokens"] = 100
+    expected_metrics["trial/n_processed_tokens"] = 100
     assert {name: metrics[name] for name in expected_metrics} == pytest.approx(expected_metrics)
     assert metrics["test/harmonic_mean_low"] < sum(numbers) / 2 < metrics["test/new_high"]
     assert metrics["trial/seconds"] >= 0
@@ -268,7 +268,7 @@ def test_search_ends_with_controls_of_best_configuration(bench: Bench) -> None:
 def test_deleted_experiment_is_one_line_error(bench: Bench) -> None:
     """Its name cannot be used again, so the error explains how to restore it."""
     store = bench.open_store()
-    store.client.delete_experiment(store.create_experiment("small"))
+    store.client.delete_experiment(store.get_or_create_experiment("small"))
     with pytest.raises(StoreError, match="restore --experiment-id"):
         bench.run(make_study())
 

@@ -152,7 +152,7 @@ def test_repeated_batch_changes_nothing(request: pytest.FixtureRequest, fixture:
     """Points, params and tags are stored once, on PostgreSQL and sqlite."""
     bench: Bench = request.getfixturevalue(fixture)
     store = bench.open_store()
-    run_id = store.create_run(store.create_experiment("twice"), "run", {})
+    run_id = store.create_run(store.get_or_create_experiment("twice"), "run", {})
     for last in (3, 3, 5):
         for step in range(last):
             values = {"a": 1 / (step + 1), "nan": float("nan"), "inf": float("inf")}

@@ -62,6 +62,12 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
         assert "…" not in text
 
 
+def test_rows_as_paragraphs_have_their_counts_in_parentheses() -> None:
+    """As in all other formats but the grids of a terminal, which have a line per count."""
+    words = render_terminal(make_tables_with_failures(), 40).split()
+    assert "8: n 3 of 5 (1 failed, 1 missing);" in " ".join(words)
+
+
 def test_a_terminal_has_the_first_rows_of_a_long_table(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

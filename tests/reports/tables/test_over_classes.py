@@ -17,7 +17,7 @@ from reports.stats import DRAWS
 from reports.study import Study
 from reports.study.on_demand import CorrectFiles
 from reports.tables import build_tables
-from reports.tables.over_classes import _resample_run, _Unanswered
+from reports.tables.over_classes import _NoPredictions, _resample_run
 from tests.reports.builder import StoreBuilder, make_scores
 from tests.reports.studies import make_factors
 
@@ -179,5 +179,5 @@ def test_a_class_average_weights_classes_equally(study: Study, tmp_path: Path) -
     assert seen.values.mean() == pytest.approx(100 * 11 / 12, abs=1)
     assert unseen.values == pytest.approx(np.zeros(DRAWS))
     assert seen.n_classes == unseen.n_classes == 12
-    with pytest.raises(_Unanswered):
+    with pytest.raises(_NoPredictions):
         _resample_run(study, "run", 0, "base")

@@ -136,7 +136,7 @@ CUDA, CPU = torch.device("cuda"), torch.device("cpu")
 def products(device: torch.device, precision: str) -> AbstractContextManager[None]:
     """Return the precision of products in which a trial on this device runs."""
     clip: Any = SimpleNamespace(device=device, precision=precision)
-    return FrozenCLIP.arithmetic(clip)
+    return FrozenCLIP.use_precision(clip)
 
 
 def test_tf32_is_set_for_cuda_only_and_restored() -> None:

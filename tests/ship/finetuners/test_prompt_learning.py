@@ -52,9 +52,9 @@ def test_only_a_shared_context_before_the_name_saves_tokens(task: Task, clip64: 
     for kind, place in EVERY_KIND:
         settings = {"class_specific": kind, "name_position": place}
         coop = built("coop", settings, task, clip64)
-        before = clip64.text_tokens
+        before = clip64.n_processed_tokens
         text_features(coop)
-        costs[kind, place] = clip64.text_tokens - before
+        costs[kind, place] = clip64.n_processed_tokens - before
     assert len({cost for key, cost in costs.items() if key != (False, "end")}) == 1
     assert costs[False, "end"] < costs[True, "end"] / 1.5
 

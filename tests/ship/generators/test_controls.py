@@ -93,7 +93,7 @@ def test_synthesizer_adds_features_of_unseen_classes(
     for r in range(2):
         assert not bool(task.seen[r, labels[r, 3:]].any())
     for config, count in ((SyntheticConfig(), 2), (SyntheticConfig(per_class=5), 5)):
-        _, labels = Synthesizer(config, generator.sample, task, SEEDS).fixed_set()
+        _, labels = Synthesizer(config, generator.sample, task, SEEDS).sample_per_class()
         counts = torch.stack([row.bincount(minlength=4) for row in labels])
         assert torch.equal(counts, count * ~task.seen)
 

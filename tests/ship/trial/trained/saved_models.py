@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ship import quality
 from ship.clip import FrozenCLIP
-from ship.generators import Sample
+from ship.generators import SampleFunction
 from ship.protocols import EvalSet
 from ship.seeds import SeedRng
 from ship.subsets import FeatureSet
@@ -93,7 +93,7 @@ def record_samples(monkeypatch: pytest.MonkeyPatch) -> list[tuple[tuple[str, ...
     measure_eval_set = quality.measure_eval_set
 
     def measure_and_record(
-        sample: Sample, eval_set: EvalSet, seeds: Sequence[int]
+        sample: SampleFunction, eval_set: EvalSet, seeds: Sequence[int]
     ) -> dict[str, Tensor]:
         ids = eval_set.task.synthetic_ids
         labels = ids.repeat_interleave(PER_CLASS, dim=1)
