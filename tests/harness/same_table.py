@@ -8,7 +8,7 @@ from reports.study.load import Study, load_records
 from reports.tables.build import build_tables
 
 # Columns that differ between runs of the same seed: ID, time and cost.
-RUN_COLUMNS = ("run_id", "started", "seconds", "peak_memory_mb", "n_processed_tokens")
+RUN_COLUMNS = ("run_id", "started", "seconds", "peak_memory_mb", "text_tokens")
 
 
 def select_comparable_rows(study: Study) -> pl.DataFrame:

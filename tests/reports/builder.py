@@ -108,7 +108,7 @@ class StoreBuilder:
         key = key or _make_key(control, assignment)
         metrics = {
             "trial/seconds": 8.0 * len(results),
-            "trial/n_processed_tokens": 1e6 * len(results),
+            "trial/text_tokens": 1e6 * len(results),
         }
         tested_epochs = epochs or [0 if control == "zero_shot" else 20] * len(results)
         for (seed, values), epoch in zip(results.items(), tested_epochs, strict=True):

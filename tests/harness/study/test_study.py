@@ -121,7 +121,7 @@ def test_run_has_params_metrics_and_tags(bench: Bench) -> None:
     expected_metrics = {"test/harmonic_mean": sum(numbers) / 2, "objective": sum(numbers) / 2}
     for seed, number in enumerate(numbers):
         expected_metrics[f"test/harmonic_mean/seed_{seed}"] = number
-    expected_metrics["trial/n_processed_tokens"] = 100
+    expected_metrics["trial/text_tokens"] = 100
     assert {name: metrics[name] for name in expected_metrics} == pytest.approx(expected_metrics)
     assert metrics["test/harmonic_mean_low"] < sum(numbers) / 2 < metrics["test/new_high"]
     assert metrics["trial/seconds"] >= 0

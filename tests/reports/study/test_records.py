@@ -169,7 +169,7 @@ def test_reports_read_the_numbers_that_the_harness_writes() -> None:
     numbers |= {
         "trial/seconds": 9.0,
         "trial/peak_memory_mb": 1.0,
-        "trial/n_processed_tokens": 100.0,
+        "trial/text_tokens": 100.0,
     }
     builder = StoreBuilder(seeds=(3, 4), protocol="generalized_zero_shot", objective="seen")
     builder.add_run(ASSIGNMENT, {3: {}, 4: {}})
